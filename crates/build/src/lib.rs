@@ -1,0 +1,1 @@
+//! How does a Dockerfile become an image?

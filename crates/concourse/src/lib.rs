@@ -1,0 +1,1 @@
+//! What does Concourse say to a resource or task, and what do we answer?

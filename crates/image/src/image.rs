@@ -1,0 +1,303 @@
+//! Images as values.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use crate::{
+    BlobSource, Descriptor, Digest, ImageConfig, IndexManifest, Kind, Manifest, MediaType, Platform, RawManifest,
+    SourceError, Verified,
+};
+
+/// Manifests and configs beyond this are refused (`docs/decisions`, bounds).
+const LARGEST_DOCUMENT: u64 = 16 * 1024 * 1024;
+/// Indexes inside indexes beyond this are refused.
+const DEEPEST_INDEX: usize = 8;
+
+/// An image of one platform. All of it but the layers' bytes is in memory, so its accessors cannot fail.
+#[derive(Clone)]
+pub struct Image {
+    raw: RawManifest,
+    manifest: Manifest,
+    config_bytes: Arc<[u8]>,
+    config: ImageConfig,
+    blobs: Arc<dyn BlobSource>,
+}
+
+/// A layer of an image and where to read it.
+#[derive(Clone)]
+pub struct Layer {
+    /// The bytes as stored.
+    pub descriptor: Descriptor,
+    /// The digest of the bytes as a bare tar.
+    pub diff_id: Digest,
+    /// Where the bytes are.
+    pub blobs: Arc<dyn BlobSource>,
+}
+
+/// Images for several platforms. Its children are read when they are asked for.
+#[derive(Clone)]
+pub struct Index {
+    raw: RawManifest,
+    index: IndexManifest,
+    blobs: Arc<dyn BlobSource>,
+}
+
+/// What a name can stand for.
+#[derive(Clone)]
+pub enum Artifact {
+    /// One platform.
+    Image(Image),
+    /// Several.
+    Index(Index),
+}
+
+impl Artifact {
+    /// Reads a manifest or index; for an image also its config, with one further read.
+    pub fn open(raw: RawManifest, blobs: Arc<dyn BlobSource>) -> Result<Self, SourceError> {
+        if sniff_index(&raw) {
+            return Ok(Self::Index(Index { index: parse(&raw.bytes, &raw.descriptor)?, raw, blobs }));
+        }
+        let manifest: Manifest = parse(&raw.bytes, &raw.descriptor)?;
+        let config_bytes = read_small(&*blobs, &manifest.config)?;
+        Image::from_parts(raw, manifest, config_bytes, blobs).map(Self::Image)
+    }
+
+    /// What the bytes of its manifest or index are.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.raw().descriptor
+    }
+
+    /// Its manifest or index as stored.
+    pub fn raw(&self) -> &RawManifest {
+        match self {
+            Self::Image(image) => &image.raw,
+            Self::Index(index) => &index.raw,
+        }
+    }
+
+    /// Where its parts are read.
+    pub fn blobs(&self) -> &Arc<dyn BlobSource> {
+        match self {
+            Self::Image(image) => &image.blobs,
+            Self::Index(index) => &index.blobs,
+        }
+    }
+
+    /// The image for a platform. An image that is not in an index is taken whatever it was built for, as every client does.
+    pub fn for_platform(&self, platform: &Platform) -> Result<Image, SourceError> {
+        self.for_platform_below(platform, DEEPEST_INDEX)
+    }
+
+    fn for_platform_below(&self, platform: &Platform, depth: usize) -> Result<Image, SourceError> {
+        let index = match self {
+            Self::Image(image) => return Ok(image.clone()),
+            Self::Index(index) => index,
+        };
+        if depth == 0 {
+            let what = format!("index {} is nested more than {DEEPEST_INDEX} deep", index.raw.descriptor.digest);
+            return Err(SourceError::new(Kind::Corrupt, what));
+        }
+        let child = index.find(platform).ok_or_else(|| index.missing(platform))?;
+        index.child(child)?.for_platform_below(platform, depth - 1)
+    }
+}
+
+impl Image {
+    /// Puts an image together from its parts and checks that they belong together.
+    pub fn from_parts(
+        raw: RawManifest,
+        manifest: Manifest,
+        config_bytes: Vec<u8>,
+        blobs: Arc<dyn BlobSource>,
+    ) -> Result<Self, SourceError> {
+        let is_image = manifest.config.media_type.is_image_config() || manifest.config.media_type.as_str().is_empty();
+        let config: ImageConfig =
+            if is_image { parse(&config_bytes, &manifest.config)? } else { ImageConfig::default() };
+        if is_image && config.rootfs.diff_ids.len() != manifest.layers.len() {
+            let what = format!(
+                "manifest {} has {} layers but its config lists {} diff IDs",
+                raw.descriptor.digest,
+                manifest.layers.len(),
+                config.rootfs.diff_ids.len()
+            );
+            return Err(SourceError::new(Kind::Corrupt, what));
+        }
+        Ok(Self { raw, manifest, config_bytes: config_bytes.into(), config, blobs })
+    }
+
+    /// Makes an image out of layers that `blobs` holds or will be asked for. `docker` chooses Docker's media types.
+    pub fn assemble(
+        config: &ImageConfig,
+        layers: Vec<Descriptor>,
+        docker: bool,
+        blobs: Arc<dyn BlobSource>,
+    ) -> Result<Self, SourceError> {
+        let (manifest_type, config_type) = if docker {
+            (MediaType::DockerManifest, MediaType::DockerConfig)
+        } else {
+            (MediaType::OciManifest, MediaType::OciConfig)
+        };
+        let config_bytes = to_json(config)?;
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: manifest_type.clone(),
+            artifact_type: None,
+            config: Descriptor::of(config_type, &config_bytes),
+            layers,
+            subject: None,
+            annotations: std::collections::BTreeMap::new(),
+        };
+        let raw = RawManifest::new(manifest_type, to_json(&manifest)?);
+        Self::from_parts(raw, manifest, config_bytes, blobs)
+    }
+
+    /// The manifest as stored.
+    pub fn raw(&self) -> &RawManifest {
+        &self.raw
+    }
+
+    /// What the manifest's bytes are.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.raw.descriptor
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The config as stored.
+    pub fn config_bytes(&self) -> &[u8] {
+        &self.config_bytes
+    }
+
+    /// The config. Empty if this is an artifact that is no image.
+    pub fn config(&self) -> &ImageConfig {
+        &self.config
+    }
+
+    /// Where its blobs are read.
+    pub fn blobs(&self) -> &Arc<dyn BlobSource> {
+        &self.blobs
+    }
+
+    /// The layers, lowest first. Empty if this is an artifact that is no image.
+    pub fn layers(&self) -> Vec<Layer> {
+        let diff_ids = &self.config.rootfs.diff_ids;
+        self.manifest
+            .layers
+            .iter()
+            .zip(diff_ids)
+            .map(|(descriptor, diff_id)| Layer {
+                descriptor: descriptor.clone(),
+                diff_id: *diff_id,
+                blobs: Arc::clone(&self.blobs),
+            })
+            .collect()
+    }
+}
+
+impl Layer {
+    /// The bytes as stored, checked while they are read.
+    pub fn open(&self) -> Result<Verified<crate::BlobReader>, SourceError> {
+        self.blobs.open(&self.descriptor)
+    }
+}
+
+impl Index {
+    /// The index as stored.
+    pub fn raw(&self) -> &RawManifest {
+        &self.raw
+    }
+
+    /// Makes an index of images that `blobs` holds.
+    pub fn assemble(manifests: Vec<Descriptor>, docker: bool, blobs: Arc<dyn BlobSource>) -> Result<Self, SourceError> {
+        let media_type = if docker { MediaType::DockerManifestList } else { MediaType::OciIndex };
+        let index = IndexManifest {
+            schema_version: 2,
+            media_type: media_type.clone(),
+            artifact_type: None,
+            manifests,
+            subject: None,
+            annotations: std::collections::BTreeMap::new(),
+        };
+        Ok(Self { raw: RawManifest::new(media_type, to_json(&index)?), index, blobs })
+    }
+
+    /// What its children are, in order.
+    pub fn manifests(&self) -> &[Descriptor] {
+        &self.index.manifests
+    }
+
+    /// Where its children are read.
+    pub fn blobs(&self) -> &Arc<dyn BlobSource> {
+        &self.blobs
+    }
+
+    /// The first child that serves a platform.
+    pub fn find(&self, platform: &Platform) -> Option<&Descriptor> {
+        self.index.manifests.iter().find(|child| child.platform.as_ref().is_some_and(|p| platform.accepts(p)))
+    }
+
+    /// Reads a child.
+    pub fn child(&self, descriptor: &Descriptor) -> Result<Artifact, SourceError> {
+        Artifact::open(self.blobs.manifest(descriptor)?, Arc::clone(&self.blobs))
+    }
+
+    fn missing(&self, platform: &Platform) -> SourceError {
+        let offered: Vec<String> =
+            self.index.manifests.iter().filter_map(|child| child.platform.as_ref()).map(ToString::to_string).collect();
+        let what = format!(
+            "no child with platform {platform} in index {}: it offers {}",
+            self.raw.descriptor.digest,
+            if offered.is_empty() { "none".to_owned() } else { offered.join(", ") }
+        );
+        SourceError::new(Kind::NotFound, what)
+    }
+}
+
+/// The media type decides; a document without one is an index if it lists manifests.
+fn sniff_index(raw: &RawManifest) -> bool {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Probe {
+        #[serde(default)]
+        media_type: MediaType,
+        manifests: Option<serde::de::IgnoredAny>,
+    }
+    let stated = &raw.descriptor.media_type;
+    if stated.is_index() || stated.is_manifest() {
+        return stated.is_index();
+    }
+    serde_json::from_slice::<Probe>(&raw.bytes).is_ok_and(|probe| {
+        probe.media_type.is_index() || (!probe.media_type.is_manifest() && probe.manifests.is_some())
+    })
+}
+
+/// Reads a document whole, checked and within bounds.
+pub(crate) fn read_small(blobs: &(impl BlobSource + ?Sized), blob: &Descriptor) -> Result<Vec<u8>, SourceError> {
+    if blob.size > LARGEST_DOCUMENT {
+        let what =
+            format!("{} {} claims {} bytes, more than {LARGEST_DOCUMENT}", blob.media_type, blob.digest, blob.size);
+        return Err(SourceError::new(Kind::Corrupt, what));
+    }
+    let mut reader = blobs.open(blob)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
+    reader.read_to_end(&mut bytes)?;
+    reader.finish()?;
+    Ok(bytes)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], descriptor: &Descriptor) -> Result<T, SourceError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        SourceError::caused(
+            Kind::Corrupt,
+            format!("{} {} does not parse", descriptor.media_type, descriptor.digest),
+            error,
+        )
+    })
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, SourceError> {
+    serde_json::to_vec(value).map_err(|error| SourceError::caused(Kind::Other, "cannot write a JSON document", error))
+}

@@ -1,0 +1,1 @@
+//! What would Concourse do with this pipeline, here?

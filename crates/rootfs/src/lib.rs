@@ -1,0 +1,1 @@
+//! How does a layer become files, and files a layer?

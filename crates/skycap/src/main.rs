@@ -1,0 +1,2 @@
+//! The skycap binary.
+fn main() {}

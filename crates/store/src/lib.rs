@@ -1,0 +1,1 @@
+//! What do we already have on this disk, and how does it stay whole?

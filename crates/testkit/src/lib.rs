@@ -1,0 +1,1 @@
+//! A registry with faults on request, images from a text listing, a hermetic world
