@@ -14,11 +14,15 @@ const LARGEST_DOCUMENT: u64 = 16 * 1024 * 1024;
 const DEEPEST_INDEX: usize = 8;
 
 /// An image of one platform. All of it but the layers' bytes is in memory, so its accessors cannot fail.
+///
+/// A clone shares the parts.
 #[derive(Clone)]
-pub struct Image {
+pub struct Image(Arc<Parts>);
+
+struct Parts {
     raw: RawManifest,
     manifest: Manifest,
-    config_bytes: Arc<[u8]>,
+    config_bytes: Vec<u8>,
     config: ImageConfig,
     blobs: Arc<dyn BlobSource>,
 }
@@ -35,10 +39,14 @@ pub struct Layer {
 }
 
 /// Images for several platforms. Its children are read when they are asked for.
+///
+/// A clone shares the parts.
 #[derive(Clone)]
-pub struct Index {
+pub struct Index(Arc<IndexParts>);
+
+struct IndexParts {
     raw: RawManifest,
-    index: IndexManifest,
+    parsed: IndexManifest,
     blobs: Arc<dyn BlobSource>,
 }
 
@@ -55,7 +63,8 @@ impl Artifact {
     /// Reads a manifest or index; for an image also its config, with one further read.
     pub fn open(raw: RawManifest, blobs: Arc<dyn BlobSource>) -> Result<Self, SourceError> {
         if sniff_index(&raw) {
-            return Ok(Self::Index(Index { index: parse(&raw.bytes, &raw.descriptor)?, raw, blobs }));
+            let parsed = parse(&raw.bytes, &raw.descriptor)?;
+            return Ok(Self::Index(Index(Arc::new(IndexParts { raw, parsed, blobs }))));
         }
         let manifest: Manifest = parse(&raw.bytes, &raw.descriptor)?;
         let config_bytes = read_small(&*blobs, &manifest.config)?;
@@ -70,16 +79,16 @@ impl Artifact {
     /// Its manifest or index as stored.
     pub fn raw(&self) -> &RawManifest {
         match self {
-            Self::Image(image) => &image.raw,
-            Self::Index(index) => &index.raw,
+            Self::Image(image) => image.raw(),
+            Self::Index(index) => index.raw(),
         }
     }
 
     /// Where its parts are read.
     pub fn blobs(&self) -> &Arc<dyn BlobSource> {
         match self {
-            Self::Image(image) => &image.blobs,
-            Self::Index(index) => &index.blobs,
+            Self::Image(image) => image.blobs(),
+            Self::Index(index) => index.blobs(),
         }
     }
 
@@ -94,7 +103,7 @@ impl Artifact {
             Self::Index(index) => index,
         };
         if depth == 0 {
-            let what = format!("index {} is nested more than {DEEPEST_INDEX} deep", index.raw.descriptor.digest);
+            let what = format!("index {} is nested more than {DEEPEST_INDEX} deep", index.raw().descriptor.digest);
             return Err(SourceError::new(Kind::Corrupt, what));
         }
         let child = index.find(platform).ok_or_else(|| index.missing(platform))?;
@@ -122,7 +131,7 @@ impl Image {
             );
             return Err(SourceError::new(Kind::Corrupt, what));
         }
-        Ok(Self { raw, manifest, config_bytes: config_bytes.into(), config, blobs })
+        Ok(Self(Arc::new(Parts { raw, manifest, config_bytes, config, blobs })))
     }
 
     /// Makes an image out of layers that `blobs` holds or will be asked for. `docker` chooses Docker's media types.
@@ -153,45 +162,46 @@ impl Image {
 
     /// The manifest as stored.
     pub fn raw(&self) -> &RawManifest {
-        &self.raw
+        &self.0.raw
     }
 
     /// What the manifest's bytes are.
     pub fn descriptor(&self) -> &Descriptor {
-        &self.raw.descriptor
+        &self.0.raw.descriptor
     }
 
     /// The manifest.
     pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.0.manifest
     }
 
     /// The config as stored.
     pub fn config_bytes(&self) -> &[u8] {
-        &self.config_bytes
+        &self.0.config_bytes
     }
 
     /// The config. Empty if this is an artifact that is no image.
     pub fn config(&self) -> &ImageConfig {
-        &self.config
+        &self.0.config
     }
 
     /// Where its blobs are read.
     pub fn blobs(&self) -> &Arc<dyn BlobSource> {
-        &self.blobs
+        &self.0.blobs
     }
 
     /// The layers, lowest first. Empty if this is an artifact that is no image.
     pub fn layers(&self) -> Vec<Layer> {
-        let diff_ids = &self.config.rootfs.diff_ids;
-        self.manifest
+        let diff_ids = &self.0.config.rootfs.diff_ids;
+        self.0
+            .manifest
             .layers
             .iter()
             .zip(diff_ids)
             .map(|(descriptor, diff_id)| Layer {
                 descriptor: descriptor.clone(),
                 diff_id: *diff_id,
-                blobs: Arc::clone(&self.blobs),
+                blobs: Arc::clone(&self.0.blobs),
             })
             .collect()
     }
@@ -207,13 +217,13 @@ impl Layer {
 impl Index {
     /// The index as stored.
     pub fn raw(&self) -> &RawManifest {
-        &self.raw
+        &self.0.raw
     }
 
     /// Makes an index of images that `blobs` holds.
     pub fn assemble(manifests: Vec<Descriptor>, docker: bool, blobs: Arc<dyn BlobSource>) -> Result<Self, SourceError> {
         let media_type = if docker { MediaType::DockerManifestList } else { MediaType::OciIndex };
-        let index = IndexManifest {
+        let parsed = IndexManifest {
             schema_version: 2,
             media_type: media_type.clone(),
             artifact_type: None,
@@ -221,35 +231,42 @@ impl Index {
             subject: None,
             annotations: std::collections::BTreeMap::new(),
         };
-        Ok(Self { raw: RawManifest::new(media_type, to_json(&index)?), index, blobs })
+        let raw = RawManifest::new(media_type, to_json(&parsed)?);
+        Ok(Self(Arc::new(IndexParts { raw, parsed, blobs })))
     }
 
     /// What its children are, in order.
     pub fn manifests(&self) -> &[Descriptor] {
-        &self.index.manifests
+        &self.0.parsed.manifests
     }
 
     /// Where its children are read.
     pub fn blobs(&self) -> &Arc<dyn BlobSource> {
-        &self.blobs
+        &self.0.blobs
     }
 
     /// The first child that serves a platform.
     pub fn find(&self, platform: &Platform) -> Option<&Descriptor> {
-        self.index.manifests.iter().find(|child| child.platform.as_ref().is_some_and(|p| platform.accepts(p)))
+        self.0.parsed.manifests.iter().find(|child| child.platform.as_ref().is_some_and(|p| platform.accepts(p)))
     }
 
     /// Reads a child.
     pub fn child(&self, descriptor: &Descriptor) -> Result<Artifact, SourceError> {
-        Artifact::open(self.blobs.manifest(descriptor)?, Arc::clone(&self.blobs))
+        Artifact::open(self.0.blobs.manifest(descriptor)?, Arc::clone(&self.0.blobs))
     }
 
     fn missing(&self, platform: &Platform) -> SourceError {
-        let offered: Vec<String> =
-            self.index.manifests.iter().filter_map(|child| child.platform.as_ref()).map(ToString::to_string).collect();
+        let offered: Vec<String> = self
+            .0
+            .parsed
+            .manifests
+            .iter()
+            .filter_map(|child| child.platform.as_ref())
+            .map(ToString::to_string)
+            .collect();
         let what = format!(
             "no child with platform {platform} in index {}: it offers {}",
-            self.raw.descriptor.digest,
+            self.0.raw.descriptor.digest,
             if offered.is_empty() { "none".to_owned() } else { offered.join(", ") }
         );
         SourceError::new(Kind::NotFound, what)

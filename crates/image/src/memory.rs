@@ -37,14 +37,19 @@ impl Memory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn holds(&self, blob: &Descriptor) -> bool {
+        self.lock().blobs.contains_key(&blob.digest)
+    }
+
     fn copy_blob(&self, from: &dyn BlobSource, blob: &Descriptor) -> Result<(), SourceError> {
-        if !self.lock().blobs.contains_key(&blob.digest) {
-            let mut bytes = Vec::new();
-            let mut reader = from.open(blob)?;
-            std::io::copy(&mut reader, &mut bytes)?;
-            reader.finish()?;
-            self.lock().blobs.insert(blob.digest, bytes.into());
+        if self.holds(blob) {
+            return Ok(());
         }
+        let mut bytes = Vec::new();
+        let mut reader = from.open(blob)?;
+        std::io::copy(&mut reader, &mut bytes)?;
+        reader.finish()?;
+        self.lock().blobs.insert(blob.digest, bytes.into());
         Ok(())
     }
 

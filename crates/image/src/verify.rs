@@ -40,7 +40,7 @@ impl<R: Read> Verified<R> {
             return Err(self.mismatch(&format!("it ends after {} of {} bytes", self.seen, self.size)));
         }
         let digest = hasher.finish();
-        if digest != self.digest { Err(self.mismatch(&format!("its content hashes to {digest}"))) } else { Ok(()) }
+        if digest == self.digest { Ok(()) } else { Err(self.mismatch(&format!("its content hashes to {digest}"))) }
     }
 
     fn mismatch(&self, what: &str) -> io::Error {
