@@ -1,0 +1,262 @@
+//! The command line. The flags that Concourse's `fly` and Docker's `build` have keep their names.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Concourse image resources, a Dockerfile builder and a local pipeline runner in one binary.
+#[derive(Parser, Debug)]
+#[command(name = "skycap", version, propagate_version = true, max_term_width = 110)]
+#[command(after_help = "Start here: `skycap demo` runs the main job end to end, offline, and says what it does.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Settings that every command understands.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Global {
+    /// Where fetched layers, layer indexes and cached build steps are kept [default: the user's cache directory]
+    #[arg(long, global = true, value_name = "DIR", env = "SKYCAP_STORE", hide_env_values = true)]
+    pub store: Option<PathBuf>,
+    /// Ask URL instead of the server HOST, for pulls, pushes, tag lists and git; may be repeated
+    #[arg(long = "host", global = true, value_name = "HOST=URL")]
+    pub hosts: Vec<String>,
+    /// Trust the certificates in this PEM file as well as the system's; may be repeated
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_cert: Vec<PathBuf>,
+    /// Use this rung of the sandbox instead of the strongest that works
+    #[arg(long, global = true, value_name = "RUNG", env = "SKYCAP_SANDBOX")]
+    pub sandbox: Option<RungArg>,
+    /// Say more: requests, cache decisions, where time goes
+    #[arg(long, global = true)]
+    pub debug: bool,
+}
+
+/// How a RUN or a task is isolated.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RungArg {
+    /// Namespaces made directly, as root
+    Privileged,
+    /// A user namespace below the one we are root in
+    Nested,
+    /// A user namespace with the ids of /etc/subuid
+    SubordinateIds,
+    /// A user namespace with one id
+    SingleId,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run the main job end to end, offline: a new upstream tag becomes a pushed image
+    Demo(Demo),
+    /// Run a job of a Concourse pipeline on this machine
+    Run(Run),
+    /// Keep checking a pipeline's resources and run the jobs that have new versions, until stopped
+    Watch(Watch),
+    /// Check a pipeline and say what Concourse would say
+    Validate(Validate),
+    /// Print what a job would do
+    Plan(Plan),
+    /// Build a Dockerfile
+    Build(Build),
+    /// The embedded registry
+    #[command(subcommand)]
+    Registry(Registry),
+    /// Write the executables that a Concourse image of a component carries
+    Install(Install),
+    /// The registry-image resource type, by hand: JSON on stdin, JSON on stdout
+    #[command(subcommand)]
+    RegistryImage(Resource),
+    /// The registry-tag resource type, by hand: JSON on stdin, JSON on stdout
+    #[command(subcommand)]
+    RegistryTag(TagResource),
+    /// The oci-build task, by hand: parameters from the environment, inputs and outputs in the working directory
+    OciBuild,
+    /// Say what this machine can do and what would lift it
+    Doctor,
+    /// Print a completion script
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Publish another version of the base image first, such as 3.4.0
+    #[arg(long, value_name = "VERSION")]
+    pub new_upstream_tag: Option<String>,
+    /// Where the demo keeps its registry, git repository and state [default: the user's state directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Values for a pipeline's ((vars)), as fly takes them.
+#[derive(Args, Debug, Clone, Default)]
+pub struct VarArgs {
+    /// A string for a var
+    #[arg(short = 'v', long = "var", value_name = "NAME=STRING")]
+    pub vars: Vec<String>,
+    /// A YAML value for a var
+    #[arg(short = 'y', long = "yaml-var", value_name = "NAME=YAML")]
+    pub yaml_vars: Vec<String>,
+    /// A YAML file of vars; the file given last wins, -v and -y win over files
+    #[arg(short = 'l', long = "load-vars-from", value_name = "FILE")]
+    pub var_files: Vec<PathBuf>,
+    /// A YAML file that plays the cluster's credential manager: looked up when a step runs, redacted in its output
+    #[arg(long, value_name = "FILE")]
+    pub secrets: Option<PathBuf>,
+}
+
+/// What `run` and `watch` have in common.
+#[derive(Args, Debug, Clone, Default)]
+pub struct RunnerArgs {
+    #[command(flatten)]
+    pub vars: VarArgs,
+    /// Run every image for real, also those that skycap can stand in for
+    #[arg(long)]
+    pub no_native: bool,
+    /// Fetch a base resource type from this image, as in time=registry.example/time-resource; may be repeated
+    #[arg(long, value_name = "TYPE=IMAGE")]
+    pub base_type: Vec<String>,
+    /// Where versions, builds and caches of this pipeline are kept [default: the user's state directory]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Run {
+    /// The pipeline, as given to `fly set-pipeline`
+    pub pipeline: PathBuf,
+    /// The job; may be left out if the pipeline has only one
+    pub job: Option<String>,
+    #[command(flatten)]
+    pub runner: RunnerArgs,
+    /// Use a local directory instead of what a get would fetch; may be repeated
+    #[arg(short = 'i', long = "input", value_name = "NAME=DIR")]
+    pub inputs: Vec<String>,
+    /// Do nothing if the newest versions are those of the last successful build
+    #[arg(long)]
+    pub if_changed: bool,
+    /// Let puts succeed without running them
+    #[arg(long)]
+    pub skip_put: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Watch {
+    /// The pipeline, as given to `fly set-pipeline`
+    pub pipeline: PathBuf,
+    #[command(flatten)]
+    pub runner: RunnerArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct Validate {
+    /// The pipeline
+    pub pipeline: PathBuf,
+    #[command(flatten)]
+    pub vars: VarArgs,
+    /// Treat warnings as errors
+    #[arg(short, long)]
+    pub strict: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Plan {
+    /// The pipeline
+    pub pipeline: PathBuf,
+    /// The job; may be left out if the pipeline has only one
+    pub job: Option<String>,
+    #[command(flatten)]
+    pub vars: VarArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct Build {
+    /// The directory that COPY and ADD read from
+    #[arg(default_value = ".")]
+    pub context: PathBuf,
+    /// The Dockerfile [default: Dockerfile in the context]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Push the image under this reference; may be repeated
+    #[arg(short, long, value_name = "REFERENCE")]
+    pub tag: Vec<String>,
+    /// The stage to build
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// A value for an ARG; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub build_arg: Vec<String>,
+    /// A label for the image; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub label: Vec<String>,
+    /// The platform to build for
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    /// Write the image: docker-archive:FILE, oci-archive:FILE or oci:DIR; may be repeated
+    #[arg(short, long, value_name = "TO")]
+    pub output: Vec<String>,
+    /// Run every step again
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Allow plain HTTP to the registries
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Registry {
+    /// Serve a registry from a directory until stopped
+    Serve(Serve),
+}
+
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Address and port; port 0 takes a free one and prints it
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Where the images are kept [default: the user's state directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Install {
+    /// registry-image, registry-tag or oci-build
+    pub component: String,
+    /// Where the executables go, such as /opt/resource
+    pub dir: PathBuf,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Resource {
+    /// Print the versions there are
+    Check,
+    /// Fetch a version into DIR
+    In {
+        /// Where to put it
+        dir: Option<PathBuf>,
+    },
+    /// Push what is in DIR
+    Out {
+        /// Where the inputs are
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum TagResource {
+    /// Print the versions there are
+    Check,
+    /// Write a version's tag and digest into DIR
+    In {
+        /// Where to put them
+        dir: Option<PathBuf>,
+    },
+}

@@ -1,0 +1,100 @@
+//! The one place that reads the environment. Everything else is handed values.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use skycap_registry::Proxies;
+
+/// What the process was started with, parsed once.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// All of it, for the oci-build task whose parameters are variables, and for the resources.
+    pub variables: BTreeMap<String, String>,
+    /// Whether stderr shows colours and bars.
+    pub terminal: Terminal,
+    /// Where caches go.
+    pub cache: PathBuf,
+    /// Where state goes.
+    pub state: PathBuf,
+    /// Where temporary files go.
+    pub scratch: PathBuf,
+    /// The directory of Docker's `config.json`, if there can be one.
+    pub docker_config: Option<PathBuf>,
+    /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` and their lower-case twins.
+    pub proxies: Proxies,
+}
+
+/// What stderr can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminal {
+    /// Lines may be redrawn.
+    pub interactive: bool,
+    /// Colours are welcome (`NO_COLOR`, `TERM=dumb`).
+    pub colour: bool,
+}
+
+impl World {
+    /// Reads the process's environment. Variables that are not UTF-8 are left out: no parameter of ours can be one.
+    pub fn read() -> Self {
+        let variables: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self::from_variables(variables, std::io::stderr().is_terminal())
+    }
+
+    fn from_variables(variables: BTreeMap<String, String>, is_terminal: bool) -> Self {
+        let get = |name: &str| variables.get(name).filter(|value| !value.is_empty());
+        let home = get("HOME").map(PathBuf::from);
+        let scratch = get("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+        let below_home = |variable: &str, default: &str| match (get(variable), &home) {
+            (Some(directory), _) => PathBuf::from(directory),
+            (None, Some(home)) => home.join(default),
+            // A resource's container may have neither; what would be kept then lives as long as the container.
+            (None, None) => scratch.join("skycap"),
+        };
+        let dumb = get("TERM").is_none_or(|term| term == "dumb");
+        let either = |upper: &str, lower: &str| get(lower).or_else(|| get(upper)).cloned();
+        Self {
+            terminal: Terminal {
+                interactive: is_terminal && !dumb && get("CI").is_none(),
+                colour: is_terminal && !dumb && get("NO_COLOR").is_none(),
+            },
+            cache: below_home("XDG_CACHE_HOME", ".cache").join("skycap"),
+            state: below_home("XDG_STATE_HOME", ".local/state").join("skycap"),
+            docker_config: get("DOCKER_CONFIG").map(PathBuf::from).or_else(|| home.map(|home| home.join(".docker"))),
+            proxies: Proxies {
+                http: either("HTTP_PROXY", "http_proxy"),
+                https: either("HTTPS_PROXY", "https_proxy"),
+                no: either("NO_PROXY", "no_proxy"),
+            },
+            scratch,
+            variables,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn world(variables: &[(&str, &str)]) -> World {
+        World::from_variables(variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(), true)
+    }
+
+    #[test]
+    fn an_empty_environment_is_enough() {
+        let world = world(&[]);
+        assert_eq!(world.cache, PathBuf::from("/tmp/skycap/skycap"));
+        assert_eq!(world.terminal, Terminal { interactive: false, colour: false });
+        assert!(world.docker_config.is_none());
+    }
+
+    #[test]
+    fn the_users_directories_and_wishes_are_respected() {
+        let world = world(&[("HOME", "/h"), ("XDG_STATE_HOME", "/s"), ("NO_COLOR", "1"), ("TERM", "xterm")]);
+        assert_eq!((world.cache, world.state), (PathBuf::from("/h/.cache/skycap"), PathBuf::from("/s/skycap")));
+        assert_eq!(world.terminal, Terminal { interactive: true, colour: false });
+        assert_eq!(world.docker_config, Some(PathBuf::from("/h/.docker")));
+    }
+}

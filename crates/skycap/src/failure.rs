@@ -1,0 +1,69 @@
+//! Errors as people see them: the fact, its causes, a hint on its own line, and the exit code.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::report::Style;
+
+/// A command that did not succeed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The fact with its cause chain, one line unless the cause shows a snippet.
+    pub message: String,
+    /// What the user can do.
+    pub hint: Option<String>,
+    /// What the process ends with.
+    pub code: u8,
+}
+
+impl Failure {
+    /// A failure with exit code 1.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: 1 }
+    }
+
+    /// A command line that cannot be understood: exit code 2.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { code: 2, ..Self::new(message) }
+    }
+
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// What was being done, then the error and its causes.
+    pub fn because(what: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
+        Self::new(format!("{what}: {}", chain(error)))
+    }
+
+    /// Prints to stderr and gives the exit code.
+    pub fn report(&self, style: Style) -> ExitCode {
+        eprintln!("{} {}", style.error("error:"), self.message.trim_end());
+        if let Some(hint) = &self.hint {
+            eprintln!("{} {hint}", style.hint("hint:"));
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl<E: Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(chain(&error))
+    }
+}
+
+/// An error and its causes in one line. A cause whose text the outer error already carries is not said twice.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}
