@@ -1,0 +1,125 @@
+//! What a build is asked for, and what it answers.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use skycap_image::{Artifact, Compression, Image, Platform, Secret};
+use skycap_sandbox::{Cancel, Refused, Sandbox};
+
+use crate::ignore::Ignore;
+
+/// Everything that decides what a build gives.
+#[derive(Clone)]
+pub struct Request {
+    /// The directory that `COPY` and `ADD` read.
+    pub context: PathBuf,
+    /// What in the context is left out.
+    pub ignore: Ignore,
+    /// The Dockerfile's bytes.
+    pub dockerfile: Vec<u8>,
+    /// What errors call it.
+    pub dockerfile_name: String,
+    /// Stages to build, by name or number; `None` is the last. Every one gives an image.
+    pub targets: Vec<Option<String>>,
+    /// Values for `ARG`.
+    pub build_args: BTreeMap<String, String>,
+    /// Labels that are set last, in every target.
+    pub labels: BTreeMap<String, String>,
+    /// What to build for; empty means the machine's own platform.
+    pub platforms: Vec<Platform>,
+    /// Images that are at hand, by the name that the Dockerfile uses after expansion. They win over stages and registries.
+    pub images: BTreeMap<String, Artifact>,
+    /// What `RUN --mount=type=secret` may ask for, by id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Further lines of `/etc/hosts` in every `RUN`.
+    pub add_hosts: Vec<(String, IpAddr)>,
+    /// Docker's media types instead of OCI's.
+    pub docker_media_types: bool,
+    /// How new layers are packed: [`Compression::None`], [`Compression::Gzip`] or [`Compression::Zstd`].
+    pub compression: Compression,
+    /// Seconds since 1970 that the configuration and the history state as their times.
+    pub source_date_epoch: Option<i64>,
+    /// Gives files of the context the times that they have, as BuildKit does, instead of a fixed one.
+    pub keep_file_times: bool,
+    /// Runs every step even if its result is known.
+    pub no_cache: bool,
+    /// How many steps run at once, and how many threads read and compress; at least 1.
+    pub threads: usize,
+    /// A directory for what `RUN` writes, where the store's file system cannot carry an overlay (it is one itself).
+    pub scratch: Option<PathBuf>,
+    /// Ends the build early.
+    pub cancel: Cancel,
+}
+
+impl Request {
+    /// A request with defaults for everything but the context and the Dockerfile.
+    pub fn new(context: impl Into<PathBuf>, dockerfile: impl Into<Vec<u8>>) -> Self {
+        Self {
+            context: context.into(),
+            ignore: Ignore::default(),
+            dockerfile: dockerfile.into(),
+            dockerfile_name: "Dockerfile".to_owned(),
+            targets: vec![None],
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            platforms: Vec::new(),
+            images: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            add_hosts: Vec::new(),
+            docker_media_types: false,
+            compression: Compression::Gzip,
+            source_date_epoch: None,
+            keep_file_times: false,
+            no_cache: false,
+            threads: 1,
+            scratch: None,
+            cancel: Cancel::default(),
+        }
+    }
+}
+
+/// Whether `RUN` can be run here.
+#[derive(Clone, Copy)]
+pub enum SandboxAccess<'a> {
+    /// It can.
+    Available(&'a Sandbox),
+    /// It cannot; a `RUN` whose result is not known is an error that says why.
+    Refused(&'a Refused),
+}
+
+/// An image that was built.
+pub struct Built {
+    /// The target as it was asked for.
+    pub target: Option<String>,
+    /// What it was built for.
+    pub platform: Platform,
+    /// The image. New layers are in the store, a base's are read from where the base is.
+    pub image: Image,
+    /// The instructions of the target and of the stages it needs, in the order of the Dockerfile.
+    pub steps: Vec<StepReport>,
+}
+
+/// What became of an instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepReport {
+    /// As progress shows it: `[stage 2/5] RUN make`.
+    pub label: String,
+    /// The line in the Dockerfile.
+    pub line: usize,
+    /// Whether it had to be done.
+    pub outcome: Outcome,
+}
+
+/// What became of an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It only changes the configuration.
+    Config,
+    /// The store knew its result.
+    Cached,
+    /// It was done now.
+    Done,
+    /// Nobody needed its files, because a later step was known.
+    Skipped,
+}
