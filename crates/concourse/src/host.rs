@@ -1,0 +1,61 @@
+//! What the binary or the runner lends us: the network, the environment, a place for temporary files, an ear.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use skycap_build::SandboxAccess;
+use skycap_image::Progress;
+use skycap_registry::{Client, Keychain, Settings};
+use skycap_store::Store;
+
+use crate::{Environment, Failure};
+
+/// Everything a resource may use of the machine it runs on.
+#[derive(Clone)]
+pub struct Host<'a> {
+    /// Talks to registries, trying again what may pass.
+    pub client: Client,
+    /// Who answers instead of a host: registries (`docker.io` to `http://127.0.0.1:5000`) and, for the git resource, git
+    /// servers (`github.com` to `file:///srv/git`).
+    pub hosts: BTreeMap<String, String>,
+    /// Who we are where a source names no credentials.
+    pub keychain: Keychain,
+    /// The environment of the resource's process.
+    pub environment: &'a Environment,
+    /// A directory for temporary files.
+    pub scratch: PathBuf,
+    /// Is told what happens.
+    pub progress: Arc<dyn Progress>,
+}
+
+impl<'a> Host<'a> {
+    /// A host whose registries are reached as `settings` say. Opens no connection; nobody is known to the keychain.
+    pub fn new(
+        settings: Settings,
+        environment: &'a Environment,
+        scratch: impl Into<PathBuf>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Self, Failure> {
+        let hosts = settings.hosts.clone();
+        let client = Client::new(settings, Arc::clone(&progress))?;
+        Ok(Self { client, hosts, keychain: Keychain::default(), environment, scratch: scratch.into(), progress })
+    }
+
+    /// A copy with a keychain.
+    #[must_use]
+    pub fn with_keychain(self, keychain: Keychain) -> Self {
+        Self { keychain, ..self }
+    }
+}
+
+/// What building needs beyond a [`Host`].
+#[derive(Clone, Copy)]
+pub struct Workshop<'a> {
+    /// Keeps layers and the results of steps.
+    pub store: &'a Store,
+    /// Whether `RUN` can be run, and how.
+    pub sandbox: SandboxAccess<'a>,
+    /// How many threads may work at once; at least 1.
+    pub threads: usize,
+}
