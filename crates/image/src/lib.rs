@@ -4,11 +4,13 @@
 //! [`ImageSource`] and [`ImageSink`], so a copy is `sink.put(&source.get(&name)?, &names)`. Bytes are checked in one
 //! place: every reader that a [`BlobSource`] hands out through [`BlobSource::open`] is a [`Verified`] one.
 
+pub mod archive;
 pub mod compress;
 mod config;
 mod descriptor;
 mod digest;
 mod image;
+pub mod layout;
 mod manifest;
 mod media_type;
 mod memory;
@@ -17,6 +19,7 @@ pub mod progress;
 mod reference;
 mod secret;
 mod source;
+pub mod tar;
 mod verify;
 
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
