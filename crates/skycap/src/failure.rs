@@ -46,11 +46,26 @@ impl Failure {
         }
         ExitCode::from(self.code)
     }
+
+    /// Prints as registry-image's logger did: a red `ERRO`, the seconds since start, the message padded to 44 columns.
+    /// People match on such lines, whatever stderr is.
+    pub fn report_as_log_line(&self) -> ExitCode {
+        let message = self.hint.as_ref().map_or_else(|| self.message.clone(), |hint| format!("{} (hint: {hint})", self.message));
+        eprintln!("\x1b[31mERRO\x1b[0m[0000] {:<44} ", message.trim_end());
+        ExitCode::from(self.code)
+    }
 }
 
+/// The errors of libraries. One that brings a hint or an exit code of its own keeps them.
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::new(chain(&error))
+        let any: &dyn Error = &error;
+        let any = any as &(dyn Error + 'static);
+        if let Some(failure) = any.downcast_ref::<skycap_concourse::Failure>() {
+            return Self { message: failure.message.clone(), hint: failure.hint.clone(), code: failure.exit_code };
+        }
+        let hint = any.downcast_ref::<skycap_build::BuildError>().and_then(|error| error.hint()).map(str::to_owned);
+        Self { hint, ..Self::new(chain(any)) }
     }
 }
 

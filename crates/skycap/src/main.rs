@@ -1,2 +1,126 @@
-//! The skycap binary.
-fn main() {}
+//! The binary: argv, environment, terminal, exit codes. Everything else is in the libraries (`ARCHITECTURE.md`).
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "this is the crate that reads the environment and talks to people; nobody links it"
+)]
+
+mod args;
+mod commands;
+mod environment;
+mod failure;
+mod program;
+mod report;
+mod signals;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use skycap_concourse::Kind;
+use skycap_sandbox::{Rung, enter};
+
+use args::{Cli, Command, Global, Registry, RungArg};
+use commands::Context;
+use commands::resource::Script;
+use environment::World;
+use failure::Failure;
+use program::Program;
+use report::Style;
+
+fn main() -> ExitCode {
+    skycap_sandbox::child_main();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let executable = std::fs::read_link("/proc/self/exe").ok();
+    match program::detect(executable.as_deref(), arguments.first().map(OsString::as_os_str)) {
+        Some(program) => installed(&program, arguments.get(1).map(PathBuf::from)),
+        None => command_line(Cli::parse_from(arguments)),
+    }
+}
+
+/// We are a program of an installed component. Concourse's convention leaves no room for flags.
+fn installed(program: &Program, argument: Option<PathBuf>) -> ExitCode {
+    let world = World::read();
+    let global = Global { sandbox: rung_from(&world), ..Global::default() };
+    let script = match program.name.as_str() {
+        "check" => Script::Check,
+        "in" => Script::In(argument),
+        "out" => Script::Out(argument),
+        _ => return finish(&context(world, global, true), commands::resource::oci_build),
+    };
+    let kind = if program.component == "registry-tag" { Kind::RegistryTag } else { Kind::RegistryImage };
+    resource(kind, &script, &context(world, global, false))
+}
+
+/// `SKYCAP_SANDBOX`, as the flag `--sandbox` would read it. A rung that does not exist is caught by `enter`'s caller.
+fn rung_from(world: &World) -> Option<RungArg> {
+    let name = world.variables.get("SKYCAP_SANDBOX")?;
+    <RungArg as clap::ValueEnum>::from_str(name, false).ok()
+}
+
+fn command_line(cli: Cli) -> ExitCode {
+    let needs_sandbox = matches!(
+        cli.command,
+        Command::Demo(_) | Command::Run(_) | Command::Watch(_) | Command::Build(_) | Command::OciBuild
+    );
+    let context = context(World::read(), cli.global, needs_sandbox);
+    match cli.command {
+        Command::RegistryImage(command) => resource(Kind::RegistryImage, &Script::from(&command), &context),
+        Command::RegistryTag(command) => resource(Kind::RegistryTag, &Script::from(&command), &context),
+        Command::OciBuild => finish(&context, commands::resource::oci_build),
+        Command::Run(arguments) => exit(&context, commands::pipeline::run(&arguments, &context)),
+        Command::Demo(arguments) => exit(&context, commands::demo::run(&arguments, &context)),
+        Command::Watch(arguments) => finish(&context, |context| commands::pipeline::watch(&arguments, context)),
+        Command::Validate(arguments) => finish(&context, |_| commands::pipeline::validate(&arguments)),
+        Command::Plan(arguments) => finish(&context, |_| commands::pipeline::plan(&arguments)),
+        Command::Build(arguments) => finish(&context, |context| commands::build::run(&arguments, context)),
+        Command::Registry(Registry::Serve(arguments)) => {
+            finish(&context, |context| commands::registry::serve(&arguments, context))
+        }
+        Command::Install(arguments) => finish(&context, |_| commands::install::run(&arguments)),
+        Command::Doctor => finish(&context, commands::doctor::run),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "skycap", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Enters the sandbox's world first where it is needed: that must happen before there is a second thread.
+fn context(world: World, global: Global, needs_sandbox: bool) -> Context {
+    let sandbox = if needs_sandbox { Some(enter(global.sandbox.map(Rung::from))) } else { None };
+    let context = Context::new(world, global, sandbox);
+    signals::cancel_on_signals(&context.cancel);
+    context
+}
+
+/// Runs a command that can only succeed or fail.
+fn finish(context: &Context, command: impl FnOnce(&Context) -> Result<(), Failure>) -> ExitCode {
+    exit(context, command(context).map(|()| ExitCode::SUCCESS))
+}
+
+fn exit(context: &Context, result: Result<ExitCode, Failure>) -> ExitCode {
+    result.unwrap_or_else(|failure| failure.report(Style::new(context.world.terminal.colour)))
+}
+
+/// A resource reports errors as the program that it replaces did, because people match on them.
+fn resource(kind: Kind, script: &Script, context: &Context) -> ExitCode {
+    match commands::resource::run(kind, script, context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report_as_log_line(),
+    }
+}
+
+impl From<RungArg> for Rung {
+    fn from(rung: RungArg) -> Self {
+        match rung {
+            RungArg::Privileged => Self::Privileged,
+            RungArg::Nested => Self::NestedUserNamespace,
+            RungArg::SubordinateIds => Self::SubordinateIds,
+            RungArg::SingleId => Self::SingleId,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The commands: each translates arguments, calls a library, prints.
+
+pub mod build;
+pub mod demo;
+pub mod doctor;
+pub mod install;
+pub mod pipeline;
+pub mod registry;
+pub mod resource;
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use skycap_build::SandboxAccess;
+use skycap_concourse::{Environment, Host, Workshop};
+use skycap_image::Progress;
+use skycap_registry::{Keychain, Settings};
+use skycap_sandbox::{Cancel, Refused, Sandbox};
+use skycap_store::Store;
+
+use crate::args::Global;
+use crate::environment::World;
+use crate::failure::Failure;
+use crate::report;
+
+/// What every command is given.
+pub struct Context {
+    pub world: World,
+    pub global: Global,
+    pub environment: Environment,
+    pub progress: Arc<dyn Progress>,
+    /// Whether RUN and tasks can be run, for the commands that may need it.
+    sandbox: Option<Result<Sandbox, Refused>>,
+    /// Set by SIGINT and SIGTERM.
+    pub cancel: Cancel,
+}
+
+impl Context {
+    pub fn new(world: World, global: Global, sandbox: Option<Result<Sandbox, Refused>>) -> Self {
+        let progress = report::printer(world.terminal, global.debug);
+        let environment = world.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        Self { world, global, environment, progress, sandbox, cancel: Cancel::default() }
+    }
+
+    /// How registries are reached.
+    pub fn settings(&self) -> Result<Settings, Failure> {
+        let ca_certs = self.global.ca_cert.iter().map(|path| {
+            std::fs::read_to_string(path).map_err(|error| Failure::because(format!("cannot read {}", path.display()), &error))
+        });
+        Ok(Settings {
+            hosts: self.hosts()?,
+            ca_certs: ca_certs.collect::<Result<_, _>>()?,
+            proxies: self.world.proxies.clone(),
+            ..Settings::default()
+        })
+    }
+
+    /// The `--host NAME=URL` pairs.
+    pub fn hosts(&self) -> Result<BTreeMap<String, String>, Failure> {
+        pairs(&self.global.hosts, "--host")
+    }
+
+    /// Docker's configuration, if there is one.
+    pub fn keychain(&self) -> Result<Keychain, Failure> {
+        let directory = self.world.docker_config.as_ref();
+        directory.map_or_else(|| Ok(Keychain::default()), |directory| Keychain::open(directory).map_err(Failure::from))
+    }
+
+    /// What resources and tasks are lent.
+    pub fn host(&self) -> Result<Host<'_>, Failure> {
+        let host = Host::new(self.settings()?, &self.environment, &self.world.scratch, Arc::clone(&self.progress))?;
+        Ok(host.with_keychain(self.keychain()?))
+    }
+
+    /// Where layers and cached steps are kept.
+    pub fn store_directory(&self) -> PathBuf {
+        self.global.store.clone().unwrap_or_else(|| self.world.cache.join("store"))
+    }
+
+    pub fn store(&self) -> Result<Store, Failure> {
+        let directory = self.store_directory();
+        Store::open(&directory).map_err(|error| {
+            Failure::because(format!("cannot open the store {}", directory.display()), &error)
+                .with_hint("--store DIR puts it elsewhere")
+        })
+    }
+
+    /// Only for commands that entered the sandbox's world at their start.
+    pub fn sandbox(&self) -> Result<SandboxAccess<'_>, Failure> {
+        match &self.sandbox {
+            Some(Ok(sandbox)) => Ok(SandboxAccess::Available(sandbox)),
+            Some(Err(refused)) => Ok(SandboxAccess::Refused(refused)),
+            None => Err(Failure::new("this command does not run processes")),
+        }
+    }
+
+    /// What building needs beyond a host.
+    pub fn workshop<'a>(&'a self, store: &'a Store) -> Result<Workshop<'a>, Failure> {
+        Ok(Workshop { store, sandbox: self.sandbox()?, threads: threads() })
+    }
+}
+
+/// How many things may be computed at once.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// `NAME=VALUE` arguments; the last of a name wins.
+pub fn pairs(arguments: &[String], flag: &str) -> Result<BTreeMap<String, String>, Failure> {
+    arguments
+        .iter()
+        .map(|argument| match argument.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(Failure::usage(format!("{flag} {argument}: expected NAME=VALUE"))),
+        })
+        .collect()
+}

@@ -1,0 +1,104 @@
+//! `check`, `in` and `out` of the resource types, and `build` of the oci-build task: standard streams around
+//! `skycap_concourse`.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use skycap_concourse::{Kind, encode, oci_build, resource};
+use skycap_store::Store;
+
+use super::Context;
+use crate::args::{Resource, TagResource};
+use crate::failure::Failure;
+
+/// Requests beyond this are not read.
+const LARGEST_REQUEST: u64 = 64 * 1024 * 1024;
+
+/// What a resource is asked to do.
+#[derive(Debug, Clone)]
+pub enum Script {
+    Check,
+    In(Option<PathBuf>),
+    Out(Option<PathBuf>),
+}
+
+impl From<&Resource> for Script {
+    fn from(command: &Resource) -> Self {
+        match command {
+            Resource::Check => Self::Check,
+            Resource::In { dir } => Self::In(dir.clone()),
+            Resource::Out { dir } => Self::Out(dir.clone()),
+        }
+    }
+}
+
+impl From<&TagResource> for Script {
+    fn from(command: &TagResource) -> Self {
+        match command {
+            TagResource::Check => Self::Check,
+            TagResource::In { dir } => Self::In(dir.clone()),
+        }
+    }
+}
+
+/// Reads the request from stdin, does it, prints the answer on stdout.
+pub fn run(kind: Kind, script: &Script, context: &Context) -> Result<(), Failure> {
+    let mut request = Vec::new();
+    io::stdin().lock().take(LARGEST_REQUEST).read_to_end(&mut request)?;
+    let answer = answer(kind, script, &request, context)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", encode(&answer))?;
+    Ok(out.flush()?)
+}
+
+fn answer(kind: Kind, script: &Script, request: &[u8], context: &Context) -> Result<Value, Failure> {
+    let host = context.host()?;
+    let resource = resource(kind);
+    Ok(match script {
+        Script::Check => resource.check(request, &host)?,
+        Script::In(directory) => resource.get(request, destination(kind, directory.as_deref())?, &host)?,
+        Script::Out(directory) => resource.put(request, destination(kind, directory.as_deref())?, &host)?,
+    })
+}
+
+/// The texts are those of the originals.
+fn destination(kind: Kind, directory: Option<&Path>) -> Result<&Path, Failure> {
+    directory.ok_or_else(|| {
+        Failure::new(match kind {
+            Kind::RegistryTag => "destination ($1) not given",
+            Kind::RegistryImage | Kind::Git => "destination path not specified",
+        })
+    })
+}
+
+/// The oci-build task: parameters from the environment, inputs and outputs in the working directory.
+pub fn oci_build(context: &Context) -> Result<(), Failure> {
+    let params = oci_build::Params::from_environment(&context.environment)?;
+    let working_directory = std::env::current_dir()?;
+    let kept = task_store(context, &working_directory)?;
+    oci_build::run(&params, &working_directory, &context.host()?, &context.workshop(&kept.store)?)?;
+    Ok(())
+}
+
+/// The store of a task, and the directory that goes away with it where the task keeps no cache.
+struct TaskStore {
+    store: Store,
+    _scratch: Option<tempfile::TempDir>,
+}
+
+/// The task's `cache` directory where the task declares one; else a place that an overlay can work on, for this build.
+fn task_store(context: &Context, working_directory: &Path) -> Result<TaskStore, Failure> {
+    let cache = working_directory.join("cache");
+    if context.global.store.is_some() {
+        return Ok(TaskStore { store: context.store()?, _scratch: None });
+    }
+    if cache.is_dir() {
+        return Ok(TaskStore { store: Store::open(&cache)?, _scratch: None });
+    }
+    // A Concourse task has an empty volume there; its root file system is an overlay, on which none can be stacked.
+    let roomy = Path::new("/scratch");
+    let parent = if roomy.is_dir() { roomy } else { &context.world.scratch };
+    let scratch = tempfile::Builder::new().prefix("skycap-").tempdir_in(parent)?;
+    Ok(TaskStore { store: Store::open(scratch.path())?, _scratch: Some(scratch) })
+}
