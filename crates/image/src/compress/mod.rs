@@ -1,7 +1,14 @@
-//! Compression of layers: recognised by content when read, because media types lie (`spec` section "formats" of the
-//! registries we replace: BuildKit labels zstd as gzip, old puts labelled zstd layers gzip).
+//! Compression of layers.
+//!
+//! Reading goes by content, because media types lie: BuildKit has labelled zstd as gzip, and go-containerregistry still
+//! does. Writing ([`LayerEncoder`]) gives the same bytes for the same tar on every machine.
 
 use std::io::{self, BufRead, BufReader, Read};
+
+mod encode;
+mod gzip;
+
+pub use encode::{LayerEncoder, Packed};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -44,39 +51,5 @@ fn recognise(start: &[u8]) -> Compression {
         [b'B', b'Z', b'h', ..] => Compression::Bzip2,
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
         _ => Compression::None,
-    }
-}
-
-/// What a [`LayerEncoder`] made.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Packed {
-    /// The bytes as written.
-    pub descriptor: crate::Descriptor,
-    /// The digest of the bytes as taken.
-    pub diff_id: crate::Digest,
-}
-
-/// Packs a bare tar into a layer in one pass. The same tar gives the same bytes for any number of threads.
-pub struct LayerEncoder<W: io::Write>(W);
-
-impl<W: io::Write> LayerEncoder<W> {
-    /// Packs into `out`. `docker` chooses Docker's media types; `threads` is at least 1.
-    pub fn new(_out: W, _compression: Compression, _docker: bool, _threads: usize) -> io::Result<Self> {
-        unimplemented!()
-    }
-
-    /// Ends the stream.
-    pub fn finish(self) -> io::Result<(Packed, W)> {
-        unimplemented!()
-    }
-}
-
-impl<W: io::Write> io::Write for LayerEncoder<W> {
-    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-        unimplemented!()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        unimplemented!()
     }
 }
