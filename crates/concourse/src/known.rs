@@ -41,7 +41,7 @@ pub enum Known {
     OciBuildTask,
 }
 
-/// Docker Hub repositories, without the registry.
+/// The last two components of their repositories.
 const IMAGES: [(&str, Known); 6] = [
     ("concourse/registry-image-resource", Known::Resource(Kind::RegistryImage)),
     ("tlwr/registry-tag-resource", Known::Resource(Kind::RegistryTag)),
@@ -52,11 +52,13 @@ const IMAGES: [(&str, Known); 6] = [
 ];
 
 /// Whether an image of that repository, whatever its tag, need not be downloaded because we do its work ourselves.
+///
+/// The registry does not matter and neither does what stands before the last two components: companies keep copies of
+/// these images under `harbor.corp/dockerhub/vito/oci-build-task` and the like.
 pub fn known_image(repository: &Repository) -> Option<Known> {
-    if !repository.is_docker_hub() {
-        return None;
-    }
-    IMAGES.iter().find(|(path, _)| *path == repository.path()).map(|(_, known)| *known)
+    let is =
+        |known: &str| repository.path().strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'));
+    IMAGES.iter().find(|(path, _)| is(path)).map(|(_, known)| *known)
 }
 
 #[cfg(test)]
@@ -64,12 +66,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_docker_hubs_repositories_are_known() -> Result<(), skycap_image::InvalidReference> {
+    fn images_are_known_wherever_they_are_kept() -> Result<(), skycap_image::InvalidReference> {
         let cases = [
             ("tlwr/registry-tag-resource", Some(Known::Resource(Kind::RegistryTag))),
             ("docker.io/vito/oci-build-task", Some(Known::OciBuildTask)),
             ("concourse/git-resource", Some(Known::Resource(Kind::Git))),
-            ("ghcr.io/concourse/git-resource", None),
+            ("ghcr.io/concourse/git-resource", Some(Known::Resource(Kind::Git))),
+            ("harbor.corp/dockerhub/vito/oci-build-task", Some(Known::OciBuildTask)),
+            ("somebody/oci-build-task", None),
+            ("xvito/oci-build-task", None),
             ("busybox", None),
         ];
         for (name, expected) in cases {

@@ -32,3 +32,7 @@ pub use host::{Host, Workshop};
 pub use known::{Kind, Known, known_image};
 pub use protocol::encode;
 pub use resource::{Resource, resource};
+/// What a caller needs to make a [`Host`] and a [`Workshop`].
+pub use skycap_build::SandboxAccess;
+pub use skycap_registry::{Credentials, Keychain, Proxies, Retries, Settings};
+pub use skycap_store::Store;

@@ -11,13 +11,13 @@ use crate::{Failure, Host, git, registry_image, registry_tag};
 /// print, to be written with [`encode`](crate::encode).
 pub trait Resource: Send + Sync {
     /// The versions, oldest first: a list of objects of strings.
-    fn check(&self, request: &[u8], host: &Host<'_>) -> Result<Value, Failure>;
+    fn check(&self, request: &[u8], host: &Host) -> Result<Value, Failure>;
 
     /// Fetches a version into `destination`, which exists: `{"version": …, "metadata": […]}`.
-    fn get(&self, request: &[u8], destination: &Path, host: &Host<'_>) -> Result<Value, Failure>;
+    fn get(&self, request: &[u8], destination: &Path, host: &Host) -> Result<Value, Failure>;
 
     /// Makes a version out of what is below `source`: `{"version": …, "metadata": […]}`.
-    fn put(&self, request: &[u8], source: &Path, host: &Host<'_>) -> Result<Value, Failure>;
+    fn put(&self, request: &[u8], source: &Path, host: &Host) -> Result<Value, Failure>;
 }
 
 /// The resource type of that kind.

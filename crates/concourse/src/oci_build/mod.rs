@@ -21,11 +21,6 @@ pub struct Outcome {
     pub outputs: Vec<String>,
 }
 /// Builds in `working_dir`, where the inputs and the outputs that the task declares are directories.
-pub fn run(
-    _params: &Params,
-    _working_dir: &Path,
-    _host: &Host<'_>,
-    _workshop: &Workshop<'_>,
-) -> Result<Outcome, Failure> {
+pub fn run(_params: &Params, _working_dir: &Path, _host: &Host, _workshop: &Workshop<'_>) -> Result<Outcome, Failure> {
     unimplemented!()
 }

@@ -5,13 +5,13 @@ use std::path::Path;
 /// The resource type.
 pub(crate) struct RegistryImage;
 impl Resource for RegistryImage {
-    fn check(&self, _request: &[u8], _host: &Host<'_>) -> Result<Value, Failure> {
+    fn check(&self, _request: &[u8], _host: &Host) -> Result<Value, Failure> {
         unimplemented!()
     }
-    fn get(&self, _request: &[u8], _destination: &Path, _host: &Host<'_>) -> Result<Value, Failure> {
+    fn get(&self, _request: &[u8], _destination: &Path, _host: &Host) -> Result<Value, Failure> {
         unimplemented!()
     }
-    fn put(&self, _request: &[u8], _source: &Path, _host: &Host<'_>) -> Result<Value, Failure> {
+    fn put(&self, _request: &[u8], _source: &Path, _host: &Host) -> Result<Value, Failure> {
         unimplemented!()
     }
 }
