@@ -1,1 +1,3 @@
 //! A registry with faults on request, images from a text listing, a hermetic world
+
+pub mod listing;
