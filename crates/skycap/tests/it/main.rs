@@ -1,0 +1,12 @@
+//! The binary in a hermetic world, and beside other people's tools.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
+
+mod demo;
+mod errors;
+mod install;
+mod interop;
+mod kill;
+mod mission;
+mod resources;
+mod rungs;
+mod world;
