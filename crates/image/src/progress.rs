@@ -1,5 +1,6 @@
 //! How libraries tell what they are doing. They never print: the binary decides what a terminal or a log shows.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Something that happened. An `id` ties the events of one unit of work together.
@@ -39,9 +40,14 @@ impl Progress for Silent {
 /// A unit of work under way. Dropping it without [`Task::finish`] reports it as `failed`, so an early return cannot leave
 /// a bar standing.
 pub struct Task<'p> {
-    progress: &'p dyn Progress,
+    progress: Receiver<'p>,
     id: u64,
     finished: bool,
+}
+
+enum Receiver<'p> {
+    Borrowed(&'p dyn Progress),
+    Shared(Arc<dyn Progress>),
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -49,9 +55,26 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 impl<'p> Task<'p> {
     /// Reports the start.
     pub fn start(progress: &'p dyn Progress, label: &str, total: Option<u64>) -> Self {
+        Self::begin(Receiver::Borrowed(progress), label, total)
+    }
+
+    /// Reports the start of a unit of work that outlives its caller's frame, as a reader does.
+    pub fn start_shared(progress: Arc<dyn Progress>, label: &str, total: Option<u64>) -> Task<'static> {
+        Task::begin(Receiver::Shared(progress), label, total)
+    }
+
+    fn begin(progress: Receiver<'p>, label: &str, total: Option<u64>) -> Self {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        progress.event(Event::Started { id, label, total });
-        Self { progress, id, finished: false }
+        let task = Self { progress, id, finished: false };
+        task.event(Event::Started { id, label, total });
+        task
+    }
+
+    fn event(&self, event: Event<'_>) {
+        match &self.progress {
+            Receiver::Borrowed(progress) => progress.event(event),
+            Receiver::Shared(progress) => progress.event(event),
+        }
     }
 
     /// The number that its events carry.
@@ -61,25 +84,25 @@ impl<'p> Task<'p> {
 
     /// Reports bytes done.
     pub fn advance(&self, bytes: u64) {
-        self.progress.event(Event::Advanced { id: self.id, bytes });
+        self.event(Event::Advanced { id: self.id, bytes });
     }
 
     /// Reports what a process printed.
     pub fn output(&self, bytes: &[u8]) {
-        self.progress.event(Event::Output { id: self.id, bytes });
+        self.event(Event::Output { id: self.id, bytes });
     }
 
     /// Reports the end.
     pub fn finish(mut self, outcome: &str) {
         self.finished = true;
-        self.progress.event(Event::Finished { id: self.id, outcome });
+        self.event(Event::Finished { id: self.id, outcome });
     }
 }
 
 impl Drop for Task<'_> {
     fn drop(&mut self) {
         if !self.finished {
-            self.progress.event(Event::Finished { id: self.id, outcome: "failed" });
+            self.event(Event::Finished { id: self.id, outcome: "failed" });
         }
     }
 }
