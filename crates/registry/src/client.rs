@@ -1,22 +1,158 @@
-//! The client.
-use std::sync::Arc;
+//! The client: one runtime, one set of connections, one set of tokens for everything that a process does.
 
-use skycap_image::{Progress, Repository, SourceError};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::{Access, Place, Settings};
+use rustls::RootCertStore;
+use skycap_image::{Kind, Progress, Repository, SourceError};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::mounts::Mounts;
+use crate::origin::{Hosts, Origin, origin};
+use crate::remote::Remote;
+use crate::session::Session;
+use crate::transport::Transport;
+use crate::{Access, Credentials, Place, Settings};
+
+/// Threads that move bytes. The threads that use them (inflating, hashing) are the callers' own.
+const WORKERS: usize = 2;
 
 /// Talks to registries. Clones share connections, tokens and the threads that move bytes.
+///
+/// Its functions block; do not call them from async code.
 #[derive(Clone)]
-pub struct Client {}
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub settings: Settings,
+    pub progress: Arc<dyn Progress>,
+    pub hosts: Hosts,
+    pub mounts: Mounts,
+    roots: OnceLock<RootCertStore>,
+    transports: Mutex<HashMap<Vec<String>, Arc<Transport>>>,
+    sessions: Mutex<HashMap<Key, Arc<Session>>>,
+    /// Always there until the last clone is dropped.
+    runtime: Option<Runtime>,
+}
+
+/// What makes two repositories share a session.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    origin: Origin,
+    credentials: Credentials,
+    ca_certs: Vec<String>,
+}
 
 impl Client {
     /// Checks the settings; opens no connection.
-    pub fn new(_settings: Settings, _progress: Arc<dyn Progress>) -> Result<Self, SourceError> {
-        unimplemented!()
+    pub fn new(settings: Settings, progress: Arc<dyn Progress>) -> Result<Self, SourceError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .thread_name("registry")
+            .enable_all()
+            .build()
+            .map_err(|error| SourceError::caused(Kind::Other, "cannot start the network threads", error))?;
+        let hosts = Hosts::parse(&settings.hosts)?;
+        crate::trust::certificates(&settings.ca_certs)?;
+        let inner = Inner {
+            settings,
+            progress,
+            hosts,
+            mounts: Mounts::default(),
+            roots: OnceLock::new(),
+            transports: Mutex::default(),
+            sessions: Mutex::default(),
+            runtime: Some(runtime),
+        };
+        inner.transport(&[])?;
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// A repository, not contacted yet.
-    pub fn place(&self, _repository: Repository, _access: Access) -> Result<Place, SourceError> {
-        unimplemented!()
+    pub fn place(&self, repository: Repository, access: Access) -> Result<Place, SourceError> {
+        let insecure = access.insecure_plain_http;
+        let remote = |repository: Repository, credentials, push| -> Result<Remote, SourceError> {
+            let origin = origin(repository.registry(), &self.inner.hosts, insecure)?;
+            let session = self.inner.session(origin, credentials, &access.ca_certs)?;
+            Ok(Remote::new(Arc::clone(&self.inner), session, repository, push))
+        };
+        let mirror = match access.mirror {
+            Some(mirror) if repository.is_docker_hub() => {
+                // Parsed again, so that a mirror that is no host is refused.
+                let name = format!("{}/{}", mirror.registry, repository.path());
+                let copy = name.parse::<Repository>().ok().filter(|copy| copy.registry() == mirror.registry);
+                let copy = copy.ok_or_else(|| {
+                    let what = format!("the mirror {:?} is not a host or host:port", mirror.registry);
+                    SourceError::new(Kind::Other, what)
+                })?;
+                Some(remote(copy, mirror.credentials, false)?)
+            }
+            _ => None,
+        };
+        Ok(Place::new(remote(repository, access.credentials.clone(), access.push)?, mirror))
     }
+}
+
+impl Inner {
+    /// Drives a future on the calling thread.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime().block_on(future)
+    }
+
+    /// Runs a future beside the calling thread.
+    pub fn spawn<F>(&self, future: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.runtime().spawn(future)
+    }
+
+    #[allow(clippy::expect_used, reason = "only Drop takes it away")]
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("the runtime lives as long as the client")
+    }
+
+    /// The connections that trust these certificates beside those of the settings.
+    pub fn transport(&self, extra: &[String]) -> Result<Arc<Transport>, SourceError> {
+        let certificates: Vec<String> = self.settings.ca_certs.iter().chain(extra).cloned().collect();
+        let mut transports = lock(&self.transports);
+        if let Some(transport) = transports.get(&certificates) {
+            return Ok(Arc::clone(transport));
+        }
+        let roots = self.roots.get_or_init(crate::trust::system_roots).clone();
+        let transport = Arc::new(Transport::new(&self.settings, roots, &certificates)?);
+        transports.insert(certificates, Arc::clone(&transport));
+        Ok(transport)
+    }
+
+    fn session(
+        &self,
+        origin: Origin,
+        credentials: Credentials,
+        ca_certs: &[String],
+    ) -> Result<Arc<Session>, SourceError> {
+        let transport = self.transport(ca_certs)?;
+        let key = Key { origin: origin.clone(), credentials: credentials.clone(), ca_certs: ca_certs.to_vec() };
+        let mut sessions = lock(&self.sessions);
+        let session = sessions.entry(key).or_insert_with(|| Arc::new(Session::new(origin, credentials, transport)));
+        Ok(Arc::clone(session))
+    }
+}
+
+impl Drop for Inner {
+    /// The last clone may go in any thread, also in one that must not wait.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// No code panics while it holds one of these locks in a way that leaves them half-changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

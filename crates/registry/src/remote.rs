@@ -1,0 +1,172 @@
+//! Requests about one repository: authorised, tried again when that helps, and judged by their status.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::{Method, Response, StatusCode};
+use skycap_image::{Event, Repository};
+use url::Url;
+
+use crate::challenge::challenge;
+use crate::client::Inner;
+use crate::error::Failure;
+use crate::retry::Tries;
+use crate::session::{Ask, Pass, Pinged, Session, join};
+
+/// A repository as seen through a session.
+#[derive(Clone)]
+pub(crate) struct Remote {
+    pub inner: Arc<Inner>,
+    pub session: Arc<Session>,
+    pub repository: Repository,
+    push: bool,
+}
+
+/// A request about the repository.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub method: Method,
+    pub target: Target,
+    pub headers: HeaderMap,
+    pub body: Option<Bytes>,
+    /// Scopes beside the repository's own.
+    pub scopes: Vec<String>,
+}
+
+/// Where a request goes.
+#[derive(Clone)]
+pub(crate) enum Target {
+    /// Below `/v2/<repository>/`.
+    Path(String),
+    /// A URL that the registry gave us.
+    Url(Url),
+}
+
+impl Call {
+    /// A request below the repository, without a body.
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        Self::to(method, Target::Path(path.into()))
+    }
+
+    /// A request to a URL that the registry gave us.
+    pub fn to(method: Method, target: Target) -> Self {
+        Self { method, target, headers: HeaderMap::new(), body: None, scopes: Vec::new() }
+    }
+}
+
+/// An answer of the status that was hoped for, read whole.
+pub(crate) struct Document {
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Remote {
+    pub fn new(inner: Arc<Inner>, session: Arc<Session>, repository: Repository, push: bool) -> Self {
+        Self { inner, session, repository, push }
+    }
+
+    /// Whether the session asks for the right to push.
+    pub fn may_push(&self) -> bool {
+        self.push
+    }
+
+    /// Sends, as often as the settings allow, until the answer is a success.
+    pub async fn send(&self, call: &Call) -> Result<Response, Failure> {
+        self.retried(|| self.once(call)).await
+    }
+
+    /// Sends and reads the answer, all of which counts as one try.
+    pub async fn document(&self, call: &Call, limit: usize) -> Result<Document, Failure> {
+        self.retried(|| self.document_once(call, limit)).await
+    }
+
+    /// Like [`Remote::document`], without another try.
+    pub async fn document_once(&self, call: &Call, limit: usize) -> Result<Document, Failure> {
+        let response = self.once(call).await?;
+        let (url, headers) = (response.url().clone(), response.headers().clone());
+        let body = self.session.transport.read(&call.method, response, limit).await?;
+        Ok(Document { url, headers, body })
+    }
+
+    /// Repeats a piece of work while it fails for passing reasons.
+    pub async fn retried<T, F>(&self, mut work: impl FnMut() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut tries = Tries::new(self.inner.settings.retries);
+        loop {
+            match work().await {
+                Ok(value) => return Ok(value),
+                Err(failure) => {
+                    let wait = tries.after(failure)?;
+                    self.inner.progress.event(Event::Note(&wait.note));
+                    tokio::time::sleep(wait.time).await;
+                }
+            }
+        }
+    }
+
+    /// Sends once (twice if the token had expired); anything but a success is an error.
+    pub async fn once(&self, call: &Call) -> Result<Response, Failure> {
+        let pinged = self.session.pinged().await?;
+        let scopes = self.scopes(&call.scopes);
+        let url = self.url(&pinged, &call.target)?;
+        let mut headers = call.headers.clone();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let ask = Ask { method: call.method.clone(), url, headers, body: call.body.clone() };
+        let pass = self.pass(&pinged, &scopes, None).await?;
+        let mut answer = self.session.follow(&pinged.base, ask.clone(), pass.as_ref()).await?;
+        if answer.response.status() == StatusCode::UNAUTHORIZED
+            && answer.at_home
+            && let Some(pass) = self.renewed(&pinged, &scopes, &answer.response, pass.as_ref()).await?
+        {
+            answer = self.session.follow(&pinged.base, ask, Some(&pass)).await?;
+        }
+        if answer.response.status().is_success() {
+            return Ok(answer.response);
+        }
+        Err(self.session.failure(&call.method, answer.response).await)
+    }
+
+    /// What to show the registry after it said 401; `None` if we have nothing new to show.
+    pub async fn renewed(
+        &self,
+        pinged: &Pinged,
+        scopes: &[String],
+        response: &Response,
+        shown: Option<&Pass>,
+    ) -> Result<Option<Pass>, Failure> {
+        let Some(challenge) = challenge(response.headers()) else { return Ok(None) };
+        let pinged = self.session.adopt(&pinged.base, challenge).await;
+        let pass = self.pass(&pinged, scopes, shown.map(|pass| &pass.value)).await?;
+        Ok(pass.filter(|pass| shown.is_none_or(|shown| shown.value != pass.value)))
+    }
+
+    /// Credentials for the registry itself.
+    pub async fn pass(
+        &self,
+        pinged: &Pinged,
+        scopes: &[String],
+        stale: Option<&HeaderValue>,
+    ) -> Result<Option<Pass>, Failure> {
+        let value = self.session.authorization(pinged, scopes, stale).await?;
+        Ok(value.map(|value| Pass { origin: pinged.base.clone(), value }))
+    }
+
+    /// The repository's own scope and the given ones.
+    pub fn scopes(&self, more: &[String]) -> Vec<String> {
+        let actions = if self.push { "push,pull" } else { "pull" };
+        let own = format!("repository:{}:{actions}", self.repository.path());
+        std::iter::once(own).chain(more.iter().cloned()).collect()
+    }
+
+    fn url(&self, pinged: &Pinged, target: &Target) -> Result<Url, Failure> {
+        match target {
+            Target::Path(path) => join(&pinged.base, &format!("v2/{}/{path}", self.repository.path())),
+            Target::Url(url) => Ok(url.clone()),
+        }
+    }
+}

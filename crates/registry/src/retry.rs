@@ -1,0 +1,108 @@
+//! When to try again.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+use crate::Retries;
+use crate::error::Failure;
+
+/// Counts the tries of one piece of work.
+pub(crate) struct Tries {
+    policy: Retries,
+    made: u32,
+}
+
+impl Tries {
+    /// None made yet.
+    pub fn new(policy: Retries) -> Self {
+        Self { policy, made: 0 }
+    }
+
+    /// How long to wait before the next try, or the error to give up with.
+    pub fn after(&mut self, failure: Failure) -> Result<Wait, Failure> {
+        self.made += 1;
+        if !failure.passing || self.made >= self.policy.attempts {
+            return Err(failure.after(self.made));
+        }
+        let backoff = jittered(self.policy.first.saturating_mul(1 << (self.made - 1).min(20)), random());
+        let time = failure.retry_after.map_or(backoff, |asked| asked.max(backoff)).min(self.policy.limit);
+        Ok(Wait { time, note: format!("{}; trying again in {:.1} s", failure.what, time.as_secs_f64()) })
+    }
+
+    /// There was progress: the count starts anew.
+    pub fn progressed(&mut self) {
+        self.made = 0;
+    }
+}
+
+/// A pause between two tries.
+pub(crate) struct Wait {
+    /// How long.
+    pub time: Duration,
+    /// What to tell people.
+    pub note: String,
+}
+
+/// Between half and one and a half times the duration, so that many clients do not come back together.
+fn jittered(duration: Duration, random: u64) -> Duration {
+    let percent = u32::try_from(random % 101).unwrap_or_default() + 50;
+    duration.saturating_mul(percent) / 100
+}
+
+/// The standard library seeds its hash maps at random; that is all the randomness jitter needs.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// `Retry-After` in seconds or as a date; anything else, or a time in the past, is as if it were not there.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Duration::try_from(then.duration_since(jiff::Timestamp::now())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(value: &str) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, value.parse().unwrap());
+        retry_after(&headers).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn retry_after_is_read_leniently() {
+        for (value, expected) in
+            [("2", Some(2)), ("0", Some(0)), ("-1", None), ("abc", None), ("Wed, 21 Oct 2015 07:28:00 GMT", None)]
+        {
+            assert_eq!(asked(value), expected, "{value}");
+        }
+        let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
+        let date = soon.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        assert!(asked(&date).is_some_and(|wait| (50..=60).contains(&wait)), "{date}");
+    }
+
+    #[test]
+    fn waits_grow_and_stay_within_bounds() {
+        let policy = Retries { first: Duration::from_secs(1), attempts: 4, limit: Duration::from_secs(3) };
+        let mut tries = Tries::new(policy);
+        for bounds in [(0.5, 1.5), (1.0, 3.0), (2.0, 3.0)] {
+            let wait = tries.after(Failure::passing("x")).ok().unwrap().time.as_secs_f64();
+            assert!((bounds.0..=bounds.1).contains(&wait), "{wait}");
+        }
+        assert_eq!(tries.after(Failure::passing("x")).err().unwrap().what, "x (tried 4 times)");
+    }
+
+    #[test]
+    fn a_huge_retry_after_is_capped() {
+        let mut tries = Tries::new(Retries { first: Duration::ZERO, attempts: 2, limit: Duration::from_secs(3) });
+        let failure = Failure { retry_after: Some(Duration::from_secs(1_000_000_000)), ..Failure::passing("x") };
+        assert_eq!(tries.after(failure).ok().unwrap().time, Duration::from_secs(3));
+    }
+}

@@ -1,0 +1,155 @@
+//! One request, one answer: connections, TLS, proxies and time limits. No redirects, no credentials, no retries.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{Method, NoProxy, Proxy, Request, Response};
+use rustls::RootCertStore;
+use skycap_image::{Kind, SourceError};
+use url::Url;
+
+use crate::error::{Failure, shown};
+use crate::guard::{PublicNames, Route};
+use crate::{Proxies, Settings};
+
+/// No server needs longer to accept a connection.
+const CONNECT: Duration = Duration::from_secs(30);
+/// A registry may think for this many stall times after the last byte of an upload: it may be hashing or copying it.
+const THINKING: u32 = 10;
+
+/// The connections under one set of trusted certificates.
+pub(crate) struct Transport {
+    anywhere: reqwest::Client,
+    public_only: reqwest::Client,
+    pub stall: Duration,
+}
+
+impl Transport {
+    /// Opens nothing yet.
+    pub fn new(settings: &Settings, roots: RootCertStore, extra: &[String]) -> Result<Self, SourceError> {
+        let tls = crate::trust::client_config(roots, extra, settings.client_certificate.as_ref())?;
+        let proxies = proxies(&settings.proxies)?;
+        let exempt: BTreeSet<String> = [&settings.proxies.http, &settings.proxies.https]
+            .into_iter()
+            .flatten()
+            .filter_map(|proxy| Url::parse(proxy).ok()?.host_str().map(str::to_owned))
+            .collect();
+        let builder = || {
+            let mut builder = reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .user_agent(&settings.user_agent)
+                .connect_timeout(CONNECT.min(settings.stall))
+                .http2_adaptive_window(true);
+            for proxy in &proxies {
+                builder = builder.proxy(proxy.clone());
+            }
+            builder
+        };
+        let build = |builder: reqwest::ClientBuilder| {
+            let failed = |error| SourceError::caused(Kind::Other, "cannot set up the HTTP client", error);
+            builder.build().map_err(failed)
+        };
+        Ok(Self {
+            anywhere: build(builder())?,
+            public_only: build(builder().dns_resolver(Arc::new(PublicNames { exempt: Arc::new(exempt) })))?,
+            stall: settings.stall,
+        })
+    }
+
+    fn client(&self, route: Route) -> &reqwest::Client {
+        if route == Route::PublicOnly { &self.public_only } else { &self.anywhere }
+    }
+
+    /// Sends a request with a small body or none; the answer's headers must come within the stall time.
+    pub async fn send(&self, route: Route, request: Request) -> Result<Response, Failure> {
+        let (method, url) = (request.method().clone(), request.url().clone());
+        let sent = tokio::time::timeout(self.stall, self.client(route).execute(request)).await;
+        match sent {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Failure::of_transport(&method, &url, error)),
+            Err(_) => Err(stalled(&method, &url, "no answer", self.stall)),
+        }
+    }
+
+    /// Sends a request whose body takes its time; `sent` counts the bytes that have left, `total` of them.
+    pub async fn send_slowly(
+        &self,
+        route: Route,
+        request: Request,
+        sent: &AtomicU64,
+        total: u64,
+    ) -> Result<Response, Failure> {
+        let (method, url) = (request.method().clone(), request.url().clone());
+        let mut answer = std::pin::pin!(self.client(route).execute(request));
+        let mut before = sent.load(Ordering::Relaxed);
+        loop {
+            let patience = if before >= total { self.stall * THINKING } else { self.stall };
+            match tokio::time::timeout(patience, &mut answer).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => return Err(Failure::of_transport(&method, &url, error)),
+                Err(_) => {
+                    let now = sent.load(Ordering::Relaxed);
+                    if now == before {
+                        return Err(stalled(&method, &url, "the upload makes no progress", patience));
+                    }
+                    before = now;
+                }
+            }
+        }
+    }
+
+    /// Reads a body up to a limit.
+    pub async fn read(&self, method: &Method, mut response: Response, limit: usize) -> Result<Bytes, Failure> {
+        let url = response.url().clone();
+        let mut body = BytesMut::new();
+        loop {
+            match tokio::time::timeout(self.stall, response.chunk()).await {
+                Ok(Ok(Some(chunk))) if body.len() + chunk.len() > limit => {
+                    let what = format!("{method} {}: the answer is longer than {limit} bytes", shown(&url));
+                    return Err(Failure::lasting(Kind::Corrupt, what));
+                }
+                Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+                Ok(Ok(None)) => return Ok(body.freeze()),
+                Ok(Err(error)) => return Err(Failure::of_transport(method, &url, error)),
+                Err(_) => return Err(stalled(method, &url, "the answer broke off", self.stall)),
+            }
+        }
+    }
+
+    /// Reads the beginning of a body, for an error message; a body that breaks off is as good as its beginning.
+    pub async fn read_some(&self, mut response: Response, limit: usize) -> Bytes {
+        let mut body = BytesMut::new();
+        while body.len() < limit {
+            match tokio::time::timeout(self.stall, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+                _ => break,
+            }
+        }
+        body.truncate(limit);
+        body.freeze()
+    }
+}
+
+pub(crate) fn stalled(method: &Method, url: &Url, what: &str, time: Duration) -> Failure {
+    Failure::passing(format!("{method} {}: {what} for {} s", shown(url), time.as_secs_f64()))
+}
+
+fn proxies(told: &Proxies) -> Result<Vec<Proxy>, SourceError> {
+    let none = told.no.as_deref().and_then(NoProxy::from_string);
+    let mut proxies = Vec::new();
+    for (scheme, url) in [("http", &told.http), ("https", &told.https)] {
+        let Some(url) = url.as_deref().filter(|url| !url.is_empty()) else { continue };
+        let proxy = if scheme == "http" { Proxy::http(url) } else { Proxy::https(url) };
+        let proxy = proxy.map_err(|_| {
+            let hint = "expected a URL such as http://proxy:3128";
+            SourceError::new(Kind::Other, format!("the proxy for {scheme} is not usable ({hint})"))
+        })?;
+        proxies.push(proxy.no_proxy(none.clone()));
+    }
+    Ok(proxies)
+}
