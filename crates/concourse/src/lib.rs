@@ -19,6 +19,7 @@ mod host;
 pub mod install;
 mod known;
 pub mod oci_build;
+mod parallel;
 mod pattern;
 mod protocol;
 mod registry_image;

@@ -1,0 +1,183 @@
+//! Which tags are versions (semver mode): decided from lists, without asking anybody.
+//!
+//! 1. [`Candidates::of`] reads the tags: the bare tag (`latest`, or the variant), and the tags that are versions and pass
+//!    the rules.
+//! 2. The caller asks the registry what they stand for.
+//! 3. [`Candidates::versions`] keeps one tag per digest and puts them in order.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use skycap_image::Digest;
+
+use crate::version::{Constraint, Version};
+
+/// What decides whether a tag is a version.
+pub(super) struct Rules<'r> {
+    /// A suffix that every tag must have, behind a `-`; empty for none.
+    pub(super) variant: &'r str,
+    pub(super) constraint: Option<&'r Constraint>,
+    pub(super) pre_releases: bool,
+    /// Names of pre-releases beside alpha, beta and rc.
+    pub(super) pre_release_prefixes: &'r [String],
+}
+
+/// The tags that count, in the registry's order.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    /// The tag without a version, if the registry lists it.
+    pub(super) bare: Option<String>,
+    pub(super) versions: Vec<Candidate>,
+}
+
+/// A tag that is a version.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) tag: String,
+    pub(super) version: Version,
+    /// The dots in the tag without its variant: how exactly it names the version.
+    dots: usize,
+}
+
+impl Rules<'_> {
+    /// The tag that stands for no version.
+    fn bare(&self) -> &str {
+        if self.variant.is_empty() { "latest" } else { self.variant }
+    }
+
+    fn candidate(&self, tag: &str) -> Option<Candidate> {
+        let text = if self.variant.is_empty() { tag } else { tag.strip_suffix(self.variant)?.strip_suffix('-')? };
+        let version = Version::parse(text).ok()?;
+        let admitted = self.constraint.is_none_or(|constraint| constraint.admits(&version));
+        (admitted && self.admits_pre_release(&version.pre)).then(|| Candidate {
+            tag: tag.to_owned(),
+            version,
+            dots: text.matches('.').count(),
+        })
+    }
+
+    /// Without prefixes of the user's own, a pre-release with a `-` is taken for another variant.
+    fn admits_pre_release(&self, pre: &str) -> bool {
+        if pre.is_empty() {
+            return true;
+        }
+        if !self.pre_releases || (self.pre_release_prefixes.is_empty() && pre.contains('-')) {
+            return false;
+        }
+        let known = ["alpha", "beta", "rc"].into_iter();
+        known.chain(self.pre_release_prefixes.iter().map(String::as_str)).any(|prefix| pre.starts_with(prefix))
+    }
+}
+
+impl Candidates {
+    /// Reads the tags.
+    pub(super) fn of(tags: &[String], rules: &Rules<'_>) -> Self {
+        let bare = tags.iter().find(|tag| *tag == rules.bare()).cloned();
+        let versions = tags.iter().filter(|tag| *tag != rules.bare()).filter_map(|tag| rules.candidate(tag)).collect();
+        Self { bare, versions }
+    }
+
+    /// The version of a tag.
+    pub(super) fn version_of(&self, tag: &str) -> Option<&Version> {
+        self.versions.iter().find(|candidate| candidate.tag == tag).map(|candidate| &candidate.version)
+    }
+}
+
+/// One tag per digest, the one that says most, lowest version first. Candidates and digests go in pairs; a tag that
+/// stands for nothing has none.
+pub(super) fn one_per_digest(found: &[(Candidate, Digest)]) -> Vec<(&Candidate, Digest)> {
+    let mut best: BTreeMap<Digest, (usize, &Candidate)> = BTreeMap::new();
+    for (position, (candidate, digest)) in found.iter().enumerate() {
+        let kept = best.entry(*digest).or_insert((position, candidate));
+        if says_more(candidate, kept.1) == Ordering::Greater {
+            *kept = (position, candidate);
+        }
+    }
+    let mut versions: Vec<_> = best.into_iter().map(|(digest, (position, kept))| (position, kept, digest)).collect();
+    versions.sort_by(|left, right| left.1.version.precedence(&right.1.version).then(left.0.cmp(&right.0)));
+    versions.into_iter().map(|(_, candidate, digest)| (candidate, digest)).collect()
+}
+
+/// A release says more than a pre-release, `1.2.3` more than `1.2`, and of two equally exact tags the higher version.
+fn says_more(left: &Candidate, right: &Candidate) -> Ordering {
+    right
+        .version
+        .is_pre_release()
+        .cmp(&left.version.is_pre_release())
+        .then(left.dots.cmp(&right.dots))
+        .then_with(|| left.version.precedence(&right.version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn rules(variant: &str) -> Rules<'_> {
+        Rules { variant, constraint: None, pre_releases: false, pre_release_prefixes: &[] }
+    }
+
+    fn names(candidates: &Candidates) -> String {
+        candidates.versions.iter().map(|candidate| candidate.tag.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn tags_that_are_versions_are_candidates() {
+        let listed = tags("latest 1.0.0 v2 nightly 1.0.0-alpine 14.04 20240101 V3 1.2.3.4 1.0.0-rc1 alpine");
+        let found = Candidates::of(&listed, &rules(""));
+        assert_eq!(found.bare.as_deref(), Some("latest"));
+        assert_eq!(names(&found), "1.0.0 v2 14.04 20240101");
+        let found = Candidates::of(&listed, &rules("alpine"));
+        assert_eq!((found.bare.as_deref(), names(&found)), (Some("alpine"), "1.0.0-alpine".to_owned()));
+    }
+
+    #[test]
+    fn pre_releases_pass_by_their_names() {
+        let listed = tags("1.0.0-rc1 1.0.0-RC1 1.0.0-rcfoo 1.0.0-rc1-alpine 1.0.0-dev.1 1.0.0-alpha 1.0.0");
+        let prefixes = ["dev".to_owned()];
+        let mut rules = Rules { pre_releases: true, ..rules("") };
+        assert_eq!(names(&Candidates::of(&listed, &rules)), "1.0.0-rc1 1.0.0-rcfoo 1.0.0-alpha 1.0.0");
+        rules.pre_release_prefixes = &prefixes;
+        let expected = "1.0.0-rc1 1.0.0-rcfoo 1.0.0-rc1-alpine 1.0.0-dev.1 1.0.0-alpha 1.0.0";
+        assert_eq!(names(&Candidates::of(&listed, &rules)), expected);
+    }
+
+    #[test]
+    fn constraints_decide_before_pre_releases() -> Result<(), crate::version::InvalidConstraint> {
+        let constraint = Constraint::parse("^1")?;
+        let rules = Rules { constraint: Some(&constraint), ..rules("") };
+        assert_eq!(names(&Candidates::of(&tags("0.9 1.0 1.9.9 2.0 latest"), &rules)), "1.0 1.9.9");
+        Ok(())
+    }
+
+    #[test]
+    fn one_tag_is_kept_for_each_digest() {
+        // Tags that share a digest are joined by `=`; the answer is what is kept, lowest first.
+        let cases = [
+            ("1=1.2=1.2.3 2.0.0", "1.2.3 2.0.0"),
+            ("1.2.0=1.2.1", "1.2.1"),
+            ("1.2.1=1.2.0", "1.2.1"),
+            ("v1.2.0=1.2.0", "v1.2.0"),
+            ("1.2.0=v1.2.0", "1.2.0"),
+            ("1.0.0-rc1=1.0", "1.0"),
+            ("1.0=1.0.0-rc1", "1.0"),
+            ("1.3=1.2.9", "1.2.9"),
+            ("10 9 1.0.0", "1.0.0 9 10"),
+            ("1.0.0+b 1.0.0+a", "1.0.0+b 1.0.0+a"),
+        ];
+        let rules = Rules { pre_releases: true, ..rules("") };
+        for (text, expected) in cases {
+            let mut found = Vec::new();
+            for group in text.split_whitespace() {
+                for candidate in Candidates::of(&tags(&group.replace('=', " ")), &rules).versions {
+                    found.push((candidate, Digest::sha256(group.as_bytes())));
+                }
+            }
+            let kept: Vec<_> = one_per_digest(&found).iter().map(|(candidate, _)| candidate.tag.as_str()).collect();
+            assert_eq!(kept.join(" "), expected, "{text}");
+        }
+    }
+}

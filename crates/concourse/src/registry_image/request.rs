@@ -1,0 +1,159 @@
+//! What Concourse sends to registry-image.
+
+use super::source::{PlatformSource, Source};
+use crate::Failure;
+use crate::protocol::{DecodeError, Value, request};
+
+/// A version as it was given; either part may be missing and is then empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Version {
+    pub(crate) tag: String,
+    pub(crate) digest: String,
+}
+
+impl Version {
+    /// As it stands in answers.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({"tag": self.tag, "digest": self.digest})
+    }
+
+    fn field(&mut self, key: &str, value: &Value<'_>) -> Result<(), DecodeError> {
+        match key {
+            "tag" => value.string(&mut self.tag),
+            "digest" => value.string(&mut self.digest),
+            _ => Err(value.unknown()),
+        }
+    }
+}
+
+/// What check is asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CheckRequest {
+    pub(crate) source: Source,
+    /// Where the caller is.
+    pub(crate) version: Option<Version>,
+}
+
+/// What `in` is asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GetRequest {
+    pub(crate) source: Source,
+    pub(crate) format: String,
+    pub(crate) platform: Option<PlatformSource>,
+    pub(crate) skip_download: bool,
+    pub(crate) version: Version,
+}
+
+/// What `out` is asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PutRequest {
+    pub(crate) source: Source,
+    pub(crate) image: String,
+    pub(crate) version: String,
+    pub(crate) bump_aliases: bool,
+    pub(crate) additional_tags: String,
+    pub(crate) tag_prefix: String,
+}
+
+impl CheckRequest {
+    /// Reads a request; what is not built yet is refused.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Failure> {
+        let raw = request(bytes)?;
+        let mut decoded = Self::default();
+        Value::root(&raw, "CheckRequest").object(|key, value| match key {
+            "source" => Source::decode(value).map(|source| decoded.source = source),
+            "version" if value.is_null() => Ok(()),
+            "version" => {
+                let version = decoded.version.get_or_insert_default();
+                value.object(|key, value| version.field(key, value))
+            }
+            _ => Err(value.unknown()),
+        })?;
+        decoded.source.check_support()?;
+        Ok(decoded)
+    }
+}
+
+impl GetRequest {
+    /// Reads a request; what is not built yet is refused.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Failure> {
+        let raw = request(bytes)?;
+        let mut decoded = Self::default();
+        Value::root(&raw, "InRequest").object(|key, value| match key {
+            "source" => Source::decode(value).map(|source| decoded.source = source),
+            "version" => value.object(|key, value| decoded.version.field(key, value)),
+            "params" => value.object(|key, value| match key {
+                "format" => value.string(&mut decoded.format),
+                "platform" => PlatformSource::decode(value, &mut decoded.platform),
+                "skip_download" => value.boolean(&mut decoded.skip_download),
+                _ => Err(value.unknown()),
+            }),
+            _ => Err(value.unknown()),
+        })?;
+        decoded.source.check_support()?;
+        Ok(decoded)
+    }
+}
+
+impl PutRequest {
+    /// Reads a request; what is not built yet is refused.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Failure> {
+        let raw = request(bytes)?;
+        let mut decoded = Self::default();
+        Value::root(&raw, "OutRequest").object(|key, value| match key {
+            "source" => Source::decode(value).map(|source| decoded.source = source),
+            "params" => value.object(|key, value| match key {
+                "image" => value.string(&mut decoded.image),
+                "version" => value.string(&mut decoded.version),
+                "bump_aliases" => value.boolean(&mut decoded.bump_aliases),
+                "additional_tags" => value.string(&mut decoded.additional_tags),
+                "tag_prefix" => value.string(&mut decoded.tag_prefix),
+                _ => Err(value.unknown()),
+            }),
+            _ => Err(value.unknown()),
+        })?;
+        decoded.source.check_support()?;
+        if decoded.source.content_trust {
+            let why = "images are not signed here, and pushing one unsigned would not be what was asked for";
+            return Err(Failure::unsupported("source.content_trust", why));
+        }
+        Ok(decoded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<CheckRequest, String> {
+        CheckRequest::decode(text.as_bytes()).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn a_check_knows_source_and_version_only() -> Result<(), String> {
+        let request = check(r#"{"Source":{"Repository":"a"},"Version":{"TAG":"1"}}"#)?;
+        assert_eq!(request.source.repository, "a");
+        assert_eq!(request.version, Some(Version { tag: "1".to_owned(), digest: String::new() }));
+        assert_eq!(check(r#"{"source":{},"version":null}"#)?.version, None);
+        for (text, expected) in [
+            (r#"{"params":{}}"#, r#"invalid payload: json: unknown field "params""#),
+            (r#"{"version":{"ref":"x"}}"#, r#"invalid payload: json: unknown field "ref""#),
+            ("", "invalid payload: EOF"),
+            (
+                r#"{"source":{"insecure":"true"}}"#,
+                "invalid payload: json: cannot unmarshal string into Go struct field CheckRequest.source.insecure of type bool",
+            ),
+        ] {
+            assert_eq!(check(text).err().as_deref(), Some(expected));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn signing_is_refused_where_it_would_happen() {
+        let text = br#"{"source":{"repository":"a","content_trust":{"server":"s"}}}"#;
+        assert!(CheckRequest::decode(text).is_ok());
+        let refused = PutRequest::decode(text).map_err(|failure| failure.message).err().unwrap_or_default();
+        assert!(refused.starts_with("source.content_trust is not supported yet"), "{refused}");
+    }
+}

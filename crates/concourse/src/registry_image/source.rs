@@ -1,0 +1,340 @@
+//! `source` of registry-image, and how it becomes a place to talk to.
+
+use std::sync::Arc;
+
+use skycap_image::{Event, Platform, Progress, Repository, Secret};
+use skycap_registry::{Access, Client, Credentials, Place};
+
+use crate::protocol::{DecodeError, Value};
+use crate::{Failure, Host};
+
+/// The fields of `source` that are honoured, as they were written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Source {
+    pub(crate) repository: String,
+    pub(crate) insecure: bool,
+    pub(crate) tag: String,
+    pub(crate) tag_regex: String,
+    pub(crate) created_at_sort: bool,
+    pub(crate) variant: String,
+    pub(crate) semver_constraint: String,
+    pub(crate) pre_releases: bool,
+    pub(crate) pre_release_prefixes: Vec<String>,
+    username: String,
+    password: Secret,
+    mirror: Option<MirrorSource>,
+    ca_certs: Vec<String>,
+    pub(crate) platform: Option<PlatformSource>,
+    pub(crate) label_regex: String,
+    pub(crate) annotation_regex: String,
+    pub(crate) debug: bool,
+    /// Whether `content_trust` says something; only a put would have to act on it.
+    pub(crate) content_trust: bool,
+    /// Fields that say something and are not built yet.
+    not_built: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct MirrorSource {
+    host: String,
+    username: String,
+    password: Secret,
+}
+
+/// `platform`, in the source or in a get's params.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct PlatformSource {
+    architecture: String,
+    os: String,
+}
+
+impl Source {
+    /// Reads the object field by field.
+    pub(crate) fn decode(value: &Value<'_>) -> Result<Self, DecodeError> {
+        let mut source = Self::default();
+        value.object(|key, value| source.field(key, value))?;
+        Ok(source)
+    }
+
+    fn field(&mut self, key: &str, value: &Value<'_>) -> Result<(), DecodeError> {
+        match key {
+            "repository" => value.string(&mut self.repository),
+            "insecure" => value.boolean(&mut self.insecure),
+            "tag" => lenient_string(value, &mut self.tag),
+            "tag_regex" => value.string(&mut self.tag_regex),
+            "created_at_sort" => value.boolean(&mut self.created_at_sort),
+            "variant" => value.string(&mut self.variant),
+            "semver_constraint" => value.string(&mut self.semver_constraint),
+            "pre_releases" => value.boolean(&mut self.pre_releases),
+            "pre_release_prefixes" => value.strings(&mut self.pre_release_prefixes),
+            "username" => value.string(&mut self.username),
+            "password" => secret(value, &mut self.password),
+            "registry_mirror" => decode_mirror(value, &mut self.mirror),
+            "content_trust" => decode_content_trust(value, &mut self.content_trust),
+            "ca_certs" => value.strings(&mut self.ca_certs),
+            "platform" => PlatformSource::decode(value, &mut self.platform),
+            "label_regex" => value.string(&mut self.label_regex),
+            "annotation_regex" => value.string(&mut self.annotation_regex),
+            "debug" => value.boolean(&mut self.debug),
+            "aws_access_key_id"
+            | "aws_secret_access_key"
+            | "aws_session_token"
+            | "aws_region"
+            | "aws_role_arn"
+            | "aws_account_id"
+            | "aws_ecr_registry_id"
+            | "azure_client_id"
+            | "azure_tenant_id"
+            | "azure_environment" => {
+                let mut text = String::new();
+                value.string(&mut text)?;
+                self.note_not_built(key, !text.is_empty());
+                Ok(())
+            }
+            "aws_role_arns" => {
+                let mut list = Vec::new();
+                value.strings(&mut list)?;
+                self.note_not_built(key, !list.is_empty());
+                Ok(())
+            }
+            "azure_acr" => {
+                let mut wanted = false;
+                value.boolean(&mut wanted)?;
+                self.note_not_built(key, wanted);
+                Ok(())
+            }
+            _ => Err(value.unknown()),
+        }
+    }
+
+    fn note_not_built(&mut self, key: &str, says_something: bool) {
+        self.not_built.retain(|noted| noted != key);
+        if says_something {
+            self.not_built.push(key.to_owned());
+        }
+    }
+
+    /// An error for the first field that says something and is not built yet.
+    pub(crate) fn check_support(&self) -> Result<(), Failure> {
+        let Some(field) = self.not_built.first() else { return Ok(()) };
+        let cloud = if field.starts_with("aws") { "Amazon ECR" } else { "Azure Container Registry" };
+        let field = format!("source.{field}");
+        Err(Failure::unsupported(&field, &format!("the login to {cloud} is not built; use username and password")))
+    }
+
+    /// The repository by its full name.
+    pub(crate) fn parse_repository(&self) -> Result<Repository, Failure> {
+        self.repository.parse().map_err(|error| Failure::new(format!("resolve repository: {error}")))
+    }
+
+    /// The repository at its origin. Opens no connection.
+    pub(crate) fn origin(&self, client: &Client, host: &Host, push: bool) -> Result<Place, Failure> {
+        let repository = self.parse_repository()?;
+        let credentials = if self.username.is_empty() || self.password.is_empty() {
+            host.keychain.credentials(repository.registry())?
+        } else {
+            Credentials::Basic { username: self.username.clone(), password: self.password.clone() }
+        };
+        Ok(client.place(repository, Access { credentials, push, ..self.access() })?)
+    }
+
+    /// The repository at the mirror, where there is one that applies. Its user is its own.
+    pub(crate) fn mirror(&self, client: &Client) -> Result<Option<Place>, Failure> {
+        let repository = self.parse_repository()?;
+        let Some(mirror) = self.mirror.as_ref().filter(|_| repository.is_docker_hub()) else { return Ok(None) };
+        let registry = authority(&mirror.host)?;
+        let credentials = if mirror.username.is_empty() || mirror.password.is_empty() {
+            Credentials::Anonymous
+        } else {
+            Credentials::Basic { username: mirror.username.clone(), password: mirror.password.clone() }
+        };
+        let access = Access { credentials, ..self.access() };
+        Ok(Some(client.place(repository.with_registry(&registry), access)?))
+    }
+
+    fn access(&self) -> Access {
+        Access { insecure_plain_http: self.insecure, ca_certs: self.ca_certs.clone(), ..Access::default() }
+    }
+
+    /// Who is told what happens: with `debug`, what else only fault-finders see is said aloud.
+    pub(crate) fn progress(&self, host: &Host) -> Arc<dyn Progress> {
+        if self.debug { Arc::new(Talkative(Arc::clone(&host.progress))) } else { Arc::clone(&host.progress) }
+    }
+}
+
+impl PlatformSource {
+    /// Reads the object; `null` leaves the platform as it is.
+    pub(crate) fn decode(value: &Value<'_>, target: &mut Option<Self>) -> Result<(), DecodeError> {
+        if value.is_null() {
+            return Ok(());
+        }
+        let platform = target.get_or_insert_default();
+        value.object(|key, value| match key {
+            "architecture" => value.string(&mut platform.architecture),
+            "os" => value.string(&mut platform.os),
+            _ => Err(value.unknown()),
+        })
+    }
+
+    /// The platform, with what was left out taken from this machine. `arm64/v8` names a variant as well.
+    pub(crate) fn platform(&self) -> Platform {
+        let host = Platform::host();
+        let (architecture, variant) = match self.architecture.split_once('/') {
+            Some((architecture, variant)) => (architecture, Some(variant.to_owned())),
+            None => (self.architecture.as_str(), None),
+        };
+        let architecture = if architecture.is_empty() { host.architecture.as_str() } else { architecture };
+        let os = if self.os.is_empty() { host.os.as_str() } else { self.os.as_str() };
+        Platform { variant, ..Platform::new(os, architecture) }
+    }
+}
+
+/// A string is taken as it is; anything else becomes its JSON text, so that `tag: 1.10` is `1.10`.
+fn lenient_string(value: &Value<'_>, target: &mut String) -> Result<(), DecodeError> {
+    if value.text().starts_with('"') || value.is_null() {
+        value.string(target)
+    } else {
+        value.text().clone_into(target);
+        Ok(())
+    }
+}
+
+fn secret(value: &Value<'_>, target: &mut Secret) -> Result<(), DecodeError> {
+    let mut text = target.reveal().to_owned();
+    value.string(&mut text)?;
+    *target = Secret::new(text);
+    Ok(())
+}
+
+fn decode_mirror(value: &Value<'_>, target: &mut Option<MirrorSource>) -> Result<(), DecodeError> {
+    if value.is_null() {
+        return Ok(());
+    }
+    let mirror = target.get_or_insert_default();
+    value.object(|key, value| match key {
+        "host" => value.string(&mut mirror.host),
+        "username" => value.string(&mut mirror.username),
+        "password" => secret(value, &mut mirror.password),
+        _ => Err(value.unknown()),
+    })
+}
+
+fn decode_content_trust(value: &Value<'_>, says_something: &mut bool) -> Result<(), DecodeError> {
+    *says_something |= !value.is_null();
+    value.object(|key, value| match key {
+        "server"
+        | "repository_key_id"
+        | "repository_key"
+        | "repository_passphrase"
+        | "tls_key"
+        | "tls_cert"
+        | "scopes"
+        | "username"
+        | "password" => value.string(&mut String::new()),
+        _ => Err(value.unknown()),
+    })
+}
+
+/// The registry that a mirror's `host` names: an authority, nothing else. An empty one is Docker Hub.
+fn authority(host: &str) -> Result<String, Failure> {
+    let invalid = || {
+        let what = "failed to resolve mirror: parse mirror registry: registries must be valid RFC 3986 URI authorities";
+        Failure::new(format!("{what}: {host}"))
+            .with_hint("registry_mirror.host is host or host:port, without https:// and without a path")
+    };
+    if host.is_empty() {
+        return Ok("index.docker.io".to_owned());
+    }
+    if host.contains('/') {
+        return Err(invalid());
+    }
+    // A port makes any host a registry in the grammar of names.
+    let name = if host.contains(['.', ':']) { format!("{host}/library/x") } else { format!("{host}:443/library/x") };
+    let repository: Repository = name.parse().map_err(|_| invalid())?;
+    Ok(if host.contains(['.', ':']) { repository.registry().to_owned() } else { host.to_owned() })
+}
+
+/// Says debug lines as notes.
+struct Talkative(Arc<dyn Progress>);
+
+impl Progress for Talkative {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Debug(line) => self.0.event(Event::Note(line)),
+            other => self.0.event(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::request;
+
+    fn decode(text: &str) -> Result<Source, String> {
+        let raw = request(text.as_bytes()).map_err(|e| e.to_string())?;
+        Source::decode(&Value::root(&raw, "source")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_tag_that_is_no_string_is_taken_as_it_was_written() -> Result<(), String> {
+        for (json, expected) in
+            [("\"1.0\"", "1.0"), ("42", "42"), ("42.1", "42.1"), ("1.10", "1.10"), ("true", "true"), ("null", "")]
+        {
+            assert_eq!(decode(&format!("{{\"tag\":{json}}}"))?.tag, expected);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_built_is_an_error_that_names_the_field() -> Result<(), String> {
+        for (json, field) in [
+            (r#"{"aws_region":"eu-west-1"}"#, "source.aws_region"),
+            (r#"{"AWS_role_arns":["a"]}"#, "source.aws_role_arns"),
+            (r#"{"azure_acr":true}"#, "source.azure_acr"),
+            (r#"{"azure_tenant_id":"t"}"#, "source.azure_tenant_id"),
+        ] {
+            let message = decode(json)?.check_support().map_err(|e| e.message).err().unwrap_or_default();
+            assert!(message.starts_with(&format!("{field} is not supported yet")), "{json}: {message}");
+        }
+        for json in ["{}", r#"{"aws_region":""}"#, r#"{"azure_acr":false}"#, r#"{"aws_role_arns":null}"#] {
+            assert!(decode(json)?.check_support().is_ok(), "{json}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn mirrors_are_authorities() {
+        for (host, expected) in [
+            ("", Some("index.docker.io")),
+            ("mirror", Some("mirror")),
+            ("localhost", Some("localhost")),
+            ("m.example:5000", Some("m.example:5000")),
+            ("docker.io", Some("index.docker.io")),
+            ("https://m", None),
+            ("m.example/path", None),
+            ("m.example:port", None),
+            ("a b", None),
+            ("user@m.example", None),
+        ] {
+            assert_eq!(authority(host).ok().as_deref(), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_platform_is_filled_up_from_this_machine() {
+        let platform = |architecture: &str, os: &str| {
+            PlatformSource { architecture: architecture.to_owned(), os: os.to_owned() }.platform().to_string()
+        };
+        assert_eq!(platform("s390x", ""), "linux/s390x");
+        assert_eq!(platform("", "windows"), format!("windows/{}", Platform::host().architecture));
+        assert_eq!(platform("arm64/v8", "linux"), "linux/arm64/v8");
+    }
+
+    #[test]
+    fn secrets_do_not_show() -> Result<(), String> {
+        let source = decode(r#"{"username":"u","password":"hunter2","registry_mirror":{"password":"hunter3"}}"#)?;
+        assert!(!format!("{source:?}").contains("hunter"));
+        Ok(())
+    }
+}
