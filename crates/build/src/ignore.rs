@@ -1,35 +1,413 @@
-//! `.dockerignore`.
+//! `.dockerignore`, and the `--exclude` of `COPY` and `ADD`, with the rules of `moby/patternmatcher`.
+//!
+//! * The last pattern that matches wins; `!` takes back what an earlier one left out.
+//! * A pattern that matches a directory goes for everything below it.
+//! * `**` is any number of directories; at the end it is everything below, and at the beginning of a pattern without
+//!   another wildcard it is any text at all: `**foo` leaves out `xfoo`.
+//! * The rest is [`glob`](crate::glob).
+//!
+//! Two faults of the original are not copied: wildcards in a class (`[*]`) and escaped letters (`\d`) stand for
+//! themselves here, where the original passes them to a regular expression.
+
+use crate::glob::{self, BadPattern, Token};
 
 /// What an ignore file says.
 #[derive(Debug, Clone, Default)]
-pub struct Ignore {}
+pub struct Ignore {
+    rules: Vec<Rule>,
+}
+
+/// Which rules match a directory, for the paths below it. [`Ignore::descend`] makes one from the other.
+#[derive(Debug, Clone, Default)]
+pub struct Seen(Vec<bool>);
 
 /// An ignore file that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct InvalidIgnore {
-    /// What is wrong.
-    pub message: String,
+pub enum InvalidIgnore {
+    /// A `!` with nothing behind it.
+    #[error("illegal exclusion pattern: \"!\"")]
+    BareExclamationMark,
+    /// A class that is not closed, or the like.
+    #[error("{pattern:?}: {source}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        source: BadPattern,
+    },
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    takes_back: bool,
+    /// Cleaned, without the `!`.
+    text: Vec<u8>,
+    matcher: Matcher,
+}
+
+#[derive(Debug, Clone)]
+enum Matcher {
+    /// No wildcard.
+    Exact,
+    /// `dir/**`: what begins with this.
+    Prefix(Vec<u8>),
+    /// `**/name`, `**name`: what ends with this.
+    Suffix(Vec<u8>),
+    /// Anything else.
+    Pattern(glob::Pattern),
 }
 
 impl Ignore {
     /// Reads an ignore file.
-    pub fn parse(_bytes: &[u8]) -> Result<Self, InvalidIgnore> {
-        unimplemented!("ignore")
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidIgnore> {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let mut rules = Vec::new();
+        for line in bytes.split(|b| *b == b'\n').filter(|line| !line.starts_with(b"#")) {
+            let line = trim(line);
+            let (takes_back, pattern) = line.strip_prefix(b"!").map_or((false, line), |rest| (true, trim(rest)));
+            let mut pattern = if pattern.is_empty() { Vec::new() } else { clean(pattern) };
+            // A pattern from the root is one from the context.
+            if pattern.len() > 1 && pattern.starts_with(b"/") {
+                pattern.remove(0);
+            }
+            if takes_back {
+                pattern.insert(0, b'!');
+            }
+            rules.extend(Rule::parse(&pattern)?);
+        }
+        Ok(Self { rules })
     }
 
     /// From patterns, such as those of `--exclude`.
-    pub fn from_patterns<'a>(_patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidIgnore> {
-        unimplemented!("ignore")
+    pub fn from_patterns<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidIgnore> {
+        let rules = patterns.into_iter().filter_map(|pattern| Rule::parse(pattern.as_bytes()).transpose());
+        Ok(Self { rules: rules.collect::<Result<_, _>>()? })
     }
 
-    /// Whether a path, relative to the context and with `/`, is left out: it or a directory above it matches, and no later `!` pattern takes it back.
-    pub fn matches(&self, _path: &[u8]) -> bool {
-        unimplemented!("ignore")
+    /// Whether nothing is ever left out.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
     }
 
-    /// Whether something below an ignored directory may be taken back, so that a walk must go in.
-    pub fn may_reinclude_below(&self, _directory: &[u8]) -> bool {
-        unimplemented!("ignore")
+    /// Whether a path is left out: it or a directory above it matches, and no later `!` takes it back. The path is relative
+    /// to the context, with `/` between its parts.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let mut seen = Seen::default();
+        let mut ignored = false;
+        for end in ends.chain([path.len()]) {
+            (ignored, seen) = self.descend(&seen, path.get(..end).unwrap_or(path));
+        }
+        ignored
+    }
+
+    /// As [`Self::matches`], one step down a tree: `above` is what this said about the directory that holds `path`, and
+    /// [`Seen::default`] for the context itself.
+    pub fn descend(&self, above: &Seen, path: &[u8]) -> (bool, Seen) {
+        let mut ignored = false;
+        let mut seen = Vec::with_capacity(self.rules.len());
+        for (at, rule) in self.rules.iter().enumerate() {
+            let above = above.0.get(at).copied().unwrap_or_default();
+            // A rule that could change nothing is not asked, and counts as not matching below: as in the original.
+            let matches = above || (rule.takes_back == ignored && rule.matches(path));
+            if matches {
+                ignored = !rule.takes_back;
+            }
+            seen.push(matches);
+        }
+        (ignored, Seen(seen))
+    }
+
+    /// Whether something below an ignored directory may be taken back, so that a walk must go in. `true` may be wrong,
+    /// `false` may not.
+    pub fn may_reinclude_below(&self, directory: &[u8]) -> bool {
+        self.rules.iter().any(|rule| rule.takes_back && rule.may_match_below(directory))
+    }
+}
+
+impl Rule {
+    fn parse(pattern: &[u8]) -> Result<Option<Self>, InvalidIgnore> {
+        let pattern = trim(pattern);
+        if pattern.is_empty() {
+            return Ok(None);
+        }
+        let pattern = clean(pattern);
+        let (takes_back, text) = match pattern.strip_prefix(b"!") {
+            Some([]) => return Err(InvalidIgnore::BareExclamationMark),
+            Some(rest) => (true, rest),
+            None => (false, pattern.as_slice()),
+        };
+        let invalid = |source| InvalidIgnore::Pattern { pattern: String::from_utf8_lossy(text).into_owned(), source };
+        let matcher = matcher(text).map_err(invalid)?;
+        Ok(Some(Self { takes_back, text: text.to_vec(), matcher }))
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
+        match &self.matcher {
+            Matcher::Exact => path == self.text,
+            Matcher::Prefix(prefix) => path.starts_with(prefix),
+            // `**/foo` is also `foo`.
+            Matcher::Suffix(suffix) => path.ends_with(suffix) || suffix.strip_prefix(b"/") == Some(path),
+            Matcher::Pattern(pattern) => pattern.matches(path),
+        }
+    }
+
+    /// Whether a path below `directory` may match, judged part by part.
+    fn may_match_below(&self, directory: &[u8]) -> bool {
+        let mut parts = self.text.split(|b| *b == b'/');
+        for name in directory.split(|b| *b == b'/') {
+            let Some(part) = parts.next() else { return false };
+            // A class may hold a `/`, and `**` anything.
+            if part.contains(&b'[') || part.windows(2).any(|pair| pair == b"**") {
+                return true;
+            }
+            if !glob::matches(part, name).unwrap_or(true) {
+                return false;
+            }
+        }
+        parts.next().is_some()
+    }
+}
+
+/// How a pattern is matched. What it is can depend on what comes later, as in the original: `**foo` looks at the end of a
+/// path, but `**foo*` at the names in it.
+fn matcher(text: &[u8]) -> Result<Matcher, BadPattern> {
+    enum Looks {
+        Whole,
+        Start,
+        End,
+        Closely,
+    }
+    let mut tokens = Vec::new();
+    let mut looks = Looks::Whole;
+    let mut rest = text;
+    let mut first = true;
+    while !rest.is_empty() {
+        if let Some(behind) = rest.strip_prefix(b"**") {
+            rest = behind.strip_prefix(b"/").unwrap_or(behind);
+            if rest.is_empty() {
+                looks = if matches!(looks, Looks::Whole) { Looks::Start } else { Looks::Closely };
+                tokens.push(Token::Deep);
+            } else {
+                looks = Looks::Closely;
+                tokens.extend([Token::Directories, Token::InDirectory]);
+            }
+            if first {
+                looks = Looks::End;
+            }
+        } else {
+            let escaped = rest.starts_with(b"\\");
+            match glob::next_token(&mut rest)? {
+                Some(Token::Char(c)) if !escaped => {
+                    // A `]` alone makes the original look closely; it comes to the same.
+                    tokens.push(Token::Char(c));
+                }
+                Some(token) => {
+                    looks = Looks::Closely;
+                    tokens.push(token);
+                }
+                None => break,
+            }
+        }
+        first = false;
+    }
+    let (start, end) = (text.strip_suffix(b"**"), text.strip_prefix(b"**"));
+    Ok(match looks {
+        Looks::Whole => Matcher::Exact,
+        Looks::Start => Matcher::Prefix(start.unwrap_or(text).to_vec()),
+        Looks::End => Matcher::Suffix(end.unwrap_or(text).to_vec()),
+        Looks::Closely => Matcher::Pattern(glob::Pattern::of(tokens)),
+    })
+}
+
+/// Without blanks around it. Bytes that are not UTF-8 are not blank.
+fn trim(line: &[u8]) -> &[u8] {
+    // A vertical tab is blank in Go and not in `trim_ascii`.
+    let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
+    let start = line.iter().position(|byte| !blank(byte)).unwrap_or(line.len());
+    let end = line.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
+    line.get(start..end).unwrap_or_default()
+}
+
+/// Go's `filepath.Clean`: no empty parts, no `.`, and `..` takes the part before it away.
+fn clean(path: &[u8]) -> Vec<u8> {
+    let rooted = path.starts_with(b"/");
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b".")) {
+        let climbs = part == b"..";
+        match parts.last() {
+            Some(last) if climbs && *last != b".." => drop(parts.pop()),
+            None if climbs && rooted => {}
+            _ => parts.push(part),
+        }
+    }
+    let joined = parts.join(&b'/');
+    match (rooted, joined.is_empty()) {
+        (true, _) => [b"/", joined.as_slice()].concat(),
+        (false, true) => b".".to_vec(),
+        (false, false) => joined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ignored(patterns: &[&str], path: &str) -> bool {
+        Ignore::from_patterns(patterns.iter().copied()).unwrap().matches(path.as_bytes())
+    }
+
+    #[test]
+    fn one_pattern_matches_as_in_moby() {
+        for (pattern, path, expected) in [
+            ("**", "file", true),
+            ("**", "dir/file", true),
+            ("**/", "dir/file", true),
+            ("**/**", "dir/file", true),
+            ("dir/**", "dir/file", true),
+            ("dir/**", "dir/dir2/file", true),
+            ("dir/**", "dir", false),
+            ("**/dir", "dir", true),
+            ("**/dir", "a/dir", true),
+            ("**/dir", "dir/file", true),
+            ("**/dir", "adir", false),
+            ("**/dir2/*", "dir/dir2/file", true),
+            ("**/dir2/*", "dir2", false),
+            ("**/dir2/**", "dir/dir2/dir3/file", true),
+            ("**file", "dir/xfile", true),
+            ("**file*", "dir/xfile1", false),
+            ("**file*", "dir/file1", true),
+            ("**/file*txt", "dir/dir/file.txt", true),
+            ("**/**/*.txt", "file.txt", true),
+            ("**/**/*.txt", "dir/dir/file.txt", true),
+            ("**/**/*.txt2", "dir/dir/file.txt", false),
+            ("a**/*.txt", "a/dir/dir/file.txt", true),
+            ("a**/*.txt", "ab/dir/file.txt", true),
+            ("a/*.txt", "a/dir/file.txt", false),
+            ("a/*.txt**", "a/file.txt", true),
+            ("a/*.txt**", "a/file.txt.d/x", true),
+            ("a[b-d]e", "ace", true),
+            ("a[^b-d]e", "aze", true),
+            (".*", ".foo", true),
+            (".*", "foo", false),
+            ("abc.def", "abcZdef", false),
+            ("abc?def", "abcZdef", true),
+            ("**/foo/bar", "dir/dir2/foo/bar", true),
+            ("**/.foo", "bar.foo", false),
+            ("a(b)c/def", "a(b)c/def", true),
+            ("a.|)$(}+{bc", "a.|)$(}+{bc", true),
+            ("dist/*.whl", "dist/proxy-2.4+g08-py3.whl", true),
+            ("a\\\\", "a\\", true),
+            ("a\\*b", "a*b", true),
+            ("[*]", "*", true),
+            ("docs/", "docs/a", true),
+            ("./docs/../docs//a", "docs/a", true),
+            ("한*", "한국", true),
+            (".", "a", false),
+            ("../a", "a", false),
+        ] {
+            assert_eq!(ignored(&[pattern], path), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn the_last_match_wins_also_for_what_is_below() {
+        for (patterns, path, expected) in [
+            (&["docs", "!docs/README.md"][..], "docs/README.md", false),
+            (&["docs", "!docs/README.md"], "docs/other", true),
+            (&["docs/*", "!docs/README.md"], "docs/README.md", false),
+            (&["!fileutils.go", "*.go"], "fileutils.go", true),
+            (&["*.go", "!fileutils.go"], "fileutils.go", false),
+            (&["**", "!util/docker/web"], "util/docker/web/foo", false),
+            (&["**", "!util/docker/web", "util/docker/web/foo"], "util/docker/web/foo", true),
+            (&["**", "!dist/*.whl"], "dist/a+b.whl", false),
+            (&["**", "!dist/*.whl"], "dist", true),
+            (&["a", "!a/b", "a/b/c"], "a/b/c/d", true),
+            (&["a", "!a/b", "a/b/c"], "a/b/d", false),
+            // A repeated pattern that changed nothing at the directory is not asked again below it.
+            (&["a", "!a/b", "a"], "a/b", false),
+        ] {
+            assert_eq!(ignored(patterns, path), expected, "{patterns:?} {path}");
+        }
+    }
+
+    #[test]
+    fn an_ignore_file_is_read_line_by_line() {
+        let file = b"\xef\xbb\xbf# comment\r\n  # not-a-comment  \r\n\r\n/rooted/\n! /kept \n*.log\n";
+        let ignore = Ignore::parse(file).unwrap();
+        for (path, expected) in [
+            ("# comment", false),
+            ("# not-a-comment", true),
+            ("rooted", true),
+            ("rooted/a", true),
+            ("a.log", true),
+            ("a/a.log", false),
+            ("kept", false),
+        ] {
+            assert_eq!(ignore.matches(path.as_bytes()), expected, "{path}");
+        }
+        assert!(Ignore::parse(b"").unwrap().is_empty());
+        assert!(!Ignore::parse(b"/").unwrap().matches(b"a"));
+    }
+
+    #[test]
+    fn faults_are_named() {
+        assert_eq!(Ignore::parse(b"!\n").unwrap_err().to_string(), "illegal exclusion pattern: \"!\"");
+        assert_eq!(Ignore::parse(b"a\na[\n").unwrap_err().to_string(), "\"a[\": syntax error in pattern");
+        assert_eq!(Ignore::parse(b"a\\\n").unwrap_err().to_string(), "\"a\\\\\": syntax error in pattern");
+    }
+
+    #[test]
+    fn a_walk_goes_into_an_ignored_directory_only_for_a_reason() {
+        for (patterns, directory, expected) in [
+            (&["a"][..], "a", false),
+            (&["a", "!a/b/c"], "a", true),
+            (&["a", "!a/b/c"], "a/b", true),
+            (&["a", "!a/b/c"], "a/b/c", false),
+            (&["a", "!a/b/c"], "a/x", false),
+            (&["a", "!b"], "a", false),
+            (&["**", "!*/b"], "a", true),
+            (&["**", "!**/b"], "a/b/c", true),
+            (&["**", "!a[^b]c"], "a", true),
+            (&["**", "!dist/*.whl"], "src", false),
+        ] {
+            let ignore = Ignore::from_patterns(patterns.iter().copied()).unwrap();
+            assert_eq!(ignore.may_reinclude_below(directory.as_bytes()), expected, "{patterns:?} {directory}");
+        }
+    }
+
+    #[test]
+    fn pruning_never_hides_what_a_full_walk_would_keep() {
+        let patterns = ["a", "b", "*", "**", "a/b", "a/*", "**/b", "a/**", "[ab]", "a/b/a", "*/a", "**/a/b", "a**"];
+        let paths = ["a", "b", "a/a", "a/b", "b/a", "b/b", "a/b/a", "a/b/b", "b/a/b", "a/a/b", "b/b/a", "ab/a"];
+        for first in patterns {
+            for second in patterns {
+                let ignore = Ignore::from_patterns([first, &format!("!{second}")]).unwrap();
+                for path in paths.iter().filter(|path| !ignore.matches(path.as_bytes())) {
+                    for (at, _) in path.match_indices('/') {
+                        let above = &path.as_bytes()[..at];
+                        let pruned = ignore.matches(above) && !ignore.may_reinclude_below(above);
+                        assert!(!pruned, "{first} !{second}: {path} is hidden at {at}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn paths_are_cleaned_as_in_go() {
+        for (path, expected) in [
+            ("a//b/", "a/b"),
+            ("./a", "a"),
+            ("a/../b", "b"),
+            ("..", ".."),
+            ("../../a", "../../a"),
+            ("/../a", "/a"),
+            ("a/..", "."),
+            ("/", "/"),
+            (".", "."),
+        ] {
+            assert_eq!(clean(path.as_bytes()), expected.as_bytes(), "{path}");
+        }
     }
 }

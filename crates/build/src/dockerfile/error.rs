@@ -27,13 +27,38 @@ impl ParseError {
         // A tab stays a tab, or the caret would be off.
         let indent: String =
             snippet.chars().take(column.saturating_sub(1)).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let mut text = format!(
-            "{name}:{line}:{column}: {message}\n{margin} |\n{number} | {}\n{margin} | {indent}^\n",
-            snippet.trim_end()
-        );
-        if let Some(hint) = hint {
-            text += &format!("{margin} = hint: {hint}\n");
-        }
-        text
+        let hint = hint.as_ref().map(|hint| format!("{margin} = hint: {hint}\n")).unwrap_or_default();
+        let snippet = snippet.trim_end();
+        format!("{name}:{line}:{column}: {message}\n{margin} |\n{number} | {snippet}\n{margin} | {indent}^\n{hint}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(snippet: &str, column: usize, hint: Option<&str>) -> ParseError {
+        let hint = hint.map(str::to_owned);
+        let message = "unknown flag: --form".to_owned();
+        ParseError { name: "Dockerfile".to_owned(), line: 12, column, message, hint, snippet: snippet.to_owned() }
+    }
+
+    #[test]
+    fn an_error_says_where_and_what_may_have_been_meant() {
+        let error = error("COPY --form=a b c", 6, Some("did you mean --from?"));
+        assert_eq!(error.to_string(), "Dockerfile:12: unknown flag: --form (did you mean --from?)");
+        let expected = "\
+            Dockerfile:12:6: unknown flag: --form\n\
+            \x20  |\n\
+            12 | COPY --form=a b c\n\
+            \x20  |      ^\n\
+            \x20  = hint: did you mean --from?\n";
+        assert_eq!(error.render(), expected);
+    }
+
+    #[test]
+    fn the_caret_stands_below_its_character() {
+        assert!(error("\tCOPY é --x", 9, None).render().ends_with("   | \t       ^\n"));
+        assert!(error("", 1, None).render().ends_with("12 | \n   | ^\n"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Text is kept unexpanded: what a variable is worth is only known while the stages are walked, so the words of
 //! [`Copy`], [`Arg`] and the others still hold their quotes and dollars and go through
-//! [`expand`](super::expand::expand) then. Which words expand is written at each field.
+//! [`expand`](super::expand) then. Which words expand is written at each field.
 
 use super::mount::MountFlag;
 use super::span::Spanned;
@@ -216,7 +216,7 @@ pub struct Document {
     /// Leading tabs are gone if it was `<<-`.
     pub content: String,
     /// Whether the content expands: the word had no quotes. Quotes in the content stay
-    /// ([`Expander::keeping_quotes`](super::expand::Expander::keeping_quotes)).
+    /// ([`Expander::keeping_quotes`](super::Expander::keeping_quotes)).
     pub expands: bool,
 }
 

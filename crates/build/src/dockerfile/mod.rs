@@ -1,11 +1,19 @@
 //! The Dockerfile language: bytes in, a [`Dockerfile`] out. Nothing is looked up and nothing is expanded here.
 
+mod duration;
 mod error;
-pub mod expand;
+mod expand;
+mod flags;
 mod heredoc;
 mod instruction;
+mod lex;
 mod mount;
+mod parse;
+mod pattern;
 mod span;
+mod statement;
+mod suggest;
+mod words;
 
 pub use error::ParseError;
 pub use expand::{ExpandError, Expanded, Expander, expand, expand_words};
@@ -14,15 +22,5 @@ pub use instruction::{
     Run, Script, Security, Stage,
 };
 pub use mount::{Mount, MountError, MountFlag, MountKind, Sharing};
+pub use parse::{parse, parse_trigger};
 pub use span::{Span, Spanned};
-
-/// Reads a Dockerfile. `name` is what errors call it.
-pub fn parse(_bytes: &[u8], _name: &str) -> Result<Dockerfile, ParseError> {
-    unimplemented!("parse")
-}
-
-/// Reads the trigger of an `ONBUILD` again, as the configuration of a base image holds it. Its escape character is the
-/// backslash, whatever the Dockerfile of the base image used.
-pub fn parse_trigger(_trigger: &str, _name: &str) -> Result<Spanned<Instruction>, ParseError> {
-    unimplemented!("parse_trigger")
-}

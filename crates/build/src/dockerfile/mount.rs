@@ -3,7 +3,8 @@
 //! Values expand, so a mount is kept as written ([`MountFlag`]) and becomes a [`Mount`] when the variables are known. One
 //! that holds no variable is checked when the Dockerfile is parsed.
 
-use super::expand::ExpandError;
+use super::expand::{ExpandError, expand};
+use super::suggest;
 
 /// The value of a `--mount` flag, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,11 +27,11 @@ pub struct Mount {
     pub read_only: bool,
     /// `id`
     pub id: Option<String>,
-    /// `sharing`
-    pub sharing: Sharing,
-    /// `required`
+    /// `sharing`; only a cache has it.
+    pub sharing: Option<Sharing>,
+    /// `required`; only a secret and an agent have it.
     pub required: bool,
-    /// `size` in bytes.
+    /// `size` in bytes; only a tmpfs has it.
     pub size: Option<u64>,
     /// `mode`
     pub mode: Option<u32>,
@@ -38,7 +39,7 @@ pub struct Mount {
     pub uid: Option<u32>,
     /// `gid`
     pub gid: Option<u32>,
-    /// `env`: the variable that gets the secret.
+    /// `env`: the variable that gets the secret; only a secret has it.
     pub env: Option<String>,
 }
 
@@ -60,7 +61,7 @@ pub enum MountKind {
 /// `sharing` of a cache mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sharing {
-    /// Several at once.
+    /// Several at once; what a cache has if nothing is said.
     Shared,
     /// Each its own.
     Private,
@@ -72,17 +73,314 @@ pub enum Sharing {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MountError {
     /// The text of BuildKit.
-    #[error("{0}")]
-    Invalid(String),
+    #[error("{message}")]
+    Invalid {
+        /// What is wrong.
+        message: String,
+        /// What the author may have meant.
+        suggestion: Option<&'static str>,
+    },
     /// A value does not expand.
     #[error(transparent)]
     Expand(#[from] ExpandError),
 }
 
-impl MountFlag {
-    /// The mount, once variables are known.
-    pub fn resolve(&self, _expand: &mut dyn FnMut(&str) -> Result<String, ExpandError>) -> Result<Mount, MountError> {
-        let _ = &self.fields;
-        unimplemented!("mounts")
+const KINDS: [(&str, MountKind); 5] = [
+    ("bind", MountKind::Bind),
+    ("cache", MountKind::Cache),
+    ("tmpfs", MountKind::Tmpfs),
+    ("secret", MountKind::Secret),
+    ("ssh", MountKind::Ssh),
+];
+
+const SHARINGS: [(&str, Sharing); 3] =
+    [("shared", Sharing::Shared), ("private", Sharing::Private), ("locked", Sharing::Locked)];
+
+const KEYS: [&str; 19] = [
+    "type",
+    "from",
+    "source",
+    "src",
+    "target",
+    "dst",
+    "destination",
+    "readonly",
+    "ro",
+    "readwrite",
+    "rw",
+    "id",
+    "sharing",
+    "required",
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "env",
+];
+
+impl MountKind {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 }
+
+impl MountError {
+    fn new(message: impl Into<String>) -> Self {
+        Self::Invalid { message: message.into(), suggestion: None }
+    }
+
+    fn unknown(message: String, written: &str, options: impl IntoIterator<Item = &'static str>) -> Self {
+        Self::Invalid { message, suggestion: suggest::nearest(written, options) }
+    }
+
+    /// What a user can do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Invalid { suggestion, .. } => suggestion.map(|name| format!("did you mean {name}?")),
+            Self::Expand(_) => None,
+        }
+    }
+}
+
+impl MountFlag {
+    /// Reads the value of the flag, and checks it as far as it can be checked without the variables.
+    pub(super) fn parse(value: &str, escape: char) -> Result<Self, MountError> {
+        let flag = Self { fields: csv(value)? };
+        let from = flag.fields.iter().filter_map(|field| field.split_once('='));
+        for (key, value) in from.filter(|(key, _)| key.eq_ignore_ascii_case("from")) {
+            // A dollar at the end stands for itself.
+            if value.trim_end_matches('\n').find('$').is_some_and(|at| at + 1 < value.len()) {
+                let key = key.to_lowercase();
+                let what = "doesn't support variable expansion, define alias stage instead";
+                return Err(MountError::new(format!("'{key}' {what}")));
+            }
+        }
+        if !value.contains('$') {
+            flag.resolve(&mut |word| expand(word, escape, &|_| None))?;
+        }
+        Ok(flag)
+    }
+
+    /// The mount, once variables are known: `expand` is applied to every value.
+    pub fn resolve(&self, expand: &mut dyn FnMut(&str) -> Result<String, ExpandError>) -> Result<Mount, MountError> {
+        let mut draft = Draft::default();
+        for field in &self.fields {
+            match field.split_once('=') {
+                Some((key, value)) => draft.set(&key.to_lowercase(), &expand(value)?, field)?,
+                None => draft.set_bare(&field.to_lowercase(), field)?,
+            }
+        }
+        draft.finish()
+    }
+}
+
+/// A mount of which some keys have been read.
+struct Draft {
+    mount: Mount,
+    /// `readonly` or `readwrite`, if one was given.
+    read_only: Option<bool>,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        let mount = Mount {
+            kind: MountKind::Bind,
+            from: None,
+            source: None,
+            target: None,
+            read_only: true,
+            id: None,
+            sharing: None,
+            required: false,
+            size: None,
+            mode: None,
+            uid: None,
+            gid: None,
+            env: None,
+        };
+        Self { mount, read_only: None }
+    }
+}
+
+impl Draft {
+    fn set_bare(&mut self, key: &str, field: &str) -> Result<(), MountError> {
+        match key {
+            "readonly" | "ro" => self.read_only = Some(true),
+            "readwrite" | "rw" => self.read_only = Some(false),
+            "required" => self.set_required(true)?,
+            _ => return Err(MountError::new(format!("invalid field '{field}' must be a key=value pair"))),
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &str, value: &str, field: &str) -> Result<(), MountError> {
+        let mount = &mut self.mount;
+        let some = || Some(value.to_owned()).filter(|value| !value.is_empty());
+        match key {
+            "type" => {
+                let kind = KINDS.iter().find(|(name, _)| value.eq_ignore_ascii_case(name)).map(|(_, kind)| *kind);
+                let unknown = || {
+                    let names = KINDS.iter().map(|(name, _)| *name);
+                    MountError::unknown(format!("unsupported mount type {value:?}"), value, names)
+                };
+                mount.kind = kind.ok_or_else(unknown)?;
+            }
+            "from" => mount.from = some(),
+            "source" | "src" => mount.source = some(),
+            "target" | "dst" | "destination" => mount.target = some(),
+            "readonly" | "ro" => self.read_only = Some(boolean(key, value)?),
+            "readwrite" | "rw" => self.read_only = Some(!boolean(key, value)?),
+            "required" => {
+                // The type must come first: BuildKit reads from left to right.
+                self.set_required(false)?;
+                self.set_required(boolean(key, value)?)?;
+            }
+            "size" if mount.kind == MountKind::Tmpfs => {
+                let size = bytes(value);
+                mount.size = Some(size.ok_or_else(|| MountError::new(format!("invalid value for {key}: {value}")))?);
+            }
+            "env" if mount.kind == MountKind::Secret => mount.env = some(),
+            "size" | "env" => return Err(unexpected(key, mount.kind)),
+            "id" => mount.id = some(),
+            "sharing" => {
+                let sharing = SHARINGS.iter().find(|(name, _)| value.eq_ignore_ascii_case(name)).map(|(_, kind)| *kind);
+                let unknown = || {
+                    let names = SHARINGS.iter().map(|(name, _)| *name);
+                    MountError::unknown(format!("unsupported sharing value {value:?}"), value, names)
+                };
+                mount.sharing = Some(sharing.ok_or_else(unknown)?);
+            }
+            "mode" => mount.mode = Some(number(key, value, 8)?),
+            "uid" => mount.uid = Some(number(key, value, 10)?),
+            "gid" => mount.gid = Some(number(key, value, 10)?),
+            _ => return Err(MountError::unknown(format!("unexpected key '{key}' in '{field}'"), key, KEYS)),
+        }
+        Ok(())
+    }
+
+    fn set_required(&mut self, required: bool) -> Result<(), MountError> {
+        if !matches!(self.mount.kind, MountKind::Secret | MountKind::Ssh) {
+            return Err(unexpected("required", self.mount.kind));
+        }
+        self.mount.required = required;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Mount, MountError> {
+        let Self { mut mount, read_only } = self;
+        let kind = mount.kind;
+        mount.read_only = read_only.unwrap_or(!matches!(kind, MountKind::Cache | MountKind::Tmpfs));
+        let owned = matches!(kind, MountKind::Secret | MountKind::Ssh | MountKind::Cache);
+        for (name, given) in [("mode", mount.mode), ("uid", mount.uid), ("gid", mount.gid)] {
+            if given.is_some() && !owned {
+                return Err(MountError::new(format!("{name} not allowed for {:?} type mounts", kind.name())));
+            }
+        }
+        if mount.sharing.is_some() && kind != MountKind::Cache {
+            return Err(MountError::new(format!("invalid cache sharing set for {} mount", kind.name())));
+        }
+        if kind == MountKind::Secret {
+            let (source, target, id) = (mount.source.is_some(), mount.target.is_some(), mount.id.is_some());
+            let message = match () {
+                () if mount.from.is_some() => "secret mount should not have a from",
+                () if !source && !target && !id => "invalid secret mount. one of source, target required",
+                () if source && id => "both source and id can't be set",
+                () => return Ok(mount),
+            };
+            return Err(MountError::new(message));
+        }
+        Ok(mount)
+    }
+}
+
+fn unexpected(key: &str, kind: MountKind) -> MountError {
+    MountError::new(format!("unexpected key '{key}' for mount type '{}'", kind.name()))
+}
+
+/// What Go's `strconv.ParseBool` takes.
+fn boolean(key: &str, value: &str) -> Result<bool, MountError> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(MountError::new(format!("invalid value for {key}: {value}"))),
+    }
+}
+
+fn number(key: &str, value: &str, radix: u32) -> Result<u32, MountError> {
+    let digits = Some(value).filter(|value| !value.starts_with('+'));
+    digits
+        .and_then(|value| u32::from_str_radix(value, radix).ok())
+        .ok_or_else(|| MountError::new(format!("invalid value {value} for {key}")))
+}
+
+/// A size such as `64m`, `1.5GiB` or `100`; all units are powers of 1024.
+fn bytes(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = unit.strip_prefix(' ').unwrap_or(unit).to_lowercase();
+    let unit = unit.strip_suffix('b').unwrap_or(&unit);
+    let unit = unit.strip_suffix('i').unwrap_or(unit);
+    let power = ["", "k", "m", "g", "t", "p"].iter().position(|name| *name == unit)?;
+    let scale = 1_u64 << (10 * power);
+    if let Ok(number) = number.parse::<u64>() {
+        return number.checked_mul(scale);
+    }
+    let (whole, fraction) = number.split_once('.')?;
+    if fraction.is_empty() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let fraction = fraction.get(..fraction.len().min(9))?;
+    let worth = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let part = fraction.parse::<u128>().ok()? * u128::from(scale) / worth;
+    whole.parse::<u64>().ok()?.checked_mul(scale)?.checked_add(u64::try_from(part).ok()?)
+}
+
+/// One record: fields between commas, in quotes if they hold a comma.
+fn csv(text: &str) -> Result<Vec<String>, MountError> {
+    let failed = |what: &str| MountError::new(format!("failed to parse csv mounts: {what}"));
+    if text.is_empty() {
+        return Err(failed("EOF"));
+    }
+    let mut fields = Vec::new();
+    let mut rest = text;
+    loop {
+        let Some(quoted) = rest.strip_prefix('"') else {
+            let (field, behind) = rest.split_once(',').map_or((rest, None), |(field, rest)| (field, Some(rest)));
+            if field.contains('"') {
+                return Err(failed("bare \" in non-quoted field"));
+            }
+            fields.push(field.to_owned());
+            match behind {
+                Some(behind) => rest = behind,
+                None => return Ok(fields),
+            }
+            continue;
+        };
+        let mut field = String::new();
+        let mut left = quoted;
+        // Two quotes are one; a single one ends the field.
+        let behind = loop {
+            let (part, behind) =
+                left.split_once('"').ok_or_else(|| failed("extraneous or missing \" in quoted-field"))?;
+            field += part;
+            match behind.strip_prefix('"') {
+                Some(behind) => {
+                    field.push('"');
+                    left = behind;
+                }
+                None => break behind,
+            }
+        };
+        fields.push(field);
+        match behind.strip_prefix(',') {
+            Some(behind) => rest = behind,
+            None if behind.is_empty() => return Ok(fields),
+            None => return Err(failed("extraneous or missing \" in quoted-field")),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "mount_tests.rs"]
+mod tests;

@@ -21,3 +21,10 @@ pub struct Spanned<T> {
     /// The text that it was read from, continuation lines joined and outer blanks gone; without heredoc bodies.
     pub text: String,
 }
+
+impl<T> Spanned<T> {
+    /// Another value from the same place.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Spanned<U> {
+        Spanned { value: change(self.value), span: self.span, text: self.text }
+    }
+}
