@@ -9,9 +9,9 @@ use crate::{
 };
 
 /// Manifests and configs beyond this are refused (`docs/decisions`, bounds).
-const LARGEST_DOCUMENT: u64 = 16 * 1024 * 1024;
+pub(crate) const LARGEST_DOCUMENT: u64 = 16 * 1024 * 1024;
 /// Indexes inside indexes beyond this are refused.
-const DEEPEST_INDEX: usize = 8;
+pub(crate) const DEEPEST_INDEX: usize = 8;
 
 /// An image of one platform. All of it but the layers' bytes is in memory, so its accessors cannot fail.
 ///
@@ -315,6 +315,6 @@ fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], descriptor: &Descriptor) 
     })
 }
 
-fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, SourceError> {
+pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, SourceError> {
     serde_json::to_vec(value).map_err(|error| SourceError::caused(Kind::Other, "cannot write a JSON document", error))
 }

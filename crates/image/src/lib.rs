@@ -19,8 +19,10 @@ pub mod progress;
 mod reference;
 mod secret;
 mod source;
+mod staged;
 pub mod tar;
 mod verify;
+mod walk;
 
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub use descriptor::Descriptor;
@@ -34,4 +36,5 @@ pub use progress::{Event, Progress, Silent};
 pub use reference::{InvalidReference, Reference, Repository};
 pub use secret::Secret;
 pub use source::{BlobReader, BlobSource, ImageSink, ImageSource, Kind, Name, Resolver, SourceError};
+pub use staged::Staged;
 pub use verify::Verified;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::walk::{Part, walk};
 use crate::{
     Artifact, BlobReader, BlobSource, Descriptor, Digest, ImageSink, ImageSource, Kind, MediaType, Name, RawManifest,
     SourceError,
@@ -54,22 +55,13 @@ impl Memory {
     }
 
     fn copy(&self, artifact: &Artifact) -> Result<(), SourceError> {
-        match artifact {
-            Artifact::Image(image) => {
-                for layer in &image.manifest().layers {
-                    self.copy_blob(&**image.blobs(), layer)?;
-                }
-                self.lock().blobs.insert(image.manifest().config.digest, image.config_bytes().into());
+        walk(artifact, &mut |part| match part {
+            Part::Blob(from, blob) => self.copy_blob(from, blob),
+            Part::Document(descriptor, bytes) => {
+                self.lock().blobs.insert(descriptor.digest, bytes.into());
+                Ok(())
             }
-            Artifact::Index(index) => {
-                for child in index.manifests() {
-                    self.copy(&index.child(child)?)?;
-                }
-            }
-        }
-        let raw = artifact.raw();
-        self.lock().blobs.insert(raw.descriptor.digest, raw.bytes.clone().into());
-        Ok(())
+        })
     }
 }
 

@@ -49,6 +49,12 @@ impl SourceError {
     ) -> Self {
         Self { what: what.into(), kind, source: Some(source.into()) }
     }
+
+    /// An I/O error with what was being done and to what. A [`SourceError`] that travelled inside it keeps its kind.
+    pub fn io(what: impl Into<String>, error: std::io::Error) -> Self {
+        let cause = Self::from(error);
+        Self::caused(cause.kind, what, cause)
+    }
 }
 
 impl From<std::io::Error> for SourceError {
@@ -56,15 +62,20 @@ impl From<std::io::Error> for SourceError {
     fn from(error: std::io::Error) -> Self {
         match error.downcast::<SourceError>() {
             Ok(inner) => inner,
-            Err(error) => {
-                let kind = match error.kind() {
-                    std::io::ErrorKind::NotFound => Kind::NotFound,
-                    std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => Kind::Corrupt,
-                    std::io::ErrorKind::TimedOut | std::io::ErrorKind::ConnectionReset => Kind::Transient,
-                    _ => Kind::Other,
-                };
-                Self::new(kind, error.to_string())
-            }
+            Err(error) => Self::new(Kind::of(&error), error.to_string()),
+        }
+    }
+}
+
+impl Kind {
+    /// How an I/O error is to be taken.
+    pub fn of(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Self::NotFound,
+            std::io::ErrorKind::PermissionDenied => Self::Denied,
+            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => Self::Corrupt,
+            std::io::ErrorKind::TimedOut | std::io::ErrorKind::ConnectionReset => Self::Transient,
+            _ => Self::Other,
         }
     }
 }
