@@ -7,78 +7,17 @@ use skycap_image::{Digest, SourceError};
 
 use crate::{InvalidPath, TreePath};
 
-/// Why a layer could not be read or unpacked.
+/// Why layers could not be read or unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// Its blob could not be opened.
-    #[error("cannot read layer {layer}")]
-    Source {
+    /// A layer is at fault.
+    #[error("cannot use layer {layer}")]
+    Layer {
         /// The layer's blob.
-        layer: Digest,
-        /// Why.
-        #[source]
-        source: SourceError,
-    },
-    /// Reading it failed half-way, or its bytes are not what they should be.
-    #[error("layer {layer} cannot be read to its end")]
-    Read {
-        /// The layer's blob.
-        layer: Digest,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It unpacks to other bytes than the image's config says.
-    #[error("layer {layer} unpacks to {found}, but the image's config says {expected}")]
-    DiffId {
-        /// The layer's blob.
-        layer: Digest,
-        /// The diff ID in the config.
-        expected: Digest,
-        /// The digest of the bare tar.
-        found: Digest,
-    },
-    /// An entry's name is not one a tree can hold.
-    #[error("layer {layer} is refused")]
-    Name {
-        /// The layer's blob.
-        layer: Digest,
-        /// Why.
-        #[source]
-        source: InvalidPath,
-    },
-    /// An entry makes no sense.
-    #[error("layer {layer} is refused: {path}: {what}")]
-    Entry {
-        /// The layer's blob.
-        layer: Digest,
-        /// The entry's name, escaped.
-        path: String,
+        layer: Box<Digest>,
         /// What is wrong with it.
-        what: String,
-    },
-    /// It goes beyond a limit.
-    #[error("layer {layer} is refused: more than {limit} {what} (limit {name})")]
-    Limit {
-        /// The layer's blob.
-        layer: Digest,
-        /// The limit's value.
-        limit: u64,
-        /// What is counted.
-        what: &'static str,
-        /// The limit's name in [`crate::Limits`].
-        name: &'static str,
-    },
-    /// An entry could not be applied.
-    #[error("cannot unpack {path} of layer {layer}")]
-    Apply {
-        /// The layer's blob.
-        layer: Digest,
-        /// The entry.
-        path: TreePath,
-        /// Why.
         #[source]
-        source: io::Error,
+        fault: Fault,
     },
     /// The destination could not be prepared or finished.
     #[error("cannot {doing} {}", path.display())]
@@ -91,4 +30,73 @@ pub enum UnpackError {
         #[source]
         source: io::Error,
     },
+}
+
+/// What is wrong with a layer.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// Its blob could not be opened.
+    #[error("its blob cannot be opened")]
+    Source(#[source] SourceError),
+    /// Reading it failed half-way, or its bytes are not what they should be.
+    #[error("it cannot be read to its end")]
+    Read(#[source] io::Error),
+    /// It unpacks to other bytes than the image's config says.
+    #[error("it unpacks to {found}, but the image's config says {expected}")]
+    DiffId {
+        /// The diff ID in the config.
+        expected: Box<Digest>,
+        /// The digest of the bare tar.
+        found: Box<Digest>,
+    },
+    /// An entry's name is not one a tree can hold.
+    #[error("it holds a name that is not allowed")]
+    Name(#[source] InvalidPath),
+    /// An entry makes no sense.
+    #[error("{path}: {what}")]
+    Entry {
+        /// The entry's name, escaped.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// It goes beyond a limit.
+    #[error("it has more than {limit} {what} (limit {name})")]
+    Limit {
+        /// The limit's value.
+        limit: u64,
+        /// What is counted.
+        what: &'static str,
+        /// The limit's name in [`crate::Limits`].
+        name: &'static str,
+    },
+    /// An entry could not be applied to the tree.
+    #[error("{path} cannot be made")]
+    Apply {
+        /// The entry.
+        path: TreePath,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Fault {
+    pub(crate) fn of(self, layer: &skycap_image::Layer) -> UnpackError {
+        UnpackError::Layer { layer: Box::new(layer.descriptor.digest), fault: self }
+    }
+}
+
+/// A limit, travelling inside an I/O error.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {0} {1} (limit {2})")]
+pub(crate) struct OverLimit(pub(crate) u64, pub(crate) &'static str, pub(crate) &'static str);
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<OverLimit>() {
+            Ok(OverLimit(limit, what, name)) => Self::Limit { limit, what, name },
+            Err(error) => Self::Read(error),
+        }
+    }
 }

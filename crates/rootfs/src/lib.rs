@@ -9,19 +9,23 @@
 //! parent directory is opened by the kernel beneath a descriptor of the root.
 
 mod change;
+mod directory;
 mod error;
 mod index;
 mod limits;
 mod metadata;
+mod name;
 mod pack;
 mod path;
 mod read;
+mod spool;
+mod staging;
 mod unpack;
 mod upper;
 mod view;
 
 pub use change::{Change, Tree};
-pub use error::UnpackError;
+pub use error::{Fault, UnpackError};
 pub use index::{LayerIndex, Record};
 pub use limits::Limits;
 pub use metadata::{Device, Entry, Kind, Metadata, Time};

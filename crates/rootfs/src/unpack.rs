@@ -4,6 +4,10 @@ use std::path::Path;
 
 use skycap_image::{Layer, Progress};
 
+use crate::directory::{Directory, Form};
+use crate::read::{apply_to, read_blob};
+use crate::spool::in_order;
+use crate::staging::{Stage, at};
 use crate::{Limits, UnpackError, View};
 
 /// What becomes of the owners that layers name.
@@ -39,14 +43,16 @@ pub struct Unpack {
 
 /// Makes `destination` the tree that the layers describe, lowest first. It must not exist or be empty; it appears whole
 /// or not at all.
+///
+/// Devices that the process may not make become empty files, and extended attributes that it may not set are left out,
+/// both with one warning; anything else that cannot be done is an error.
 pub fn unpack(
     layers: &[Layer],
     destination: &Path,
     options: &Unpack,
     progress: &dyn Progress,
 ) -> Result<(), UnpackError> {
-    let _ = (layers, destination, options, progress);
-    unimplemented!()
+    unpack_as(Form::Merged, layers, destination, options, progress)
 }
 
 /// Makes `destination` one layer as overlayfs wants it: deleted files are devices 0:0, opaque directories carry an
@@ -60,6 +66,22 @@ pub fn unpack_overlay(
     style: OverlayXattrs,
     progress: &dyn Progress,
 ) -> Result<(), UnpackError> {
-    let _ = (layer, below, destination, options, style, progress);
-    unimplemented!()
+    unpack_as(Form::Overlay(style, below), std::slice::from_ref(layer), destination, options, progress)
+}
+
+fn unpack_as(
+    form: Form<'_>,
+    layers: &[Layer],
+    destination: &Path,
+    options: &Unpack,
+    progress: &dyn Progress,
+) -> Result<(), UnpackError> {
+    let stage = Stage::create(destination)?;
+    let begin = || Directory::new(stage.root()?, stage.trash()?, options.owners, form, progress);
+    let mut tree = begin().map_err(at("prepare", destination))?;
+    in_order(layers, options.concurrency, stage.side(), progress, &mut |layer, blob| {
+        read_blob(layer, blob, &options.limits, &mut |tar| apply_to(tar, &mut tree, &options.limits))
+    })?;
+    tree.finish().map_err(at("finish", destination))?;
+    stage.commit(options.sync)
 }

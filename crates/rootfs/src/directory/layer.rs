@@ -1,0 +1,44 @@
+//! What the layer being applied has made so far.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::TreePath;
+
+/// Its own entries, by facts of the file system.
+#[derive(Default)]
+pub(super) struct CurrentLayer {
+    /// Directories it made, by inode. An inode number that is given out again goes to a new directory, which is its own, too.
+    made: HashSet<u64>,
+    /// Names it set in directories that were there before: inode of the directory, name.
+    touched: HashSet<(u64, Box<[u8]>)>,
+    /// Hard links whose target has not come yet.
+    pub(super) links: Vec<(TreePath, TreePath)>,
+    /// For overlays: what it hides, free of links in the layer itself.
+    pub(super) hidden: BTreeSet<TreePath>,
+    /// For overlays: directories whose lower content it hides.
+    pub(super) opaque: BTreeSet<TreePath>,
+}
+
+impl CurrentLayer {
+    /// It made a directory.
+    pub(super) fn made(&mut self, inode: u64) {
+        self.made.insert(inode);
+    }
+
+    /// It set a name in a directory.
+    pub(super) fn touch(&mut self, directory: u64, name: &[u8]) {
+        if !self.made.contains(&directory) {
+            self.touched.insert((directory, name.into()));
+        }
+    }
+
+    /// Whether it made this directory, so that all in it is its own.
+    pub(super) fn has_made(&self, directory: u64) -> bool {
+        self.made.contains(&directory)
+    }
+
+    /// Whether it set this name itself.
+    pub(super) fn owns(&self, directory: u64, name: &[u8]) -> bool {
+        self.made.contains(&directory) || self.touched.contains(&(directory, name.into()))
+    }
+}

@@ -1,0 +1,359 @@
+//! A tree on disk.
+//!
+//! Every entry is made relative to a descriptor of its parent, which [`resolve`] opened beneath the root; new files are
+//! made exclusively, and what was at their name is removed, never written through. Metadata is set through descriptors.
+//! Modes and times of directories come last ([`Directory::finish`]): until then all directories are `0700`, so that
+//! unreadable ones work without root, and so that making a file does not spoil its directory's time.
+//!
+//! A whiteout removes only what lower layers made. What the current layer made is known by two facts, which no link and no
+//! spelling of a path can blur: the inodes of the directories it made (everything in them is its own), and the pairs of
+//! directory inode and name that it set in older directories ([`layer`]).
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write as _};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use skycap_image::Progress;
+
+use crate::{Change, Device, Metadata, OverlayXattrs, Owners, Tree, TreePath, View};
+
+pub(crate) mod attributes;
+mod finish;
+pub(crate) mod handle;
+mod layer;
+mod overlay;
+mod remove;
+mod resolve;
+
+use attributes::Attributes;
+use handle::{LOOK_UP, READ, file_type, look, open_child};
+use layer::CurrentLayer;
+pub(crate) use remove::Trash;
+use resolve::{Maker, Missing, Nobody, Parent, Resolver};
+
+/// What the directory is for.
+#[derive(Clone, Copy)]
+pub(crate) enum Form<'t> {
+    /// All layers, one above the other, as a container would see them.
+    Merged,
+    /// One layer as overlayfs wants it, above these files.
+    Overlay(OverlayXattrs, &'t View),
+}
+
+/// A directory on disk that layers are applied to.
+pub(crate) struct Directory<'t> {
+    resolver: Resolver,
+    trash: Trash,
+    form: Form<'t>,
+    attributes: Attributes<'t>,
+    /// What directories get in the end, by inode number.
+    directories: HashMap<u64, Metadata>,
+    layer: CurrentLayer,
+    buffer: Vec<u8>,
+}
+
+/// Bytes of a file that are written at once.
+const BUFFER: usize = 128 * 1024;
+
+impl<'t> Directory<'t> {
+    /// Fills the empty directory `root`, which must not be visible to anybody else; `trash` takes what is replaced.
+    pub(crate) fn new(
+        root: OwnedFd,
+        trash: Trash,
+        owners: Owners,
+        form: Form<'t>,
+        progress: &'t dyn Progress,
+    ) -> io::Result<Self> {
+        let mut tree = Self {
+            resolver: Resolver::new(root),
+            trash,
+            form,
+            attributes: Attributes::new(owners, progress),
+            directories: HashMap::new(),
+            layer: CurrentLayer::default(),
+            buffer: vec![0; BUFFER],
+        };
+        let metadata = tree.implied(b"");
+        let root = rustix::io::fcntl_dupfd_cloexec(tree.resolver.root(), 0)?;
+        tree.describe(&root, &metadata)?;
+        Ok(tree)
+    }
+
+    /// What a directory is like that the layer does not describe.
+    fn implied(&self, path: &[u8]) -> Metadata {
+        let known = match self.form {
+            Form::Merged => None,
+            Form::Overlay(_, view) => TreePath::parse(path).ok().and_then(|path| view.lookup(&path)),
+        };
+        known.filter(|entry| entry.is_directory()).map_or_else(Metadata::implied, |entry| entry.metadata.clone())
+    }
+
+    /// Sets owner and attributes of a directory now; mode and time wait for the end.
+    fn describe(&mut self, directory: &OwnedFd, metadata: &Metadata) -> io::Result<()> {
+        let inode = rustix::fs::fstat(directory)?.st_ino;
+        let stale: Vec<&[u8]> = match self.directories.get(&inode) {
+            Some(before) => {
+                before.xattrs.keys().filter(|name| !metadata.xattrs.contains_key(*name)).map(|n| &**n).collect()
+            }
+            None => Vec::new(),
+        };
+        self.attributes.directory(directory, metadata, &stale)?;
+        self.directories.insert(inode, metadata.clone());
+        Ok(())
+    }
+
+    /// The directory that an entry goes to; made if it is missing.
+    fn parent(&mut self, path: &[u8]) -> io::Result<Rc<Parent>> {
+        let Self { resolver, form, attributes, directories, layer, .. } = self;
+        resolver.directory(path, &mut ImpliedParents { form: *form, attributes, directories, layer })
+    }
+
+    /// The directory that a marker speaks of; nothing if there is none, or none could be.
+    fn existing(&mut self, path: &[u8]) -> io::Result<Option<Rc<Parent>>> {
+        match self.resolver.directory(path, &mut Nobody) {
+            Ok(parent) => Ok(Some(parent)),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn root_entry(&mut self, change: &Change<'_>) -> io::Result<()> {
+        match change {
+            Change::Directory(metadata) => {
+                let root = open_child(self.resolver.root(), b".", READ)?;
+                self.describe(&root, metadata)
+            }
+            Change::Opaque => self.opaque(b""),
+            _ => Err(invalid("the root may only be a directory")),
+        }
+    }
+
+    /// Makes something at a name, with what was there removed if need be.
+    fn replace<T>(&mut self, parent: &Parent, name: &[u8], make: impl Fn() -> rustix::io::Result<T>) -> io::Result<T> {
+        let made = match make() {
+            Err(Errno::EXIST) => {
+                self.remove(parent, name)?;
+                make()?
+            }
+            other => other?,
+        };
+        self.layer.touch(parent.inode, name);
+        Ok(made)
+    }
+
+    fn remove(&mut self, parent: &Parent, name: &[u8]) -> io::Result<()> {
+        let Some(stat) = look(&parent.fd, name)? else { return Ok(()) };
+        match file_type(&stat) {
+            FileType::Directory => {
+                self.resolver.forget();
+                self.trash.take(&parent.fd, name)
+            }
+            kind => {
+                if kind == FileType::Symlink {
+                    self.resolver.forget();
+                }
+                Ok(rustix::fs::unlinkat(&parent.fd, name, AtFlags::empty())?)
+            }
+        }
+    }
+
+    fn directory(&mut self, parent: &Parent, name: &[u8], metadata: &Metadata) -> io::Result<()> {
+        let there = look(&parent.fd, name)?.is_some_and(|stat| file_type(&stat) == FileType::Directory);
+        if there {
+            self.layer.touch(parent.inode, name);
+        } else {
+            self.replace(parent, name, || rustix::fs::mkdirat(&parent.fd, name, Mode::RWXU))?;
+        }
+        let directory = open_child(&parent.fd, name, READ)?;
+        if !there {
+            let inode = rustix::fs::fstat(&directory)?.st_ino;
+            self.layer.made(inode);
+            self.directories.remove(&inode);
+        }
+        self.describe(&directory, metadata)
+    }
+
+    fn file(
+        &mut self,
+        parent: &Parent,
+        name: &[u8],
+        metadata: &Metadata,
+        size: u64,
+        data: &mut dyn Read,
+    ) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = self.replace(parent, name, || rustix::fs::openat(&parent.fd, name, flags, mode))?;
+        let mut file = std::fs::File::from(file);
+        self.copy(data, size, &mut file)?;
+        self.attributes.file(&file, metadata)
+    }
+
+    fn copy(&mut self, data: &mut dyn Read, size: u64, file: &mut std::fs::File) -> io::Result<()> {
+        let mut left = size;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
+            let count = match data.read(&mut self.buffer[..most]) {
+                Ok(0) => {
+                    let text = format!("its content ends after {} of {size} bytes", size - left);
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+                }
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            file.write_all(&self.buffer[..count])?;
+            left -= count as u64;
+        }
+        Ok(())
+    }
+
+    fn symlink(&mut self, parent: &Parent, name: &[u8], metadata: &Metadata, target: &[u8]) -> io::Result<()> {
+        self.replace(parent, name, || rustix::fs::symlinkat(target, &parent.fd, name))?;
+        self.attributes.symlink(&parent.fd, name, metadata)
+    }
+
+    fn special(&mut self, parent: &Parent, name: &[u8], metadata: &Metadata, device: Option<Device>) -> io::Result<()> {
+        let (kind, number) = match device {
+            Some(Device { block, major, minor }) => {
+                let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
+                (kind, rustix::fs::makedev(major, minor))
+            }
+            None => (FileType::Fifo, 0),
+        };
+        // Overlayfs would take such a device for a whiteout.
+        let is_trap = matches!(self.form, Form::Overlay(..)) && kind == FileType::CharacterDevice && number == 0;
+        let mode = Mode::from_raw_mode(metadata.mode & 0o777);
+        let make = || match rustix::fs::mknodat(&parent.fd, name, kind, mode, number) {
+            _ if is_trap => Ok(false),
+            Err(Errno::PERM) if device.is_some() => Ok(false),
+            other => other.map(|()| true),
+        };
+        if self.replace(parent, name, make)? {
+            return self.attributes.special(&parent.fd, name, metadata);
+        }
+        self.attributes.warn("devices", "devices could not be made here; empty files stand in for them");
+        let metadata = Metadata { mode: metadata.mode & 0o777, ..metadata.clone() };
+        self.file(parent, name, &metadata, 0, &mut io::empty())
+    }
+
+    /// Another name for what is at `target`, which may come later in the layer.
+    fn hard_link(&mut self, parent: &Parent, name: &[u8], path: &TreePath, target: &TreePath) -> io::Result<()> {
+        if self.link_now(parent, name, target)? {
+            return Ok(());
+        }
+        if let Form::Overlay(_, view) = self.form
+            && view.lookup(target).is_some()
+        {
+            let text = format!("it is a hard link to {target} of a lower layer, which overlay directories cannot hold");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        self.remove(parent, name)?;
+        self.layer.touch(parent.inode, name);
+        self.layer.links.push((path.clone(), target.clone()));
+        Ok(())
+    }
+
+    /// Whether the target was there to be linked to.
+    fn link_now(&mut self, parent: &Parent, name: &[u8], target: &TreePath) -> io::Result<bool> {
+        let (directory, target_name) = target.split().ok_or_else(|| invalid("a hard link to the root"))?;
+        let Some(directory) = self.existing(directory)? else { return Ok(false) };
+        let Some(stat) = look(&directory.fd, target_name)? else { return Ok(false) };
+        if file_type(&stat) == FileType::Directory {
+            return Err(invalid("a hard link to a directory"));
+        }
+        let same = |there: &rustix::fs::Stat| (there.st_ino, there.st_dev) == (stat.st_ino, stat.st_dev);
+        if look(&parent.fd, name)?.as_ref().is_some_and(same) {
+            self.layer.touch(parent.inode, name);
+            return Ok(true);
+        }
+        self.replace(parent, name, || {
+            rustix::fs::linkat(&directory.fd, target_name, &parent.fd, name, AtFlags::empty())
+        })?;
+        Ok(true)
+    }
+
+    /// Hard links whose targets came later. A later entry of the same name has won.
+    fn deferred_links(&mut self) -> io::Result<()> {
+        for (path, target) in std::mem::take(&mut self.layer.links) {
+            let Some((directory, name)) = path.split() else { continue };
+            let Some(parent) = self.existing(directory)? else { continue };
+            if look(&parent.fd, name)?.is_none() && !self.link_now(&parent, name, &target)? {
+                let text = format!("{path} is a hard link to {target}, which does not exist");
+                return Err(io::Error::new(io::ErrorKind::NotFound, text));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tree for Directory<'_> {
+    fn apply(&mut self, path: &TreePath, change: Change<'_>) -> io::Result<()> {
+        let Some((directory, name)) = path.split() else { return self.root_entry(&change) };
+        match change {
+            Change::Whiteout => return self.whiteout(path),
+            Change::Opaque => return self.opaque(path.as_bytes()),
+            _ => {}
+        }
+        let parent = self.parent(directory)?;
+        match change {
+            Change::Directory(metadata) => self.directory(&parent, name, metadata),
+            Change::File(metadata, size, data) => self.file(&parent, name, metadata, size, data),
+            Change::Symlink(metadata, target) => self.symlink(&parent, name, metadata, target),
+            Change::Hardlink(target) => self.hard_link(&parent, name, path, target),
+            Change::Device(metadata, device) => self.special(&parent, name, metadata, Some(device)),
+            Change::Fifo(metadata) => self.special(&parent, name, metadata, None),
+            Change::Whiteout | Change::Opaque => Ok(()),
+        }
+    }
+
+    fn end_layer(&mut self) -> io::Result<()> {
+        self.deferred_links()?;
+        self.overlay_marks()?;
+        self.layer = CurrentLayer::default();
+        Ok(())
+    }
+}
+
+/// Makes the parents that a layer does not describe.
+struct ImpliedParents<'d, 't> {
+    form: Form<'t>,
+    attributes: &'d mut Attributes<'t>,
+    directories: &'d mut HashMap<u64, Metadata>,
+    layer: &'d mut CurrentLayer,
+}
+
+impl Maker for ImpliedParents<'_, '_> {
+    fn missing(&mut self, path: &[u8]) -> Missing {
+        match self.form {
+            Form::Merged => Missing::Make,
+            Form::Overlay(_, view) => overlay::missing(view, self.layer, path),
+        }
+    }
+
+    fn made(&mut self, path: &[u8], directory: &Parent) -> io::Result<()> {
+        let metadata = match self.form {
+            Form::Merged => Metadata::implied(),
+            Form::Overlay(_, view) => overlay::implied(view, self.layer, path),
+        };
+        let open = open_child(&directory.fd, b".", READ)?;
+        self.attributes.directory(&open, &metadata, &[])?;
+        self.directories.insert(directory.inode, metadata);
+        self.layer.made(directory.inode);
+        Ok(())
+    }
+}
+
+pub(crate) fn invalid(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+/// Opened so that names can be looked up in it.
+pub(crate) fn open_root(path: &std::path::Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, LOOK_UP, Mode::empty())?)
+}
