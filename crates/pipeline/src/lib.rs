@@ -16,6 +16,7 @@ mod events;
 mod options;
 mod outcome;
 mod plan;
+mod run;
 mod runner;
 pub mod validate;
 pub mod vars;

@@ -40,6 +40,25 @@ pub enum StepConfig {
     InParallel(InParallel),
 }
 
+impl StepConfig {
+    /// Shows every step, hooks and the step below an across included, to `see`: outer steps first.
+    pub fn visit(&self, see: &mut dyn FnMut(&Self)) {
+        see(self);
+        match self {
+            Self::Hooked { step, hook, .. } => {
+                step.visit(see);
+                hook.config.visit(see);
+            }
+            Self::Across(across) => across.step.visit(see),
+            Self::Attempts { step, .. } | Self::Timeout { step, .. } => step.visit(see),
+            Self::Try(step) => step.config.visit(see),
+            Self::Do(steps) => steps.iter().for_each(|step| step.config.visit(see)),
+            Self::InParallel(parallel) => parallel.steps.iter().for_each(|step| step.config.visit(see)),
+            Self::Get(_) | Self::Put(_) | Self::Task(_) | Self::Run(_) | Self::SetPipeline(_) | Self::LoadVar(_) => {}
+        }
+    }
+}
+
 /// When a hook runs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Hook {
