@@ -9,6 +9,9 @@
 //! Two faults of the original are not copied: wildcards in a class (`[*]`) and escaped letters (`\d`) stand for
 //! themselves here, where the original passes them to a regular expression.
 
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
 use crate::glob::{self, BadPattern, Token};
 
 /// What an ignore file says.
@@ -76,6 +79,23 @@ impl Ignore {
             rules.extend(Rule::parse(&pattern)?);
         }
         Ok(Self { rules })
+    }
+
+    /// Reads the ignore file of a build: `<dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the
+    /// context. Without either nothing is ignored. Errors name the file.
+    pub fn for_dockerfile(context: &Path, dockerfile: &Path) -> io::Result<Self> {
+        let mut own = dockerfile.as_os_str().to_owned();
+        own.push(".dockerignore");
+        for path in [PathBuf::from(own), context.join(".dockerignore")] {
+            let failed =
+                |kind, error: &dyn std::fmt::Display| io::Error::new(kind, format!("{}: {error}", path.display()));
+            match fs::read(&path) {
+                Ok(bytes) => return Self::parse(&bytes).map_err(|error| failed(io::ErrorKind::InvalidData, &error)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error.kind(), &error)),
+            }
+        }
+        Ok(Self::default())
     }
 
     /// From patterns, such as those of `--exclude`.
@@ -348,6 +368,24 @@ mod tests {
         }
         assert!(Ignore::parse(b"").unwrap().is_empty());
         assert!(!Ignore::parse(b"/").unwrap().matches(b"a"));
+    }
+
+    #[test]
+    fn the_dockerfiles_own_ignore_file_wins() {
+        let context = tempfile::tempdir().unwrap();
+        let path = |name: &str| context.path().join(name);
+        let reads = |name: &str| {
+            Ignore::for_dockerfile(context.path(), &path("ci/Dockerfile")).map(|i| i.matches(name.as_bytes()))
+        };
+        assert!(!reads("general").unwrap());
+        fs::write(path(".dockerignore"), "general").unwrap();
+        assert!(reads("general").unwrap());
+        fs::create_dir(path("ci")).unwrap();
+        fs::write(path("ci/Dockerfile.dockerignore"), "own").unwrap();
+        assert!(reads("own").unwrap() && !reads("general").unwrap());
+        fs::write(path("ci/Dockerfile.dockerignore"), "!").unwrap();
+        let error = reads("own").unwrap_err().to_string();
+        assert!(error.ends_with("ci/Dockerfile.dockerignore: illegal exclusion pattern: \"!\""), "{error}");
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub(super) fn check(
             (Takes::Value | Takes::Values, Some(value)) => value.to_owned(),
         };
         let text = line.text.get(flag.at..flag.end).unwrap_or_default().to_owned();
-        flags.values.push((known_name, Spanned { value, span: line.span(flag.at), text }));
+        flags.values.push((known_name, Spanned { value, span: line.span_of(flag.at, flag.end), text }));
     }
     Ok(flags)
 }

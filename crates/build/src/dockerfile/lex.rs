@@ -72,7 +72,13 @@ impl Logical {
         (line, column + before.chars().count())
     }
 
-    /// The place of what begins at a byte of `text`.
+    /// The place of a part of `text`.
+    pub(super) fn span_of(&self, at: usize, end: usize) -> Span {
+        let (line, column) = self.position(at);
+        Span { line, column, end_line: self.position(end.saturating_sub(1)).0 }
+    }
+
+    /// The place of what begins at a byte of `text` and reaches to the end of the line and its heredocs.
     pub(super) fn span(&self, at: usize) -> Span {
         let (line, column) = self.position(at);
         Span { line, column, end_line: self.end_line }

@@ -10,6 +10,7 @@ use super::suggest;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountFlag {
     fields: Vec<String>,
+    from: Option<String>,
 }
 
 /// A mount with everything resolved.
@@ -119,6 +120,10 @@ const KEYS: [&str; 19] = [
 ];
 
 impl MountKind {
+    fn named(name: &str) -> Option<Self> {
+        KINDS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, kind)| *kind)
+    }
+
     /// As it is written.
     pub fn name(self) -> &'static str {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
@@ -146,20 +151,35 @@ impl MountError {
 impl MountFlag {
     /// Reads the value of the flag, and checks it as far as it can be checked without the variables.
     pub(super) fn parse(value: &str, escape: char) -> Result<Self, MountError> {
-        let flag = Self { fields: csv(value)? };
-        let from = flag.fields.iter().filter_map(|field| field.split_once('='));
-        for (key, value) in from.filter(|(key, _)| key.eq_ignore_ascii_case("from")) {
+        let mut flag = Self { fields: csv(value)?, from: None };
+        let pairs = flag.fields.iter().filter_map(|field| field.split_once('='));
+        for (key, value) in pairs.filter(|(key, _)| key.eq_ignore_ascii_case("from")) {
             // A dollar at the end stands for itself.
-            if value.trim_end_matches('\n').find('$').is_some_and(|at| at + 1 < value.len()) {
+            if value.find('$').is_some_and(|at| at + 1 < value.len()) {
                 let key = key.to_lowercase();
                 let what = "doesn't support variable expansion, define alias stage instead";
                 return Err(MountError::new(format!("'{key}' {what}")));
             }
+            flag.from = Some(expand(value, escape, &|_| None)?).filter(|from| !from.is_empty());
         }
         if !value.contains('$') {
             flag.resolve(&mut |word| expand(word, escape, &|_| None))?;
         }
         Ok(flag)
+    }
+
+    /// `from`, which holds no variables.
+    pub fn from(&self) -> Option<&str> {
+        self.from.as_deref()
+    }
+
+    /// `type`, unless that holds a variable or is none of the five.
+    pub fn kind(&self) -> Option<MountKind> {
+        let mut pairs = self.fields.iter().filter_map(|field| field.split_once('='));
+        match pairs.rfind(|(key, _)| key.eq_ignore_ascii_case("type")) {
+            Some((_, value)) => MountKind::named(value),
+            None => Some(MountKind::Bind),
+        }
     }
 
     /// The mount, once variables are known: `expand` is applied to every value.
@@ -219,12 +239,11 @@ impl Draft {
         let some = || Some(value.to_owned()).filter(|value| !value.is_empty());
         match key {
             "type" => {
-                let kind = KINDS.iter().find(|(name, _)| value.eq_ignore_ascii_case(name)).map(|(_, kind)| *kind);
                 let unknown = || {
                     let names = KINDS.iter().map(|(name, _)| *name);
                     MountError::unknown(format!("unsupported mount type {value:?}"), value, names)
                 };
-                mount.kind = kind.ok_or_else(unknown)?;
+                mount.kind = MountKind::named(value).ok_or_else(unknown)?;
             }
             "from" => mount.from = some(),
             "source" | "src" => mount.source = some(),

@@ -96,6 +96,19 @@ fn a_mount_with_variables_waits_for_them() {
 }
 
 #[test]
+fn type_and_from_are_known_before_variables_are() {
+    for (value, kind, from) in [
+        ("target=$X", Some(MountKind::Bind), None),
+        ("type=cache,from=a,target=$X", Some(MountKind::Cache), Some("a")),
+        ("target=$X,from=a,from='b',TYPE=bind", Some(MountKind::Bind), Some("b")),
+        ("type=$X,from=", None, None),
+    ] {
+        let flag = MountFlag::parse(value, '\\').unwrap();
+        assert_eq!((flag.kind(), flag.from()), (kind, from), "{value}");
+    }
+}
+
+#[test]
 fn sizes_are_in_powers_of_1024() {
     for (text, expected) in [
         ("0", Some(0)),
