@@ -1,11 +1,12 @@
-//! Any reference, resolved.
+//! Any reference, resolved: what the builder and the runner are handed.
+
 use std::collections::BTreeSet;
 
-use skycap_image::{Artifact, Descriptor, Reference, Resolver, SourceError};
+use skycap_image::{Artifact, Descriptor, ImageSource, Reference, Resolver, SourceError};
 
-use crate::{Client, Keychain, Mirror};
+use crate::{Access, Client, Keychain, Mirror, Place};
 
-/// Finds images in whatever registry their references name.
+/// Finds images in whatever registry their references name, for reading.
 #[derive(Clone)]
 pub struct Registries {
     /// The client.
@@ -18,12 +19,27 @@ pub struct Registries {
     pub mirror: Option<Mirror>,
 }
 
+impl Registries {
+    /// The repository of a reference.
+    pub fn place(&self, reference: &Reference) -> Result<Place, SourceError> {
+        let repository = reference.repository.clone();
+        let access = Access {
+            credentials: self.keychain.credentials(repository.registry())?,
+            insecure_plain_http: self.insecure_plain_http.contains(repository.registry()),
+            push: false,
+            mirror: self.mirror.clone(),
+            ca_certs: Vec::new(),
+        };
+        self.client.place(repository, access)
+    }
+}
+
 impl Resolver for Registries {
-    fn find(&self, _reference: &Reference) -> Result<Option<Descriptor>, SourceError> {
-        unimplemented!()
+    fn find(&self, reference: &Reference) -> Result<Option<Descriptor>, SourceError> {
+        self.place(reference)?.find(&reference.name())
     }
 
-    fn get(&self, _reference: &Reference) -> Result<Artifact, SourceError> {
-        unimplemented!()
+    fn get(&self, reference: &Reference) -> Result<Artifact, SourceError> {
+        self.place(reference)?.get(&reference.name())
     }
 }

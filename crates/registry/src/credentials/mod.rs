@@ -1,0 +1,95 @@
+//! Who we are where: a keychain of credentials by host, filled from Docker's configuration, from credential helpers and by
+//! hand.
+
+mod docker_config;
+mod helper;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use skycap_image::{Kind, SourceError};
+
+use crate::Credentials;
+use crate::origin::canonical;
+use docker_config::DockerConfig;
+
+/// Knows credentials by host. Hosts match exactly, port included; Docker Hub's names are one.
+#[derive(Clone, Debug, Default)]
+pub struct Keychain {
+    given: BTreeMap<String, Credentials>,
+    config: DockerConfig,
+    /// Where helper programs are looked for, as in `PATH`.
+    search_path: OsString,
+}
+
+impl Keychain {
+    /// Reads the text of Docker's `config.json`.
+    pub fn from_docker_config(bytes: &[u8]) -> Result<Self, SourceError> {
+        Ok(Self { config: DockerConfig::parse(bytes)?, ..Self::default() })
+    }
+
+    /// Reads `config.json` in a directory (`$DOCKER_CONFIG` or `~/.docker`); a keychain without entries if there is none.
+    pub fn open(directory: &Path) -> Result<Self, SourceError> {
+        let path = directory.join("config.json");
+        let failed = |error: SourceError| SourceError { what: format!("{}: {}", path.display(), error.what), ..error };
+        match std::fs::read(&path) {
+            Ok(bytes) => Self::from_docker_config(&bytes).map_err(failed),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(failed(SourceError::caused(Kind::Other, "cannot be read", error))),
+        }
+    }
+
+    /// Adds credentials for a host; they go before those of the configuration.
+    #[must_use]
+    pub fn with(mut self, host: &str, credentials: Credentials) -> Self {
+        self.given.insert(canonical(host).to_owned(), credentials);
+        self
+    }
+
+    /// Says where credential helpers (`docker-credential-…`) are looked for: the value of `PATH`.
+    #[must_use]
+    pub fn with_search_path(self, search_path: &OsStr) -> Self {
+        Self { search_path: search_path.to_owned(), ..self }
+    }
+
+    /// Who we are to that registry (`host` or `host:port`). May run a credential helper, for at most half a minute.
+    pub fn credentials(&self, host: &str) -> Result<Credentials, SourceError> {
+        let host = canonical(host);
+        if let Some(given) = self.given.get(host) {
+            return Ok(given.clone());
+        }
+        if let Some(name) = self.config.helper(host)
+            && let Some(credentials) = helper::get(name, &self.search_path, host)?
+        {
+            return Ok(credentials);
+        }
+        self.config.credentials(host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skycap_image::Secret;
+
+    #[test]
+    fn what_is_given_goes_before_the_configuration() {
+        let config = br#"{"auths":{"r.io":{"auth":"dXNlcjpwdw=="}}}"#;
+        let token = Credentials::IdentityToken(Secret::new("t"));
+        let keychain = Keychain::from_docker_config(config).unwrap().with("docker.io", token.clone());
+        assert_eq!(keychain.credentials("index.docker.io").unwrap(), token);
+        let user = Credentials::Basic { username: "user".into(), password: Secret::new("pw") };
+        assert_eq!(keychain.credentials("r.io").unwrap(), user);
+        assert_eq!(keychain.with("r.io", Credentials::Anonymous).credentials("r.io").unwrap(), Credentials::Anonymous);
+    }
+
+    #[test]
+    fn no_configuration_is_no_error_and_a_broken_one_names_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Keychain::open(dir.path()).unwrap().credentials("r.io").unwrap(), Credentials::Anonymous);
+        std::fs::write(dir.path().join("config.json"), "{").unwrap();
+        let error = Keychain::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("config.json: "), "{error}");
+    }
+}
