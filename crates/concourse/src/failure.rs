@@ -14,12 +14,14 @@ pub struct Failure {
     pub hint: Option<String>,
     /// What the process should exit with; never 0.
     pub exit_code: u8,
+    /// What kind of trouble a registry made.
+    kind: Option<Kind>,
 }
 
 impl Failure {
     /// A failure without a hint and with exit code 1.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit_code: 1 }
+        Self { message: message.into(), hint: None, exit_code: 1, kind: None }
     }
 
     /// A copy with a hint.
@@ -32,6 +34,26 @@ impl Failure {
     #[must_use]
     pub fn during(self, context: impl fmt::Display) -> Self {
         Self { message: format!("{context}: {}", self.message), ..self }
+    }
+
+    /// A failure with the error's causes, and with the hint that a registry's error deserves.
+    pub(crate) fn caused_by(error: &(dyn Error + 'static)) -> Self {
+        let kind = kind_of(error);
+        let failure = Self { kind, ..Self::new(chain(error)) };
+        match kind {
+            Some(Kind::Denied) => {
+                failure.with_hint("check username and password, and that they may use this repository")
+            }
+            Some(Kind::RateLimited) => {
+                failure.with_hint("log in with username and password, use registry_mirror, or check less often")
+            }
+            Some(Kind::NotFound | Kind::Transient | Kind::Corrupt | Kind::Other) | None => failure,
+        }
+    }
+
+    /// Whether a registry said that it was asked too often.
+    pub(crate) fn is_rate_limited(&self) -> bool {
+        self.kind == Some(Kind::RateLimited)
     }
 
     /// A setting that is known, but not built yet. It is never ignored.
@@ -53,15 +75,21 @@ impl Error for Failure {}
 
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
-        let failure = Self::new(chain(&error));
-        match error.kind {
-            Kind::Denied => failure.with_hint("check username and password, and that they may use this repository"),
-            Kind::RateLimited => {
-                failure.with_hint("log in with username and password, use registry_mirror, or check less often")
-            }
-            Kind::NotFound | Kind::Transient | Kind::Corrupt | Kind::Other => failure,
-        }
+        Self::caused_by(&error)
     }
+}
+
+/// The kind of the innermost error of a place of images; such errors travel inside I/O errors as well.
+fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
+    let mut kind = None;
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let found = error.downcast_ref::<SourceError>().or_else(|| inside?.downcast_ref());
+        kind = found.map(|found| found.kind).or(kind);
+        next = error.source();
+    }
+    kind
 }
 
 /// An error and its causes in one line. A cause that its parent's text already ends with is not said twice.
@@ -90,6 +118,17 @@ mod tests {
         let cause = std::io::Error::other("connection reset");
         let error = SourceError::caused(Kind::Transient, "GET https://r/v2/: connection reset", cause);
         assert_eq!(Failure::from(error).message, "GET https://r/v2/: connection reset");
+    }
+
+    #[test]
+    fn a_registrys_complaint_is_known_wherever_it_travels() {
+        let limited = || SourceError::new(Kind::RateLimited, "429");
+        assert!(Failure::from(limited()).is_rate_limited());
+        let inside = std::io::Error::from(limited());
+        assert!(Failure::caused_by(&inside).is_rate_limited());
+        let outside = SourceError::caused(Kind::Other, "layer", std::io::Error::from(limited()));
+        assert!(Failure::from(outside).is_rate_limited());
+        assert!(!Failure::from(SourceError::new(Kind::Denied, "403")).is_rate_limited());
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use skycap_build::SandboxAccess;
 use skycap_image::Progress;
 use skycap_registry::{Client, Keychain, Settings};
+use skycap_rootfs::Owners;
 use skycap_store::Store;
 
 use crate::{Environment, Failure};
@@ -25,9 +27,17 @@ pub struct Host {
     pub environment: Arc<Environment>,
     /// A directory for temporary files.
     pub scratch: PathBuf,
+    /// Whether unpacked files get the owners that layers name. [`Host::new`] keeps them for root.
+    pub owners: Owners,
     /// Is told what happens.
     pub progress: Arc<dyn Progress>,
+    settings: Settings,
+    restarting: Arc<OnceLock<Client>>,
 }
+
+/// The first pause before a get starts again. The original's is 5 s, and 5 ms where `TEST` is `true`.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const FIRST_PAUSE_IN_TESTS: Duration = Duration::from_millis(5);
 
 impl Host {
     /// A host whose registries are reached as `settings` say. Opens no connection; nobody is known to the keychain.
@@ -37,10 +47,37 @@ impl Host {
         scratch: impl Into<PathBuf>,
         progress: Arc<dyn Progress>,
     ) -> Result<Self, Failure> {
-        let hosts = settings.hosts.clone();
-        let client = Client::new(settings, Arc::clone(&progress))?;
-        let environment = Arc::new(environment);
-        Ok(Self { client, hosts, keychain: Keychain::default(), environment, scratch: scratch.into(), progress })
+        let mut settings = settings;
+        if is_test(&environment) {
+            settings.retries.first = settings.retries.first.min(FIRST_PAUSE_IN_TESTS);
+        }
+        let owners = if rustix::process::geteuid().is_root() { Owners::Keep } else { Owners::Squash };
+        Ok(Self {
+            client: Client::new(settings.clone(), Arc::clone(&progress))?,
+            hosts: settings.hosts.clone(),
+            keychain: Keychain::default(),
+            environment: Arc::new(environment),
+            scratch: scratch.into(),
+            owners,
+            progress,
+            settings,
+            restarting: Arc::default(),
+        })
+    }
+
+    /// Like the client, but a 429 comes back at once: who asked begins again with everything.
+    pub(crate) fn restarting_client(&self) -> Result<&Client, Failure> {
+        if let Some(client) = self.restarting.get() {
+            return Ok(client);
+        }
+        let settings = self.settings.clone();
+        let client = Client::new(settings, Arc::clone(&self.progress))?;
+        Ok(self.restarting.get_or_init(|| client))
+    }
+
+    /// How long to wait before beginning again for the first time.
+    pub(crate) fn first_pause(&self) -> Duration {
+        if is_test(&self.environment) { FIRST_PAUSE_IN_TESTS } else { FIRST_PAUSE }
     }
 
     /// A copy with a keychain.
@@ -61,11 +98,21 @@ impl Host {
         Self { scratch: scratch.into(), ..self }
     }
 
+    /// A copy that unpacks with or without owners, as the rights at hand allow.
+    #[must_use]
+    pub fn with_owners(self, owners: Owners) -> Self {
+        Self { owners, ..self }
+    }
+
     /// A copy that tells somebody else what happens. What the client says of its transfers still goes where it went.
     #[must_use]
     pub fn with_progress(self, progress: Arc<dyn Progress>) -> Self {
         Self { progress, ..self }
     }
+}
+
+fn is_test(environment: &Environment) -> bool {
+    environment.get("TEST") == Some("true")
 }
 
 /// What building needs beyond a [`Host`].

@@ -14,6 +14,7 @@
 
 mod environment;
 mod failure;
+mod files;
 mod git;
 mod host;
 pub mod install;
@@ -36,4 +37,5 @@ pub use resource::{Resource, resource};
 /// What a caller needs to make a [`Host`] and a [`Workshop`].
 pub use skycap_build::SandboxAccess;
 pub use skycap_registry::{Credentials, Keychain, Proxies, Retries, Settings};
+pub use skycap_rootfs::Owners;
 pub use skycap_store::Store;

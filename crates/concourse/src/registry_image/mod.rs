@@ -2,8 +2,13 @@
 
 mod candidates;
 mod check;
+mod find_image;
+mod get;
+mod load;
+mod put;
 mod request;
 mod source;
+mod tags;
 
 use std::path::Path;
 
@@ -21,11 +26,11 @@ impl Resource for RegistryImage {
         Ok(versions.iter().map(request::Version::to_json).collect())
     }
 
-    fn get(&self, _request: &[u8], _destination: &Path, _host: &Host) -> Result<Value, Failure> {
-        unimplemented!()
+    fn get(&self, request: &[u8], destination: &Path, host: &Host) -> Result<Value, Failure> {
+        get::get(&request::GetRequest::decode(request)?, destination, host)
     }
 
-    fn put(&self, _request: &[u8], _source: &Path, _host: &Host) -> Result<Value, Failure> {
-        unimplemented!()
+    fn put(&self, request: &[u8], source: &Path, host: &Host) -> Result<Value, Failure> {
+        put::put(&request::PutRequest::decode(request)?, source, host)
     }
 }

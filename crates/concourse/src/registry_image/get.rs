@@ -1,0 +1,255 @@
+//! `in`: a version becomes files.
+//!
+//! Everything that can be wrong with the request is found before anybody is asked. A registry that answers 429, to
+//! whatever request, is asked everything again after a pause, with a new session: quotas are counted by session, and strict
+//! servers expect it. Anything else that may pass is tried again request by request by the client.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use skycap_image::layout::Layout;
+use skycap_image::{Artifact, Digest, Event, Image, Name, Platform, Progress, archive};
+use skycap_registry::Place;
+use skycap_rootfs::{Limits, Unpack, unpack};
+
+use super::request::GetRequest;
+use crate::files::{Stage, io_failure, write_file};
+use crate::pattern::GoPattern;
+use crate::{Failure, Host, encode};
+
+/// How many layers are fetched at once.
+const LAYERS_AT_ONCE: usize = 4;
+/// How often everything is asked again after a 429.
+const ORIGIN_RESTARTS: u32 = 9;
+/// A mirror that is short of breath is not waited for: the origin has the same image.
+const MIRROR_RESTARTS: u32 = 1;
+/// The longest pause before everything is asked again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What is to be fetched, checked.
+struct Order {
+    format: Format,
+    skip_download: bool,
+    digest: Digest,
+    platform: Platform,
+    labels: Option<GoPattern>,
+    annotations: Option<GoPattern>,
+    /// The full name, for `image.tar`.
+    name: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Rootfs,
+    Oci,
+    OciLayout,
+}
+
+impl Order {
+    fn of(request: &GetRequest) -> Result<Self, Failure> {
+        let format = match request.format.as_str() {
+            "" | "rootfs" => Format::Rootfs,
+            "oci" => Format::Oci,
+            "oci-layout" => Format::OciLayout,
+            other => {
+                let what = format!("unknown format provided, must be one of 'rootfs', 'oci', 'oci-layout': {other}");
+                return Err(Failure::new(what).during("download failed"));
+            }
+        };
+        let digest = request.version.digest.parse();
+        let digest = digest.map_err(|error| Failure::new(format!("download failed: fetch descriptor: {error}")))?;
+        let platform = request.platform.as_ref().or(request.source.platform.as_ref());
+        let repository = request.source.parse_repository()?;
+        Ok(Self {
+            format,
+            skip_download: request.skip_download,
+            digest,
+            platform: platform.cloned().unwrap_or_default().platform(),
+            labels: pattern("label_regex", &request.source.label_regex)?,
+            annotations: pattern("annotation_regex", &request.source.annotation_regex)?,
+            name: format!("{repository}:{}", request.version.tag),
+        })
+    }
+
+    /// Whether the image of one platform is needed at all.
+    fn needs_image(&self) -> bool {
+        let download = !self.skip_download && self.format != Format::OciLayout;
+        download || self.labels.is_some() || self.annotations.is_some()
+    }
+}
+
+fn pattern(field: &str, text: &str) -> Result<Option<GoPattern>, Failure> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = GoPattern::parse(text);
+    parsed.map(Some).map_err(|e| Failure::new(format!("enriching metadata failed: invalid {field}: {e}")))
+}
+
+/// Fetches a version into `destination`.
+pub(super) fn get(request: &GetRequest, destination: &Path, host: &Host) -> Result<Value, Failure> {
+    let order = Order::of(request)?;
+    let progress = request.source.progress(host);
+    let client = host.restarting_client()?;
+    let delivery = Delivery { order: &order, destination, host, progress: &*progress };
+
+    let mut found = None;
+    if let Some(mirror) = request.source.mirror(client)? {
+        match delivery.fetch_with_restarts(&mirror, MIRROR_RESTARTS) {
+            Ok(fields) => found = Some(fields),
+            Err(failure) => {
+                let warning = format!("download from mirror {} failed: {}", mirror.repository(), failure.message);
+                progress.event(Event::Warning(&warning));
+            }
+        }
+    }
+    let fields = match found {
+        Some(fields) => fields,
+        None => {
+            let origin = request.source.origin(client, host, false)?;
+            let fetched = delivery.fetch_with_restarts(&origin, ORIGIN_RESTARTS);
+            fetched.map_err(|failure| failure.during("download failed"))?
+        }
+    };
+
+    let version = &request.version;
+    let repository = &request.source.repository;
+    for (name, content) in [("tag", &version.tag), ("digest", &version.digest), ("repository", repository)] {
+        write_file(destination, name, content).map_err(|failure| failure.during("saving version info failed"))?;
+    }
+    let mut metadata =
+        vec![json!({"name": "repository", "value": repository}), json!({"name": "tag", "value": version.tag})];
+    metadata.extend(fields);
+    Ok(json!({"version": version.to_json(), "metadata": metadata}))
+}
+
+struct Delivery<'d> {
+    order: &'d Order,
+    destination: &'d Path,
+    host: &'d Host,
+    progress: &'d dyn Progress,
+}
+
+impl Delivery<'_> {
+    /// Fetches, and starts again with a new session while the registry answers 429.
+    fn fetch_with_restarts(&self, place: &Place, restarts: u32) -> Result<Vec<Value>, Failure> {
+        let note = format!("fetching {}@{}", place.repository(), self.order.digest);
+        self.progress.event(Event::Note(&note));
+        let mut pause = self.host.first_pause();
+        for _ in 0..restarts {
+            match self.fetch(place) {
+                Err(failure) if failure.is_rate_limited() => {
+                    let warning = format!("transient error: {}; retrying in {pause:?}", failure.message);
+                    self.progress.event(Event::Warning(&warning));
+                    thread::sleep(pause);
+                    pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+                    place.forget();
+                }
+                other => return other,
+            }
+        }
+        self.fetch(place)
+    }
+
+    /// Fetches once; answers the metadata that the image itself gives.
+    fn fetch(&self, place: &Place) -> Result<Vec<Value>, Failure> {
+        place.ping().map_err(|error| Failure::from(error).during("initialize transport"))?;
+        let raw = place.raw(&Name::Digest(self.order.digest));
+        let raw = raw.map_err(|error| Failure::from(error).during("fetch descriptor"))?;
+        if self.order.skip_download && !self.order.needs_image() {
+            return Ok(Vec::new());
+        }
+        let during = |error| Failure::from(error).during("fetching image");
+        let artifact = Artifact::open(raw, Arc::new(place.clone())).map_err(during)?;
+        let image = self.order.needs_image().then(|| artifact.for_platform(&self.order.platform)).transpose();
+        let image = image.map_err(during)?;
+        if !self.order.skip_download {
+            match (self.order.format, &image) {
+                (Format::OciLayout, _) => {
+                    self.layout(&artifact).map_err(|failure| failure.during("write oci layout"))?;
+                }
+                (Format::Rootfs, Some(image)) => {
+                    self.rootfs(image).map_err(|failure| failure.during("write rootfs"))?
+                }
+                (Format::Oci, Some(image)) => {
+                    self.archive(image).map_err(|failure| failure.during("write oci image"))?
+                }
+                (Format::Rootfs | Format::Oci, None) => {}
+            }
+        }
+        Ok(image.map(|image| self.fields(&image)).unwrap_or_default())
+    }
+
+    /// `rootfs/`, `metadata.json` and `labels.json`.
+    fn rootfs(&self, image: &Image) -> Result<(), Failure> {
+        check_is_image(image)?;
+        let options =
+            Unpack { owners: self.host.owners, concurrency: LAYERS_AT_ONCE, limits: Limits::default(), sync: false };
+        let unpacked = unpack(&image.layers(), &self.destination.join("rootfs"), &options, self.progress);
+        unpacked.map_err(|error| Failure::caused_by(&error).during("extract image"))?;
+        let config = &image.config().config;
+        let metadata = json!({
+            "cmd": config.cmd,
+            "entrypoint": config.entrypoint,
+            "env": config.env,
+            "user": config.user,
+        });
+        write_file(self.destination, "metadata.json", encode(&metadata) + "\n")?;
+        self.labels(image)
+    }
+
+    /// `image.tar`, as `docker load` reads it, and `labels.json`.
+    fn archive(&self, image: &Image) -> Result<(), Failure> {
+        check_is_image(image)?;
+        let stage = Stage::new(self.destination, "image.tar");
+        let failed = |error| io_failure("write", stage.path(), &error);
+        let file = File::create(stage.path()).map_err(failed)?;
+        let written = archive::write_docker_flat(image, std::slice::from_ref(&self.order.name), file);
+        written.map_err(|error| Failure::from(error).during("write OCI image"))?;
+        stage.commit()?;
+        self.labels(image)
+    }
+
+    /// `oci/`: the index as it is, with everything below it.
+    fn layout(&self, artifact: &Artifact) -> Result<(), Failure> {
+        let stage = Stage::new(self.destination, "oci");
+        let written = Layout::create_as(stage.path(), artifact);
+        written.map_err(|error| Failure::from(error).during("layout write"))?;
+        if let Artifact::Image(image) = artifact {
+            write_file(stage.path(), "single-image-digest", image.descriptor().digest.to_string())?;
+        }
+        stage.commit()
+    }
+
+    fn labels(&self, image: &Image) -> Result<(), Failure> {
+        write_file(self.destination, "labels.json", encode(&json!(image.config().config.labels)) + "\n")
+    }
+
+    /// The labels and then the annotations whose keys match.
+    fn fields(&self, image: &Image) -> Vec<Value> {
+        let labels = matching(&image.config().config.labels, self.order.labels.as_ref());
+        labels.chain(matching(&image.manifest().annotations, self.order.annotations.as_ref())).collect()
+    }
+}
+
+fn matching<'m>(
+    texts: &'m std::collections::BTreeMap<String, String>,
+    pattern: Option<&'m GoPattern>,
+) -> impl Iterator<Item = Value> + 'm {
+    let chosen = texts.iter().filter(move |(key, _)| pattern.is_some_and(|pattern| pattern.is_match(key)));
+    chosen.map(|(key, value)| json!({"name": key, "value": value}))
+}
+
+/// Other artifacts share an image's manifest but cannot be unpacked.
+fn check_is_image(image: &Image) -> Result<(), Failure> {
+    if image.layers().len() == image.manifest().layers.len() {
+        return Ok(());
+    }
+    let config = &image.manifest().config.media_type;
+    Err(Failure::new(format!("{} is no image: its config is a {config}", image.descriptor().digest))
+        .with_hint("use `format: oci-layout` for artifacts that are no images"))
+}

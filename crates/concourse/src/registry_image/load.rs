@@ -1,0 +1,122 @@
+//! What a put may push: an archive (`docker save`, OCI), or a directory that is an OCI layout.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use skycap_image::archive::{self, Format};
+use skycap_image::compress::LayerEncoder;
+use skycap_image::layout::Layout;
+use skycap_image::{
+    Artifact, BlobReader, BlobSource, Compression, Descriptor, Digest, Image, ImageSource, Kind, MediaType, Name,
+    RawManifest, SourceError,
+};
+
+use crate::Failure;
+use crate::failure::chain;
+use crate::files::io_failure;
+
+/// Opens what is at `path`. Layers that have to be compressed first are kept in `scratch`.
+pub(super) fn load(path: &Path, scratch: &Path) -> Result<Artifact, Failure> {
+    let kind = fs::metadata(path).map_err(|error| io_failure("read", path, &error))?;
+    if kind.is_dir() {
+        let context = format!("loading {} as OCI layout", path.display());
+        return open_layout(path).map_err(|failure| failure.during(context).during("new index image from path"));
+    }
+    open_archive(path, scratch).map_err(|failure| failure.during(format_args!("loading {} as tarball", path.display())))
+}
+
+fn open_archive(path: &Path, scratch: &Path) -> Result<Artifact, Failure> {
+    let archive = archive::open(path)?;
+    let artifact = archive.only()?;
+    match (archive.format(), artifact) {
+        (Format::Docker, Artifact::Image(image)) => Ok(Artifact::Image(with_packed_layers(image, scratch)?)),
+        (_, artifact) => Ok(artifact),
+    }
+}
+
+/// A layout is its index; one around a single index is that index; one with the marker of a single image is that image.
+fn open_layout(path: &Path) -> Result<Artifact, Failure> {
+    let layout = Layout::open(path)?;
+    let mut artifact = layout.as_index()?;
+    while let Artifact::Index(index) = &artifact
+        && let [only] = index.manifests()
+        && only.media_type.is_index()
+    {
+        artifact = index.child(only)?;
+    }
+    let marker = path.join("single-image-digest");
+    match fs::read_to_string(&marker) {
+        Ok(text) => {
+            let digest: Digest = text.trim().parse().map_err(|error| Failure::new(format!("new hash: {error}")))?;
+            single_image(&artifact, &layout, digest)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(artifact),
+        Err(error) => Err(io_failure("read", &marker, &error)),
+    }
+}
+
+fn single_image(artifact: &Artifact, layout: &Layout, digest: Digest) -> Result<Artifact, Failure> {
+    let listed = match artifact {
+        Artifact::Index(index) => index.manifests().iter().find(|child| child.digest == digest),
+        Artifact::Image(_) => None,
+    };
+    match listed {
+        Some(descriptor) => Ok(layout.artifact(descriptor)?),
+        None => Ok(layout.get(&Name::Digest(digest))?),
+    }
+}
+
+/// The image with every layer that is a bare tar in gzip. Everything else, the config included, stays byte for byte.
+fn with_packed_layers(image: Image, scratch: &Path) -> Result<Image, Failure> {
+    let is_bare = |layer: &Descriptor| matches!(layer.media_type, MediaType::DockerLayer | MediaType::OciLayer);
+    if !image.manifest().layers.iter().any(is_bare) {
+        return Ok(image);
+    }
+    let mut files = BTreeMap::new();
+    let mut manifest = image.manifest().clone();
+    for layer in manifest.layers.iter_mut().filter(|layer| is_bare(layer)) {
+        let path = scratch.join(layer.digest.hex());
+        *layer = pack(&**image.blobs(), layer, &path)?;
+        files.insert(layer.digest, path);
+    }
+    let bytes = serde_json::to_vec(&manifest).map_err(|error| Failure::new(chain(&error)))?;
+    let raw = RawManifest::new(image.descriptor().media_type.clone(), bytes);
+    let blobs = Arc::new(Packed { files, rest: Arc::clone(image.blobs()) });
+    Ok(Image::from_parts(raw, manifest, image.config_bytes().to_vec(), blobs)?)
+}
+
+fn pack(blobs: &dyn BlobSource, layer: &Descriptor, path: &Path) -> Result<Descriptor, Failure> {
+    let failed = |error: io::Error| {
+        Failure::from(SourceError::from(error)).during(format_args!("compress layer {}", layer.digest))
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut reader = blobs.open(layer)?;
+    let file = File::create(path).map_err(failed)?;
+    let mut encoder = LayerEncoder::new(file, Compression::Gzip, true, threads).map_err(failed)?;
+    io::copy(&mut reader, &mut encoder).map_err(failed)?;
+    reader.finish().map_err(failed)?;
+    let (packed, _) = encoder.finish().map_err(failed)?;
+    Ok(packed.descriptor)
+}
+
+/// Some blobs in files of their own, the rest where they were.
+struct Packed {
+    files: BTreeMap<Digest, PathBuf>,
+    rest: Arc<dyn BlobSource>,
+}
+
+impl BlobSource for Packed {
+    fn open_unverified(&self, blob: &Descriptor) -> Result<BlobReader, SourceError> {
+        let Some(path) = self.files.get(&blob.digest) else { return self.rest.open_unverified(blob) };
+        let file = File::open(path);
+        let file = file.map_err(|e| SourceError::caused(Kind::Other, format!("open {}", path.display()), e))?;
+        Ok(Box::new(file))
+    }
+
+    fn file(&self, blob: &Descriptor) -> Option<PathBuf> {
+        self.files.get(&blob.digest).cloned().or_else(|| self.rest.file(blob))
+    }
+}
