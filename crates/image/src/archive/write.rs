@@ -110,9 +110,11 @@ fn write_layout<W: Write>(
     Ok(tar.finish()?)
 }
 
-/// All parts by their names; documents with their bytes.
-fn blobs(artifact: &Artifact) -> Result<BTreeMap<String, (Descriptor, Option<Vec<u8>>)>, SourceError> {
-    let mut blobs = BTreeMap::new();
+/// Blobs by their names; documents with their bytes.
+type Blobs = BTreeMap<String, (Descriptor, Option<Vec<u8>>)>;
+
+fn blobs(artifact: &Artifact) -> Result<Blobs, SourceError> {
+    let mut blobs = Blobs::new();
     walk(artifact, &mut |part| {
         let (descriptor, bytes) = match part {
             Part::Blob(_, blob) => (blob, None),
