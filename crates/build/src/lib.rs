@@ -13,28 +13,32 @@
 //!
 //! Only a `RUN` that was not found in the store unpacks anything; everything else looks at layer indexes.
 
+mod archive;
+mod assemble;
+mod build;
+mod cache;
+mod changes;
+mod commit;
+mod context;
+mod copy;
 pub mod dockerfile;
 mod error;
+mod execute;
+mod files;
 pub mod glob;
+mod graph;
 pub mod ignore;
+mod inputs;
+mod key;
+mod mode;
+mod mounts;
+mod owner;
+mod pick;
+mod plan;
 mod request;
+mod run;
+mod step;
 
+pub use build::build;
 pub use error::BuildError;
 pub use request::{Built, Outcome, Request, SandboxAccess, StepReport};
-
-use skycap_image::{Progress, Resolver};
-use skycap_store::Store;
-
-/// Builds every target of a request for every platform: targets in their order, and for each the platforms in theirs.
-///
-/// Images that `FROM`, `COPY --from` and mounts name are taken from [`Request::images`], else from `resolver`. Layers and
-/// what was learnt about steps stay in `store`.
-pub fn build(
-    _request: &Request,
-    _resolver: &dyn Resolver,
-    _store: &Store,
-    _sandbox: SandboxAccess<'_>,
-    _progress: &dyn Progress,
-) -> Result<Vec<Built>, BuildError> {
-    unimplemented!("build")
-}

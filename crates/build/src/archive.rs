@@ -1,0 +1,143 @@
+//! `ADD` of a local archive: recognised and unpacked by content.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+
+use skycap_image::compress;
+use skycap_image::tar;
+use skycap_rootfs::{Device, Entry, Kind, Metadata, Time, TreePath};
+
+use crate::changes::{Changes, Content, Item};
+use crate::error::Fault;
+use crate::files;
+use crate::owner::Owner;
+
+/// Whether a file is an archive: a tar, packed or not, whose first entry can be read.
+///
+/// A packing that cannot be undone here is an error: copying whole what BuildKit unpacks would make another image.
+pub(crate) fn is_archive(file: impl Read + Send, name: &[u8]) -> Result<bool, Fault> {
+    match compress::decoder(file) {
+        Ok((_, decoded)) => Ok(tar::Reader::new(decoded).next().is_ok_and(|entry| entry.is_some())),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            let name = String::from_utf8_lossy(name);
+            Err(Fault::caused(format!("cannot tell whether {name} is an archive"), error)
+                .with_hint("repack it with gzip or zstd, or use COPY if it is to stay packed"))
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// Bytes of files that come in an order that is not the layer's.
+pub(crate) struct Spool<W> {
+    out: W,
+    length: u64,
+}
+
+impl<W: Write> Spool<W> {
+    /// Writes to the end of an empty file.
+    pub fn new(out: W) -> Self {
+        Self { out, length: 0 }
+    }
+
+    /// Takes a file and says where it begins.
+    pub fn add(&mut self, mut content: impl Read) -> io::Result<(u64, u64)> {
+        let (offset, length) = (self.length, io::copy(&mut content, &mut self.out)?);
+        self.length += length;
+        Ok((offset, length))
+    }
+
+    /// Writes out what is buffered.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Unpacks an archive into a directory of the layer. Owners, modes and times are the archive's own.
+pub(crate) fn unpack<W: Write>(
+    archive: impl Read + Send,
+    directory: &TreePath,
+    changes: &mut Changes<'_>,
+    spool: &mut Spool<W>,
+) -> Result<(), Fault> {
+    let (_, decoded) = compress::decoder(archive).map_err(broken)?;
+    let mut reader = tar::Reader::new(decoded);
+    let mut contents: BTreeMap<TreePath, (u64, u64)> = BTreeMap::new();
+    while let Some(header) = reader.next().map_err(broken)? {
+        let relative = TreePath::parse(&header.path)?;
+        if relative.is_root() {
+            continue;
+        }
+        let path = place(directory, &relative, changes)?;
+        let mut metadata = metadata(&header)?;
+        let (kind, content) = match header.kind {
+            tar::Kind::Directory => (Kind::Directory, Content::None),
+            tar::Kind::Symlink => {
+                metadata.mode = 0o777;
+                (Kind::Symlink(header.link.clone().into()), Content::None)
+            }
+            tar::Kind::Fifo => (Kind::Fifo, Content::None),
+            tar::Kind::CharacterDevice => (Kind::Device(device(&header, false)), Content::None),
+            tar::Kind::BlockDevice => (Kind::Device(device(&header, true)), Content::None),
+            tar::Kind::File => {
+                let (offset, size) = spool.add(&mut reader).map_err(broken)?;
+                contents.insert(path.clone(), (offset, size));
+                (Kind::File { size }, Content::Spooled { offset })
+            }
+            tar::Kind::Hardlink => {
+                let target = place(directory, &TreePath::parse(&header.link)?, changes)?;
+                let (entry, offset) = linked(&target, changes, &contents)?;
+                contents.insert(path.clone(), offset);
+                metadata = entry.metadata;
+                (entry.kind, Content::Spooled { offset: offset.0 })
+            }
+        };
+        // Over a directory that is there already only its metadata changes; over anything else, the archive wins.
+        changes.put(&path, Item { entry: Entry { kind, metadata }, content });
+    }
+    reader.finish().map_err(broken)
+}
+
+/// Where an entry goes: links on the way are followed inside the root of the image, the last component is not.
+fn place(directory: &TreePath, relative: &TreePath, changes: &mut Changes<'_>) -> Result<TreePath, Fault> {
+    let mut parent = directory.clone();
+    let names: Vec<&[u8]> = relative.components().collect();
+    let (last, above) = names.split_last().ok_or_else(|| Fault::new("an archive's link leads to its root"))?;
+    for name in above {
+        parent = parent.join(name)?;
+    }
+    let parent = files::resolve(&|path| Ok(changes.find(path).cloned()), &parent)?;
+    changes.make_directories(&parent, Owner::default())?;
+    Ok(parent.join(last)?)
+}
+
+fn linked(
+    target: &TreePath,
+    changes: &Changes<'_>,
+    contents: &BTreeMap<TreePath, (u64, u64)>,
+) -> Result<(Entry, (u64, u64)), Fault> {
+    let missing = || Fault::new(format!("the archive has a hard link to {target}, which is not a file in it"));
+    let offset = contents.get(target).ok_or_else(missing)?;
+    Ok((changes.find(target).cloned().ok_or_else(missing)?, *offset))
+}
+
+fn metadata(header: &tar::Header) -> Result<Metadata, Fault> {
+    let id = |number: u64| {
+        u32::try_from(number).map_err(|_| Fault::new(format!("the archive names an owner {number} that cannot exist")))
+    };
+    Ok(Metadata {
+        mode: header.mode,
+        uid: id(header.uid)?,
+        gid: id(header.gid)?,
+        mtime: Time { seconds: header.mtime, nanoseconds: header.mtime_nanos },
+        xattrs: header.xattrs.clone(),
+    })
+}
+
+fn device(header: &tar::Header, block: bool) -> Device {
+    Device { block, major: header.device.0, minor: header.device.1 }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "stands in map_err")]
+fn broken(error: io::Error) -> Fault {
+    Fault::new(format!("the archive cannot be unpacked: {error}"))
+}

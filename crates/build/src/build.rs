@@ -1,0 +1,168 @@
+//! The whole way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use skycap_image::progress::Task;
+use skycap_image::{Event, Image, Layer, Platform, Progress, Reference, Resolver};
+use skycap_store::Store;
+
+use crate::assemble::{self, Parts};
+use crate::context::Context;
+use crate::dockerfile::{self, Dockerfile};
+use crate::error::{BuildError, Fault};
+use crate::execute::{Engine, Executed, Tools};
+use crate::graph::{Graph, NodeId, Operation};
+use crate::inputs::Inputs;
+use crate::key;
+use crate::plan::{Images, Planner, Target};
+use crate::request::{Built, Outcome, Request, SandboxAccess, StepReport};
+
+/// Builds every target of a request for every platform: targets in their order, and for each the platforms in theirs.
+///
+/// Images that `FROM`, `COPY --from` and mounts name are taken from [`Request::images`], else from `resolver`. Layers and
+/// what was learnt about steps stay in `store`.
+pub fn build(
+    request: &Request,
+    resolver: &dyn Resolver,
+    store: &Store,
+    sandbox: SandboxAccess<'_>,
+    progress: &dyn Progress,
+) -> Result<Vec<Built>, BuildError> {
+    let dockerfile = dockerfile::parse(&request.dockerfile, &request.dockerfile_name)?;
+    let file = dockerfile.name.as_str();
+    let other = |what: &str| {
+        let what = what.to_owned();
+        move |fault: Fault| BuildError::of_request(what, fault)
+    };
+    let epoch = epoch(request)?;
+    let images = Registry { resolver, store, progress, known: Mutex::default() };
+    let mut graph = Graph::default();
+    let targets = plan(request, &dockerfile, &images, &mut graph, progress)?;
+    let context = Context::open(&request.context, request.ignore.clone()).map_err(other("the build context"))?;
+    let inputs = Inputs::read(&graph, &context, file, request.threads)?;
+    let in_context = inputs.keys().map_err(other("the build context"))?;
+    let keys = key::keys(&graph, &in_context, request.keep_file_times);
+    let heads: Vec<NodeId> = targets.iter().map(|target| target.head).collect();
+    let tools = Tools { request, context: &context, inputs: &inputs, store, sandbox, progress, file };
+    let executed = Engine::new(&tools, &graph, &keys, &heads).run(&heads)?;
+    let finish = |target: Target| finish(target, request, store, &graph, &executed, epoch.as_deref());
+    targets.into_iter().map(finish).collect()
+}
+
+fn plan(
+    request: &Request,
+    dockerfile: &Dockerfile,
+    images: &dyn Images,
+    graph: &mut Graph,
+    progress: &dyn Progress,
+) -> Result<Vec<Target>, BuildError> {
+    let own = [Platform::host()];
+    let platforms = if request.platforms.is_empty() { &own[..] } else { &request.platforms };
+    let (mut targets, mut used) = (Vec::new(), BTreeSet::new());
+    for target in &request.targets {
+        for platform in platforms {
+            let (planned, args) = Planner::plan(request, dockerfile, images, graph, target.as_deref(), platform)?;
+            targets.push(planned);
+            used.extend(args);
+        }
+    }
+    let unused = crate::plan::unused_build_args(request, &used);
+    if !unused.is_empty() {
+        progress.event(Event::Warning(&format!("no ARG asks for these build arguments: {}", unused.join(", "))));
+    }
+    Ok(targets)
+}
+
+/// The time that the configuration states, in RFC 3339. The build argument of that name means the same.
+fn epoch(request: &Request) -> Result<Option<String>, BuildError> {
+    let what = |text: &str| BuildError::Request {
+        what: format!("SOURCE_DATE_EPOCH is {text:?}: only a number of seconds since 1970 is supported"),
+        hint: None,
+    };
+    let seconds = match (request.source_date_epoch, request.build_args.get("SOURCE_DATE_EPOCH")) {
+        (Some(seconds), _) => seconds,
+        (None, Some(text)) if !text.is_empty() => text.parse().map_err(|_| what(text))?,
+        (None, _) => return Ok(None),
+    };
+    let time = jiff::Timestamp::from_second(seconds).map_err(|_| what(&seconds.to_string()))?;
+    Ok(Some(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
+}
+
+fn finish(
+    target: Target,
+    request: &Request,
+    store: &Store,
+    graph: &Graph,
+    executed: &Executed,
+    epoch: Option<&str>,
+) -> Result<Built, BuildError> {
+    let missing = || BuildError::Request { what: "a layer of the image was not made".to_owned(), hint: None };
+    let mut layers: Vec<Layer> = Vec::new();
+    for id in graph.chain(target.head) {
+        match &graph.node(id).operation {
+            Operation::Base(base) => layers.extend(base.iter().cloned()),
+            _ => layers.push(executed.made(id).ok_or_else(missing)?.layer(store)),
+        }
+    }
+    let created = |id: NodeId| executed.made(id).map(|made| made.created.clone());
+    let image = assemble::image(Parts {
+        config: target.config,
+        base_history: target.base_history,
+        entries: target.entries.iter().map(|entry| (entry, entry.node.and_then(created))).collect(),
+        layers,
+        docker: request.docker_media_types,
+        epoch: epoch.map(str::to_owned),
+    })
+    .map_err(|error| BuildError::Other { what: "the image cannot be put together".to_owned(), source: error.into() })?;
+    let outcome = |node: Option<NodeId>| match node {
+        None => Outcome::Config,
+        Some(id) if matches!(graph.node(id).operation, Operation::Base(_)) => Outcome::Cached,
+        Some(id) if executed.was_done(id) => Outcome::Done,
+        Some(id) if executed.made(id).is_some() => Outcome::Cached,
+        Some(_) => Outcome::Skipped,
+    };
+    let steps = target.steps.into_iter().map(|step| StepReport {
+        outcome: outcome(step.node),
+        label: step.label,
+        line: step.line,
+    });
+    Ok(Built { target: target.name, platform: target.platform, image, steps: steps.collect() })
+}
+
+/// Images of registries: each looked up once, their blobs read through the store.
+struct Registry<'a> {
+    resolver: &'a dyn Resolver,
+    store: &'a Store,
+    progress: &'a dyn Progress,
+    known: Mutex<BTreeMap<(String, Platform), Image>>,
+}
+
+impl Images for Registry<'_> {
+    fn image(&self, name: &str, platform: &Platform) -> Result<Image, Fault> {
+        let key = (name.to_owned(), platform.clone());
+        if let Some(image) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(image.clone());
+        }
+        let reference: Reference =
+            name.parse().map_err(|error| Fault::caused(format!("{name} is no image reference"), error_of(error)))?;
+        let task = Task::start(self.progress, &format!("look up {name} for {platform}"), None);
+        let artifact = self
+            .resolver
+            .get(&reference)
+            .map_err(|error| Fault::caused(format!("the image {name} cannot be had"), error))?;
+        let image = artifact
+            .for_platform(platform)
+            .map_err(|error| Fault::caused(format!("the image {name} cannot be had for {platform}"), error))?;
+        let blobs = self.store.through(Arc::clone(image.blobs()));
+        let image =
+            Image::from_parts(image.raw().clone(), image.manifest().clone(), image.config_bytes().to_vec(), blobs)?;
+        task.finish("done");
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, image.clone());
+        Ok(image)
+    }
+}
+
+fn error_of(error: impl std::error::Error + Send + Sync + 'static) -> Box<dyn std::error::Error + Send + Sync> {
+    Box::new(error)
+}

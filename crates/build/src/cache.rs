@@ -1,0 +1,78 @@
+//! What the store knows about steps.
+//!
+//! A record says which layer a step's key stands for. It is believed only if the layer's blob is there and whole, so
+//! records and blobs may be deleted or damaged at any time.
+
+use serde::{Deserialize, Serialize};
+use skycap_image::{Compression, Descriptor, Digest, Layer};
+use skycap_store::Store;
+
+use crate::commit::{self, Packing};
+use crate::error::Fault;
+
+/// A step's result by its key.
+const STEPS: &str = "build-step-v1";
+/// A layer in another packing, by diff ID and packing.
+const PACKINGS: &str = "build-packing-v1";
+
+/// What a step made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Made {
+    /// The layer as it is in the store.
+    pub blob: Descriptor,
+    /// The layer as a bare tar.
+    pub diff_id: Digest,
+    /// When it was made, in RFC 3339.
+    pub created: String,
+}
+
+impl Made {
+    /// The layer, to be read from the store.
+    pub fn layer(&self, store: &Store) -> Layer {
+        Layer { descriptor: self.blob.clone(), diff_id: self.diff_id, blobs: std::sync::Arc::new(store.clone()) }
+    }
+}
+
+/// What a key stands for, if the store has all of it.
+pub(crate) fn find(store: &Store, key: &Digest) -> Option<Made> {
+    let made: Made = serde_json::from_slice(&store.record(STEPS, &key.hex())?).ok()?;
+    store.verify(&made.blob).then_some(made)
+}
+
+/// Remembers what a key stands for. Failing to is no reason to fail a build: the step will be done again.
+pub(crate) fn keep(store: &Store, key: &Digest, made: &Made) {
+    keep_record(store, STEPS, &key.hex(), made);
+}
+
+/// The layer in the packing that was asked for.
+pub(crate) fn packed(store: &Store, made: Made, packing: Packing) -> Result<Made, Fault> {
+    if made.blob.media_type.compression() == packing.compression {
+        return Ok(made);
+    }
+    let key = format!("{}-{}", made.diff_id.hex(), name(packing.compression));
+    let known = store.record(PACKINGS, &key).and_then(|bytes| serde_json::from_slice::<Made>(&bytes).ok());
+    if let Some(known) = known.filter(|known| known.diff_id == made.diff_id && store.verify(&known.blob)) {
+        return Ok(Made { blob: known.blob, ..made });
+    }
+    let blob = commit::repack(store, &made.layer(store), packing)?;
+    let made = Made { blob, ..made };
+    keep_record(store, PACKINGS, &key, &made);
+    Ok(made)
+}
+
+fn keep_record(store: &Store, kind: &str, key: &str, made: &Made) {
+    if let Ok(bytes) = serde_json::to_vec(made) {
+        // A full disk shows in what matters; a record that is missing costs time only.
+        let _ = store.set_record(kind, key, &bytes);
+    }
+}
+
+fn name(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "none",
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+        Compression::Bzip2 => "bzip2",
+        Compression::Xz => "xz",
+    }
+}

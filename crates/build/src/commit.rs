@@ -1,0 +1,218 @@
+//! From changes to a layer in the store, in one pass: tar, digest, compression, digest.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::FileExt as _;
+
+use skycap_image::compress::LayerEncoder;
+use skycap_image::{Algorithm, Compression, Descriptor, Digest, Hasher, Layer};
+use skycap_rootfs::{Change, Kind, Pack, TreePath};
+use skycap_store::{BlobWriter, Store};
+
+use crate::changes::{Changes, Content, Item};
+use crate::context::Context;
+use crate::error::Fault;
+
+/// Where a layer's tar is written to.
+pub(crate) type LayerPack = Pack<BufWriter<LayerEncoder<BlobWriter>>>;
+
+const BUFFER: usize = 64 * 1024;
+
+/// How layers are packed.
+#[derive(Clone, Copy)]
+pub(crate) struct Packing {
+    /// With what.
+    pub compression: Compression,
+    /// By how many threads.
+    pub threads: usize,
+}
+
+/// Writes a layer into the store. `fill` says what is in it.
+pub(crate) fn commit(
+    store: &Store,
+    packing: Packing,
+    fill: impl FnOnce(&mut LayerPack) -> Result<(), Fault>,
+) -> Result<(Descriptor, Digest), Fault> {
+    let encoder = LayerEncoder::new(store.writer().map_err(unwritten)?, packing.compression, false, packing.threads);
+    let mut pack = Pack::new(BufWriter::with_capacity(BUFFER, encoder.map_err(unwritten)?));
+    fill(&mut pack)?;
+    let encoder = pack.finish().map_err(unwritten)?.into_inner().map_err(|error| unwritten(error.into_error()))?;
+    finish(encoder)
+}
+
+/// Packs a layer of the store in another way; its files stay the same.
+pub(crate) fn repack(store: &Store, layer: &Layer, packing: Packing) -> Result<Descriptor, Fault> {
+    let mut bytes = layer.open()?;
+    let mut encoder =
+        LayerEncoder::new(store.writer().map_err(unwritten)?, packing.compression, false, packing.threads)
+            .map_err(unwritten)?;
+    let (_, mut tar) = skycap_image::compress::decoder(&mut bytes).map_err(unwritten)?;
+    io::copy(&mut tar, &mut encoder).map_err(unwritten)?;
+    drop(tar);
+    bytes.finish().map_err(unwritten)?;
+    let (descriptor, diff_id) = finish(encoder)?;
+    if diff_id == layer.diff_id {
+        Ok(descriptor)
+    } else {
+        Err(Fault::new(format!("layer {} unpacks to {diff_id}, not to {}", layer.descriptor.digest, layer.diff_id)))
+    }
+}
+
+fn finish(encoder: LayerEncoder<BlobWriter>) -> Result<(Descriptor, Digest), Fault> {
+    let (packed, writer) = encoder.finish().map_err(unwritten)?;
+    let written = writer.commit(packed.descriptor.media_type.clone()).map_err(unwritten)?;
+    Ok((written, packed.diff_id))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "stands in map_err")]
+fn unwritten(error: io::Error) -> Fault {
+    Fault::new(format!("the layer cannot be written to the store: {error}"))
+}
+
+/// Where the bytes of changed files are read.
+pub(crate) struct Sources<'a> {
+    /// The build context and what its files held when they were first read.
+    pub context: &'a Context,
+    /// The digests that the step's key was made of.
+    pub digests: &'a BTreeMap<TreePath, Digest>,
+    /// Files of other file systems: where in the spool.
+    pub copied: &'a BTreeMap<TreePath, u64>,
+    /// Bytes set aside.
+    pub spool: &'a File,
+}
+
+/// Writes changes as a layer, sorted.
+pub(crate) fn write(changes: &Changes<'_>, sources: &Sources<'_>, pack: &mut LayerPack) -> Result<(), Fault> {
+    let mut links: BTreeMap<u64, (&TreePath, Option<&TreePath>)> = BTreeMap::new();
+    for (path, item, is_opaque) in changes.items() {
+        if let Some((offset, source)) = part_of_spool(item, sources) {
+            match links.get(&offset) {
+                // One file of the source that was copied to two places is two files.
+                Some((_, first_source)) if source.is_some() && *first_source == source => {}
+                Some((first, _)) => {
+                    pack.add(path, Change::Hardlink(&item.entry.metadata, first)).map_err(unwritten)?;
+                    continue;
+                }
+                None => {
+                    links.insert(offset, (path, source));
+                }
+            }
+        }
+        write_item(path, item, sources, pack)?;
+        if is_opaque {
+            pack.opaque(path).map_err(unwritten)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a file that may have further names is in the spool, and which file of the source it is.
+fn part_of_spool<'i>(item: &'i Item, sources: &Sources<'_>) -> Option<(u64, Option<&'i TreePath>)> {
+    match &item.content {
+        Content::Spooled { offset } => Some((*offset, None)),
+        Content::Source(source) => sources.copied.get(source).map(|offset| (*offset, Some(source))),
+        Content::Bytes(_) | Content::None => None,
+    }
+}
+
+/// Writes changes that have no files with content.
+pub(crate) fn write_plain(changes: &Changes<'_>, pack: &mut LayerPack) -> Result<(), Fault> {
+    for (path, item, _) in changes.items() {
+        pack.add(path, Change::Directory(&item.entry.metadata)).map_err(unwritten)?;
+    }
+    Ok(())
+}
+
+fn write_item(path: &TreePath, item: &Item, sources: &Sources<'_>, pack: &mut LayerPack) -> Result<(), Fault> {
+    let metadata = &item.entry.metadata;
+    let size = match &item.entry.kind {
+        Kind::File { size } => *size,
+        Kind::Directory => return pack.add(path, Change::Directory(metadata)).map_err(unwritten),
+        Kind::Symlink(target) => return pack.add(path, Change::Symlink(metadata, target)).map_err(unwritten),
+        Kind::Device(device) => return pack.add(path, Change::Device(metadata, *device)).map_err(unwritten),
+        Kind::Fifo => return pack.add(path, Change::Fifo(metadata)).map_err(unwritten),
+    };
+    match &item.content {
+        Content::Source(source) => match sources.copied.get(source) {
+            Some(offset) => add_spooled(path, item, *offset, size, sources, pack),
+            None => add_from_context(path, item, source, size, sources, pack),
+        },
+        Content::Spooled { offset } => add_spooled(path, item, *offset, size, sources, pack),
+        Content::Bytes(bytes) => pack.add(path, Change::File(metadata, size, &mut &**bytes)).map_err(unwritten),
+        Content::None => pack.add(path, Change::File(metadata, size, &mut io::empty())).map_err(unwritten),
+    }
+}
+
+fn add_spooled(
+    path: &TreePath,
+    item: &Item,
+    offset: u64,
+    size: u64,
+    sources: &Sources<'_>,
+    pack: &mut LayerPack,
+) -> Result<(), Fault> {
+    let mut part = Part { file: sources.spool, offset, left: size };
+    pack.add(path, Change::File(&item.entry.metadata, size, &mut part)).map_err(unwritten)
+}
+
+/// A file that changed after it was looked at would be kept under a key that is not its own.
+fn add_from_context(
+    path: &TreePath,
+    item: &Item,
+    source: &TreePath,
+    size: u64,
+    sources: &Sources<'_>,
+    pack: &mut LayerPack,
+) -> Result<(), Fault> {
+    let changed = || Fault::new(format!("{source} of the build context changed while it was being read"));
+    let mut content = Hashing { inner: sources.context.file(source)?, hasher: Hasher::new(Algorithm::Sha256) };
+    let added = pack.add(path, Change::File(&item.entry.metadata, size, &mut content));
+    let grew = content.read(&mut [0; 1]).map_err(unwritten)? != 0;
+    if sources.digests.get(source) != Some(&content.hasher.finish()) || grew {
+        return Err(changed());
+    }
+    added.map_err(unwritten)
+}
+
+struct Hashing {
+    inner: File,
+    hasher: Hasher,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+struct Part<'f> {
+    file: &'f File,
+    offset: u64,
+    left: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let count = self.file.read_at(&mut buffer[..most], self.offset)?;
+        self.offset += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+/// A spool to write to.
+pub(crate) fn spool(directory: &std::path::Path) -> Result<(File, crate::archive::Spool<BufWriter<File>>), Fault> {
+    let path = directory.join("spool");
+    let file = File::options().create_new(true).read(true).write(true).open(&path).map_err(unwritten)?;
+    let writer = BufWriter::with_capacity(BUFFER, file.try_clone().map_err(unwritten)?);
+    Ok((file, crate::archive::Spool::new(writer)))
+}
+
+/// Ends writing to a spool.
+pub(crate) fn end_spool<W: Write>(spool: crate::archive::Spool<W>) -> Result<(), Fault> {
+    spool.finish().map_err(unwritten)
+}

@@ -1,0 +1,189 @@
+//! The build context: a directory of the user's, read in place.
+//!
+//! Paths are opened beneath a descriptor of the directory, and no link is followed by the kernel: links are followed by
+//! [`Files::resolve`], inside the context. What the ignore file hides is not there. Files belong to root, whoever owns
+//! them outside, and sockets do not exist.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use skycap_image::Digest;
+use skycap_rootfs::{Device, Entry, Kind, Metadata, Time, TreePath};
+
+use crate::error::Fault;
+use crate::files::{Files, outside};
+use crate::ignore::Ignore;
+
+/// A directory to copy from.
+pub(crate) struct Context {
+    root: PathBuf,
+    directory: OwnedFd,
+    ignore: Ignore,
+}
+
+impl Context {
+    /// Opens a directory.
+    pub fn open(root: &Path, ignore: Ignore) -> Result<Self, Fault> {
+        let directory = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| failed("open the build context", root, error))?;
+        Ok(Self { root: root.to_owned(), directory, ignore })
+    }
+
+    /// Opens a regular file.
+    pub fn file(&self, path: &TreePath) -> Result<File, Fault> {
+        self.open_beneath(path, OFlags::RDONLY | OFlags::NOFOLLOW)
+            .map(File::from)
+            .map_err(|e| self.failed("open", path, e))
+    }
+
+    /// Whether something is there that only the ignore file hides.
+    pub fn is_ignored(&self, path: &TreePath) -> bool {
+        self.ignore.matches(path.as_bytes()) && outside(&self.root, path).symlink_metadata().is_ok()
+    }
+
+    /// The digests of regular files, computed by several threads.
+    pub fn digests(&self, paths: &[TreePath], threads: usize) -> Result<BTreeMap<TreePath, Digest>, Fault> {
+        let next = AtomicUsize::new(0);
+        let found = Mutex::new(BTreeMap::new());
+        let work = || -> Result<(), Fault> {
+            while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let (digest, _) = Digest::sha256_of(self.file(path)?)
+                    .map_err(|error| Fault::caused(format!("cannot read {path} of the build context"), error))?;
+                found.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), digest);
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (1..threads.min(paths.len())).map(|_| scope.spawn(work)).collect();
+            let first = work();
+            let rest =
+                workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(Fault::new("a thread died"))));
+            rest.fold(first, Result::and)
+        })?;
+        Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn open_beneath(&self, path: &TreePath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let name = if path.is_root() { Path::new(".") } else { path.as_path() };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            match rustix::fs::openat2(&self.directory, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                // The kernel asks for another try when something was renamed meanwhile.
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    /// A file as the build sees it.
+    fn entry(&self, path: &TreePath, stat: &Stat) -> Result<Option<Entry>, Fault> {
+        let outside = outside(&self.root, path);
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Kind::Directory,
+            FileType::RegularFile => Kind::File { size: u64::try_from(stat.st_size).unwrap_or_default() },
+            FileType::Symlink => {
+                let target = std::fs::read_link(&outside).map_err(|error| {
+                    Fault::caused(format!("cannot read the link {path} of the build context"), error)
+                })?;
+                Kind::Symlink(target.as_os_str().as_bytes().into())
+            }
+            FileType::Fifo => Kind::Fifo,
+            FileType::CharacterDevice => Kind::Device(device(stat, false)),
+            FileType::BlockDevice => Kind::Device(device(stat, true)),
+            FileType::Socket | FileType::Unknown => return Ok(None),
+        };
+        let xattrs = if matches!(kind, Kind::Symlink(_)) { BTreeMap::new() } else { xattrs(&outside) };
+        let mtime = Time { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default() };
+        let metadata = Metadata { mode: stat.st_mode & 0o7777, uid: 0, gid: 0, mtime, xattrs };
+        Ok(Some(Entry { kind, metadata }))
+    }
+
+    /// Whether the ignore file lets something be seen. A directory that it hides is there if something below it is not.
+    fn is_visible(&self, path: &TreePath, is_directory: bool) -> Result<bool, Fault> {
+        if path.is_root() || !self.ignore.matches(path.as_bytes()) {
+            return Ok(true);
+        }
+        Ok(is_directory && self.ignore.may_reinclude_below(path.as_bytes()) && !self.list(path)?.is_empty())
+    }
+
+    fn failed(&self, doing: &str, path: &TreePath, error: Errno) -> Fault {
+        failed(doing, &outside(&self.root, path), error)
+    }
+}
+
+impl Files for Context {
+    fn find(&self, path: &TreePath) -> Result<Option<Entry>, Fault> {
+        let opened = match self.open_beneath(path, OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(opened) => opened,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(self.failed("look at", path, error)),
+        };
+        let stat = rustix::fs::fstat(&opened).map_err(|error| self.failed("look at", path, error))?;
+        let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
+        if self.is_visible(path, is_directory)? { self.entry(path, &stat) } else { Ok(None) }
+    }
+
+    fn list(&self, directory: &TreePath) -> Result<Vec<(Vec<u8>, Entry)>, Fault> {
+        let fail = |error| self.failed("list", directory, error);
+        let opened = self.open_beneath(directory, OFlags::RDONLY | OFlags::DIRECTORY).map_err(fail)?;
+        let mut found = Vec::new();
+        for item in Dir::read_from(&opened).map_err(fail)? {
+            let item = item.map_err(fail)?;
+            let name = item.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let path = directory.join(name)?;
+            let stat = match rustix::fs::statat(&opened, item.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(self.failed("look at", &path, error)),
+            };
+            if !self.is_visible(&path, FileType::from_raw_mode(stat.st_mode).is_dir())? {
+                continue;
+            }
+            if let Some(entry) = self.entry(&path, &stat)? {
+                found.push((name.to_vec(), entry));
+            }
+        }
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(found)
+    }
+}
+
+fn device(stat: &Stat, block: bool) -> Device {
+    Device { block, major: rustix::fs::major(stat.st_rdev), minor: rustix::fs::minor(stat.st_rdev) }
+}
+
+/// The attributes that mean something in another place: those of users, and file capabilities. Labels of the machine's
+/// security modules and the marks of its overlays stay behind, and a file system without attributes has none.
+fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut names = vec![0_u8; 64 * 1024];
+    let Ok(length) = rustix::fs::llistxattr(path, &mut names) else { return BTreeMap::new() };
+    names.truncate(length);
+    let mut found = BTreeMap::new();
+    for name in names.split(|&byte| byte == 0) {
+        let travels =
+            (name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")) || name == b"security.capability";
+        if !travels {
+            continue;
+        }
+        let mut value = vec![0_u8; 64 * 1024];
+        if let Ok(length) = rustix::fs::lgetxattr(path, name, &mut value) {
+            value.truncate(length);
+            found.insert(name.to_vec(), value);
+        }
+    }
+    found
+}
+
+fn failed(doing: &str, path: &Path, error: Errno) -> Fault {
+    Fault::caused(format!("cannot {doing} {}", path.display()), std::io::Error::from(error))
+}

@@ -1,0 +1,295 @@
+//! Doing what is missing.
+//!
+//! The store is asked backwards from the targets. A node that it knows never asks for what it was made from, except for
+//! the layers below it, which the image needs too: so a `COPY --from=builder` that is known spares the whole builder.
+//! What is missing is done by a few threads, each node when everything it is made from is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use skycap_image::progress::Task;
+use skycap_image::{Compression, Digest, Layer, Progress};
+use skycap_sandbox::Cancel;
+use skycap_store::Store;
+
+use crate::cache::{self, Made};
+use crate::commit::Packing;
+use crate::context::Context;
+use crate::error::{BuildError, Fault};
+use crate::graph::{Graph, NodeId, Operation};
+use crate::inputs::Inputs;
+use crate::request::{Request, SandboxAccess};
+use crate::run::Upper;
+
+/// Everything that a step may need.
+pub(crate) struct Engine<'a> {
+    pub request: &'a Request,
+    pub graph: &'a Graph,
+    pub context: &'a Context,
+    pub inputs: &'a Inputs,
+    pub store: &'a Store,
+    pub sandbox: SandboxAccess<'a>,
+    pub progress: &'a dyn Progress,
+    /// What errors call the Dockerfile.
+    pub file: &'a str,
+    /// By node.
+    keys: &'a [Digest],
+    /// The first node of the same key: equal steps of several platforms or targets are done once.
+    same: Vec<NodeId>,
+    /// Nodes whose layers go into an image; those of others need not be packed well.
+    shipped: BTreeSet<NodeId>,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Stops the programs of this build only.
+    pub cancel: Cancel,
+}
+
+#[derive(Default)]
+struct State {
+    made: BTreeMap<NodeId, Made>,
+    /// What RUNs of this build wrote, to stack the next RUN upon.
+    uppers: BTreeMap<NodeId, Upper>,
+    /// Nodes still to do.
+    open: BTreeSet<NodeId>,
+    running: BTreeSet<NodeId>,
+    done: BTreeSet<NodeId>,
+    failed: Option<BuildError>,
+}
+
+/// What became of the nodes.
+pub(crate) struct Executed {
+    /// The layers that were needed.
+    pub made: BTreeMap<NodeId, Made>,
+    /// Those that had to be made.
+    pub done: BTreeSet<NodeId>,
+    same: Vec<NodeId>,
+}
+
+impl Executed {
+    /// A node's own layer.
+    pub fn made(&self, id: NodeId) -> Option<&Made> {
+        self.made.get(&self.same[id.number()])
+    }
+
+    /// Whether the node had to be made.
+    pub fn was_done(&self, id: NodeId) -> bool {
+        self.done.contains(&self.same[id.number()])
+    }
+}
+
+/// The parts of an engine that come from outside.
+pub(crate) struct Tools<'a> {
+    pub request: &'a Request,
+    pub context: &'a Context,
+    pub inputs: &'a Inputs,
+    pub store: &'a Store,
+    pub sandbox: SandboxAccess<'a>,
+    pub progress: &'a dyn Progress,
+    pub file: &'a str,
+}
+
+impl<'a> Engine<'a> {
+    /// An engine for a graph whose targets are `heads`.
+    pub fn new(tools: &Tools<'a>, graph: &'a Graph, keys: &'a [Digest], heads: &[NodeId]) -> Self {
+        let mut first: BTreeMap<Digest, NodeId> = BTreeMap::new();
+        let same: Vec<NodeId> = graph.iter().map(|(id, _)| *first.entry(keys[id.number()]).or_insert(id)).collect();
+        let shipped = heads.iter().flat_map(|head| graph.chain(*head)).map(|id| same[id.number()]).collect();
+        Self {
+            request: tools.request,
+            graph,
+            context: tools.context,
+            inputs: tools.inputs,
+            store: tools.store,
+            sandbox: tools.sandbox,
+            progress: tools.progress,
+            file: tools.file,
+            keys,
+            same,
+            shipped,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            cancel: Cancel::new(),
+        }
+    }
+
+    /// Finds or makes the layers of every target.
+    pub fn run(self, heads: &[NodeId]) -> Result<Executed, BuildError> {
+        self.look_up(heads)?;
+        std::thread::scope(|scope| {
+            let threads = self.request.threads.clamp(1, self.lock().open.len().max(1));
+            for _ in 0..threads {
+                scope.spawn(|| self.work());
+            }
+            scope.spawn(|| self.watch());
+        });
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match state.failed {
+            Some(error) => Err(error),
+            None => Ok(Executed { made: state.made, done: state.done, same: self.same }),
+        }
+    }
+
+    /// Asks the store, from the targets backwards.
+    fn look_up(&self, heads: &[NodeId]) -> Result<(), BuildError> {
+        let mut asked = BTreeSet::new();
+        let mut open: Vec<NodeId> = heads.to_vec();
+        while let Some(head) = open.pop() {
+            for id in self.graph.chain(head) {
+                let id = self.canonical(id);
+                let node = self.graph.node(id);
+                if !asked.insert(id) || matches!(node.operation, Operation::Base(_)) {
+                    continue;
+                }
+                let known = if self.request.no_cache { None } else { cache::find(self.store, &self.keys[id.number()]) };
+                let Some(made) = known else {
+                    open.extend(node.sources());
+                    self.lock().open.insert(id);
+                    continue;
+                };
+                let made = match self.packing(id) {
+                    packing if self.shipped.contains(&id) => cache::packed(self.store, made, packing),
+                    _ => Ok(made),
+                };
+                let made = made.map_err(|fault| fault.at(self.file, node.line))?;
+                self.lock().made.insert(id, made);
+            }
+        }
+        self.check_sandbox()?;
+        for id in self.lock().made.keys() {
+            Task::start(self.progress, &self.graph.node(*id).label, None).finish("cached");
+        }
+        Ok(())
+    }
+
+    /// Nothing is done if something that is needed cannot be run.
+    fn check_sandbox(&self) -> Result<(), BuildError> {
+        let SandboxAccess::Refused(_) = self.sandbox else { return Ok(()) };
+        let state = self.lock();
+        let mut open = state.open.iter().map(|id| self.graph.node(*id));
+        match open.find(|node| matches!(node.operation, Operation::Run(_))) {
+            Some(node) => Err(self.refused(node.text()).at(self.file, node.line)),
+            None => Ok(()),
+        }
+    }
+
+    /// Does nodes until none is left or one failed.
+    fn work(&self) {
+        while let Some(id) = self.next() {
+            let result = self.step(id);
+            let mut state = self.lock();
+            state.running.remove(&id);
+            match result {
+                Ok((made, upper)) => {
+                    state.made.insert(id, made);
+                    state.done.insert(id);
+                    state.uppers.extend(upper.map(|upper| (id, upper)));
+                }
+                // What fails because another step failed first is not the reason.
+                Err(error) if state.failed.is_none() => {
+                    state.failed = Some(error);
+                    self.cancel.cancel();
+                }
+                Err(_) => {}
+            }
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for a node whose inputs are all there.
+    fn next(&self) -> Option<NodeId> {
+        let mut state = self.lock();
+        loop {
+            if self.request.cancel.is_cancelled() && state.failed.is_none() {
+                state.failed = Some(BuildError::Cancelled);
+            }
+            if state.failed.is_some() || state.open.is_empty() {
+                self.changed.notify_all();
+                return None;
+            }
+            let ready =
+                state.open.iter().copied().find(|id| self.inputs_of(*id).iter().all(|i| state.made.contains_key(i)));
+            if let Some(id) = ready {
+                state.open.remove(&id);
+                state.running.insert(id);
+                return Some(id);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Passes a wish to stop on to the programs of this build.
+    fn watch(&self) {
+        const TICK: std::time::Duration = std::time::Duration::from_millis(100);
+        let mut state = self.lock();
+        while !(state.running.is_empty() && (state.open.is_empty() || state.failed.is_some())) {
+            if self.request.cancel.is_cancelled() {
+                self.cancel.cancel();
+            }
+            state = self.changed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Every layer that a node is made from.
+    fn inputs_of(&self, id: NodeId) -> Vec<NodeId> {
+        let node = self.graph.node(id);
+        let heads = node.parent().into_iter().chain(node.sources());
+        let ids = heads.flat_map(|head| self.graph.chain(head)).map(|id| self.canonical(id));
+        ids.filter(|id| !matches!(self.graph.node(*id).operation, Operation::Base(_))).collect()
+    }
+
+    fn step(&self, id: NodeId) -> Result<(Made, Option<Upper>), BuildError> {
+        let node = self.graph.node(id);
+        let task = Task::start(self.progress, &node.label, None);
+        let at = |fault: Fault| fault.at(self.file, node.line);
+        let (blob, diff_id, upper) = match &node.operation {
+            // Bases are never open.
+            Operation::Base(_) => return Err(at(Fault::new("a base cannot be made"))),
+            Operation::Run(run) => self.run_program(id, run, &task).map_err(at)?,
+            Operation::Copy(copy) => self.copy(id, copy).map(|(blob, diff_id)| (blob, diff_id, None)).map_err(at)?,
+            Operation::Workdir(dir) => {
+                self.workdir(id, dir).map(|(blob, diff_id)| (blob, diff_id, None)).map_err(at)?
+            }
+        };
+        let created = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let made = Made { blob, diff_id, created };
+        cache::keep(self.store, &self.keys[id.number()], &made);
+        task.finish("done");
+        Ok((made, upper))
+    }
+
+    /// The layers of a node, lowest first. Everything that it is made from must have been made.
+    pub fn layers(&self, id: NodeId) -> Result<Vec<Layer>, Fault> {
+        let state = self.lock();
+        let mut layers = Vec::new();
+        for id in self.graph.chain(id) {
+            if let Operation::Base(base) = &self.graph.node(id).operation {
+                layers.extend(base.iter().cloned());
+                continue;
+            }
+            let made = state.made.get(&self.canonical(id));
+            layers.push(made.ok_or_else(|| Fault::new("a layer below is missing"))?.layer(self.store));
+        }
+        Ok(layers)
+    }
+
+    /// What a RUN of this build wrote as the layer of a node, if it was one.
+    pub fn upper(&self, id: NodeId) -> Option<std::path::PathBuf> {
+        self.lock().uppers.get(&self.canonical(id)).map(Upper::path)
+    }
+
+    /// How a node's layer is packed. Layers that no image gets are packed fast.
+    pub fn packing(&self, id: NodeId) -> Packing {
+        let is_shipped = self.shipped.contains(&self.canonical(id));
+        let compression = if is_shipped { self.request.compression } else { Compression::Zstd };
+        Packing { compression, threads: self.request.threads.max(1) }
+    }
+
+    fn canonical(&self, id: NodeId) -> NodeId {
+        self.same[id.number()]
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,198 @@
+//! The file systems of a build and how each comes from others. Plain data; nothing here reads or runs anything.
+
+use std::net::IpAddr;
+
+use skycap_image::{Layer, Platform};
+
+use crate::dockerfile::{Mount, Network};
+
+/// A node of a [`Graph`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct NodeId(usize);
+
+/// File systems, each after those that it is made from.
+#[derive(Default)]
+pub(crate) struct Graph {
+    nodes: Vec<Node>,
+}
+
+/// A file system.
+pub(crate) struct Node {
+    /// How it comes about.
+    pub operation: Operation,
+    /// The line in the Dockerfile that asks for it.
+    pub line: usize,
+    /// As progress shows it: `[stage 2/5] RUN make`.
+    pub label: String,
+    /// What its programs run on.
+    pub platform: Platform,
+}
+
+/// How a file system comes about.
+pub(crate) enum Operation {
+    /// The layers of an image, or none.
+    Base(Vec<Layer>),
+    /// What a program leaves.
+    Run(Run),
+    /// Files put into it.
+    Copy(Copy),
+    /// A directory made in it.
+    Workdir(Workdir),
+}
+
+/// A program to run.
+pub(crate) struct Run {
+    /// Where it runs.
+    pub parent: NodeId,
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// A file that is there for this program alone: its path and content.
+    pub script: Option<(String, String)>,
+    /// What counts as part of its definition.
+    pub env: Vec<(String, String)>,
+    /// What it gets besides, without being a different program: proxies.
+    pub hidden_env: Vec<(String, String)>,
+    /// An absolute path.
+    pub cwd: String,
+    /// `user[:group]`, names or numbers; empty for root.
+    pub user: String,
+    /// Further things to see.
+    pub mounts: Vec<RunMount>,
+    /// What it may talk to.
+    pub network: Network,
+    /// Lines for `/etc/hosts`.
+    pub add_hosts: Vec<(String, IpAddr)>,
+}
+
+/// A `--mount` with its places known.
+pub(crate) struct RunMount {
+    /// The mount as the Dockerfile has it, expanded.
+    pub mount: Mount,
+    /// An absolute path.
+    pub target: String,
+    /// What `from` names.
+    pub from: From,
+}
+
+/// Where files come from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum From {
+    /// The build context.
+    Context,
+    /// Another file system.
+    Node(NodeId),
+}
+
+/// Files to put into a file system.
+pub(crate) struct Copy {
+    /// Where they go.
+    pub parent: NodeId,
+    /// Where `sources` are.
+    pub from: From,
+    /// Paths or patterns, relative to the root of `from`.
+    pub sources: Vec<String>,
+    /// Files that the Dockerfile itself holds: name and content.
+    pub documents: Vec<(String, String)>,
+    /// An absolute path without `.` and `..`.
+    pub destination: String,
+    /// Whether the destination is a directory, there or not.
+    pub into_directory: bool,
+    /// `user[:group]`, names or numbers.
+    pub chown: Option<String>,
+    /// What to do to the files' modes.
+    pub chmod: Option<crate::mode::Chmod>,
+    /// Patterns of what is left out, relative to each source.
+    pub exclude: Vec<String>,
+    /// Whether archives are unpacked instead of copied.
+    pub unpack: bool,
+    /// Whether the layer is made as if nothing were below it, so that it fits any base.
+    pub link: bool,
+    /// Whether a source keeps the directories that it is in, from its pivot `/./` on.
+    pub parents: bool,
+}
+
+/// A directory to make.
+pub(crate) struct Workdir {
+    /// Where.
+    pub parent: NodeId,
+    /// An absolute path.
+    pub path: String,
+    /// Who owns what is made: `user[:group]`, empty for root.
+    pub user: String,
+}
+
+impl Graph {
+    /// Adds a node whose inputs are in the graph.
+    pub fn add(&mut self, node: Node) -> NodeId {
+        self.nodes.push(node);
+        NodeId(self.nodes.len() - 1)
+    }
+
+    /// The node of a number that [`Graph::add`] gave.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// All nodes, each after its inputs.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().enumerate().map(|(number, node)| (NodeId(number), node))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// A base and what was put on it, up to `id`, lowest first.
+    pub fn chain(&self, id: NodeId) -> Vec<NodeId> {
+        let mut chain = vec![id];
+        let mut next = self.node(id).parent();
+        while let Some(parent) = next {
+            chain.push(parent);
+            next = self.node(parent).parent();
+        }
+        chain.reverse();
+        chain
+    }
+}
+
+impl NodeId {
+    /// Its place in the graph's order.
+    pub fn number(self) -> usize {
+        self.0
+    }
+}
+
+impl Node {
+    /// The label without what stands in brackets in front of it.
+    pub fn text(&self) -> &str {
+        self.label.split_once("] ").map_or(&self.label, |(_, text)| text)
+    }
+
+    /// The file system that this one adds to.
+    pub fn parent(&self) -> Option<NodeId> {
+        match &self.operation {
+            Operation::Base(_) => None,
+            Operation::Run(run) => Some(run.parent),
+            Operation::Copy(copy) => Some(copy.parent),
+            Operation::Workdir(workdir) => Some(workdir.parent),
+        }
+    }
+
+    /// Other file systems that are read to make this one.
+    pub fn sources(&self) -> Vec<NodeId> {
+        let froms: Vec<From> = match &self.operation {
+            Operation::Base(_) | Operation::Workdir(_) => Vec::new(),
+            Operation::Run(run) => run.mounts.iter().map(|mount| mount.from).collect(),
+            Operation::Copy(copy) => vec![copy.from],
+        };
+        froms.into_iter().filter_map(|from| if let From::Node(id) = from { Some(id) } else { None }).collect()
+    }
+}
+
+impl Copy {
+    /// Whether the layer is the same on any file system.
+    pub fn is_free_of_parent(&self) -> bool {
+        self.link && self.chown.as_deref().is_none_or(crate::owner::is_numeric)
+    }
+}

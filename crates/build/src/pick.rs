@@ -1,0 +1,233 @@
+//! Which files the sources of a `COPY` name: patterns, links, directories, exclusions. The same for every kind of tree.
+
+use skycap_image::Digest;
+use skycap_rootfs::{Entry, Kind, TreePath};
+
+use crate::error::Fault;
+use crate::files::Files;
+use crate::glob;
+use crate::graph::Copy;
+use crate::ignore::Ignore;
+use crate::key::Encoder;
+
+/// A file or directory that a source names.
+#[derive(Debug, Clone)]
+pub(crate) struct Picked {
+    /// The name that it has in a destination directory.
+    pub name: Vec<u8>,
+    /// Where it is, links followed.
+    pub path: TreePath,
+    /// What it is; never a link.
+    pub entry: Entry,
+    /// What is in it, relative to it, parents first.
+    pub below: Vec<(TreePath, Entry)>,
+}
+
+/// What the sources of a copy name, in their order.
+pub(crate) fn pick(files: &dyn Files, copy: &Copy) -> Result<Vec<Picked>, Fault> {
+    let exclude = patterns(copy.exclude.iter().map(String::as_str))?;
+    let mut picked = Vec::new();
+    for source in &copy.sources {
+        if copy.parents {
+            picked.extend(with_parents(files, source, &exclude)?);
+            continue;
+        }
+        for path in matches(files, source)? {
+            picked.extend(one(files, &path, &exclude, source)?);
+        }
+    }
+    Ok(picked)
+}
+
+/// One path and everything below it.
+pub(crate) fn whole(files: &dyn Files, source: &str) -> Result<Vec<Picked>, Fault> {
+    let picked = one(files, &clean(source)?, &Ignore::default(), source)?;
+    Ok(picked.into_iter().collect())
+}
+
+fn patterns<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<Ignore, Fault> {
+    Ignore::from_patterns(patterns).map_err(|error| Fault::new(error.to_string()))
+}
+
+/// The paths that a source names, before links are followed.
+fn matches(files: &dyn Files, source: &str) -> Result<Vec<TreePath>, Fault> {
+    let source = clean(source)?;
+    let components: Vec<&[u8]> = source.components().collect();
+    let Some(wild) = components.iter().position(|component| glob::has_wildcard(component)) else {
+        return Ok(vec![source]);
+    };
+    let mut start = TreePath::root();
+    for component in &components[..wild] {
+        start = start.join(component)?;
+    }
+    let start = files.resolve(&start)?;
+    if !files.find(&start)?.is_some_and(|entry| entry.is_directory()) {
+        return Ok(Vec::new());
+    }
+    let pattern = components[wild..].join(&b'/');
+    let mut found = Vec::new();
+    search(files, &start, &TreePath::root(), &pattern, components.len() - wild, &mut found)?;
+    Ok(found)
+}
+
+/// Goes down no further than the pattern has components: a star does not match a slash.
+fn search(
+    files: &dyn Files,
+    start: &TreePath,
+    relative: &TreePath,
+    pattern: &[u8],
+    depth: usize,
+    found: &mut Vec<TreePath>,
+) -> Result<(), Fault> {
+    for (name, entry) in files.list(&below(start, relative)?)? {
+        let path = relative.join(&name)?;
+        let is_match = glob::matches(pattern, path.as_bytes())
+            .map_err(|error| Fault::new(format!("{}: {error}", String::from_utf8_lossy(pattern))))?;
+        if is_match {
+            found.push(below(start, &path)?);
+        } else if entry.is_directory() && depth > 1 {
+            search(files, start, &path, pattern, depth - 1, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// A source that must exist; nothing if its own name is excluded.
+fn one(files: &dyn Files, path: &TreePath, exclude: &Ignore, source: &str) -> Result<Option<Picked>, Fault> {
+    let name = path.file_name().unwrap_or_default().to_vec();
+    let path = files.resolve(path)?;
+    let Some(entry) = files.find(&path)? else { return Err(not_found(source)) };
+    if !entry.is_directory() && exclude.matches(&name) {
+        return Ok(None);
+    }
+    let mut content = Vec::new();
+    if entry.is_directory() {
+        walk(files, &path, &TreePath::root(), &|relative| !exclude.matches(relative), exclude, &mut content)?;
+    }
+    Ok(Some(Picked { name, path, entry, below: content }))
+}
+
+/// Lists what is below a directory and wanted, with the directories that lead to it.
+fn walk(
+    files: &dyn Files,
+    start: &TreePath,
+    relative: &TreePath,
+    wanted: &dyn Fn(&[u8]) -> bool,
+    exclude: &Ignore,
+    found: &mut Vec<(TreePath, Entry)>,
+) -> Result<(), Fault> {
+    for (name, entry) in files.list(&below(start, relative)?)? {
+        let path = relative.join(&name)?;
+        let is_wanted = wanted(path.as_bytes());
+        if !entry.is_directory() {
+            if is_wanted {
+                found.push((path, entry));
+            }
+            continue;
+        }
+        if !is_wanted && exclude.matches(path.as_bytes()) && !exclude.may_reinclude_below(path.as_bytes()) {
+            continue;
+        }
+        let before = found.len();
+        found.push((path.clone(), entry));
+        walk(files, start, &path, wanted, exclude, found)?;
+        if !is_wanted && found.len() == before + 1 {
+            found.truncate(before);
+        }
+    }
+    Ok(())
+}
+
+/// `COPY --parents`: what a pattern matches below the pivot `/./`, or below the root, with the directories in between.
+fn with_parents(files: &dyn Files, source: &str, exclude: &Ignore) -> Result<Vec<Picked>, Fault> {
+    let (pivot, pattern) = source.split_once("/./").unwrap_or(("/", source));
+    let pattern = clean(pattern)?;
+    let pattern_text = String::from_utf8_lossy(pattern.as_bytes()).into_owned();
+    let include = patterns([pattern_text.as_str()])?;
+    let is_plain = !glob::has_wildcard(source.as_bytes());
+    let mut picked = Vec::new();
+    for path in matches(files, pivot)? {
+        let path = files.resolve(&path)?;
+        let Some(entry) = files.find(&path)? else { return Err(not_found(source)) };
+        if is_plain && files.find(&below(&path, &pattern)?)?.is_none() {
+            return Err(not_found(source));
+        }
+        let wanted = |relative: &[u8]| (pattern.is_root() || include.matches(relative)) && !exclude.matches(relative);
+        let mut content = Vec::new();
+        walk(files, &path, &TreePath::root(), &wanted, exclude, &mut content)?;
+        picked.push(Picked { name: Vec::new(), path, entry, below: content });
+    }
+    Ok(picked)
+}
+
+/// Everything of the picked files that makes a difference, but their times. `content` knows the digests of regular files.
+pub(crate) fn digest(picked: &[Picked], content: &dyn Fn(&TreePath) -> Option<Digest>) -> Result<Digest, Fault> {
+    let mut encoder = Encoder::new("files");
+    encoder.number(picked.len() as u64);
+    for source in picked {
+        encoder.bytes(&source.name).number(source.below.len() as u64);
+        describe(&mut encoder, &TreePath::root(), &source.entry, content(&source.path));
+        for (relative, entry) in &source.below {
+            describe(&mut encoder, relative, entry, content(&below(&source.path, relative)?));
+        }
+    }
+    Ok(encoder.finish())
+}
+
+fn describe(encoder: &mut Encoder, path: &TreePath, entry: &Entry, content: Option<Digest>) {
+    encoder.bytes(path.as_bytes()).number(u64::from(entry.metadata.mode));
+    encoder.number(u64::from(entry.metadata.uid)).number(u64::from(entry.metadata.gid));
+    match &entry.kind {
+        Kind::Directory => encoder.text("directory"),
+        Kind::File { size } => encoder.text("file").number(*size).option(content.map(|d| d.to_string()).as_deref()),
+        Kind::Symlink(target) => encoder.text("symlink").bytes(target),
+        Kind::Device(d) => {
+            encoder.text("device").number(u64::from(d.block)).number(u64::from(d.major)).number(u64::from(d.minor))
+        }
+        Kind::Fifo => encoder.text("fifo"),
+    };
+    encoder.number(entry.metadata.xattrs.len() as u64);
+    for (name, value) in &entry.metadata.xattrs {
+        encoder.bytes(name).bytes(value);
+    }
+}
+
+/// The regular files among the picked ones.
+pub(crate) fn regular_files(picked: &[Picked]) -> Result<Vec<TreePath>, Fault> {
+    let mut paths = Vec::new();
+    for source in picked {
+        if source.entry.is_file() {
+            paths.push(source.path.clone());
+        }
+        for (relative, entry) in &source.below {
+            if entry.is_file() {
+                paths.push(below(&source.path, relative)?);
+            }
+        }
+    }
+    Ok(paths)
+}
+
+/// A path below another.
+pub(crate) fn below(directory: &TreePath, relative: &TreePath) -> Result<TreePath, Fault> {
+    relative.components().try_fold(directory.clone(), |path, component| Ok(path.join(component)?))
+}
+
+/// `..` cannot leave the tree, so a source cannot climb.
+pub(crate) fn clean(source: &str) -> Result<TreePath, Fault> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in source.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(TreePath::parse(parts.join("/").as_bytes())?)
+}
+
+fn not_found(source: &str) -> Fault {
+    Fault::new(format!("\"/{}\": not found", source.trim_start_matches('/')))
+}

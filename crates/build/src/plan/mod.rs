@@ -1,0 +1,228 @@
+//! From a Dockerfile to a graph: which stages count, where each begins, what each instruction means.
+//!
+//! A target pulls in the stages that it is made from, and only those: a stage is planned when something refers to it, so
+//! images of other stages are never looked up. Nothing runs here; the only thing that is asked of the world is what
+//! [`Images`] answers.
+
+mod copy;
+mod instruction;
+mod ports;
+mod run;
+mod scope;
+mod signal;
+mod stage;
+pub(crate) mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use skycap_image::{History, Image, ImageConfig, Platform};
+
+use crate::dockerfile::Dockerfile;
+use crate::error::{BuildError, Fault};
+use crate::graph::{From, Graph, Node, NodeId, Operation};
+use crate::request::Request;
+use scope::Variables;
+
+/// Looks images up.
+pub(crate) trait Images {
+    /// An image that a registry holds.
+    fn image(&self, name: &str, platform: &Platform) -> Result<Image, Fault>;
+}
+
+/// What a target will be.
+pub(crate) struct Target {
+    /// The stage as it was asked for.
+    pub name: Option<String>,
+    /// What it is for.
+    pub platform: Platform,
+    /// Its file system.
+    pub head: NodeId,
+    /// Its configuration, without history, layers and times.
+    pub config: ImageConfig,
+    /// What the base's history says.
+    pub base_history: Vec<History>,
+    /// What was added to it.
+    pub entries: Vec<Entry>,
+    /// Everything that has to be done for it.
+    pub steps: Vec<Step>,
+}
+
+/// A line of history that a build adds.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    /// The instruction.
+    pub created_by: String,
+    /// The layer that it made.
+    pub node: Option<NodeId>,
+}
+
+/// An instruction of a stage that counts.
+#[derive(Clone)]
+pub(crate) struct Step {
+    /// As progress shows it.
+    pub label: String,
+    /// Where it stands.
+    pub line: usize,
+    /// The file system that it makes; none if it only changes the configuration.
+    pub node: Option<NodeId>,
+}
+
+/// Plans one target.
+pub(crate) struct Planner<'a> {
+    request: &'a Request,
+    dockerfile: &'a Dockerfile,
+    images: &'a dyn Images,
+    graph: &'a mut Graph,
+    /// The platform that was asked for.
+    platform: Platform,
+    /// What FROM lines and bare ARGs see.
+    globals: Variables,
+    stages: BTreeMap<usize, Rc<Stage>>,
+    others: BTreeMap<(String, Platform), NodeId>,
+    /// Build arguments that some ARG asked for.
+    used_args: BTreeSet<String>,
+}
+
+/// A stage that was planned.
+#[derive(Clone)]
+struct Stage {
+    head: NodeId,
+    platform: Platform,
+    config: ImageConfig,
+    base_history: Vec<History>,
+    entries: Vec<Entry>,
+    steps: Vec<Step>,
+    /// What words expand with and RUN sees.
+    variables: Variables,
+    /// Declared arguments and their values, in order.
+    build_args: Vec<(String, Option<String>)>,
+    cmd_is_set: bool,
+    /// Further stages whose steps count.
+    needs: BTreeSet<usize>,
+}
+
+impl<'a> Planner<'a> {
+    /// Plans `target` for `platform` and returns it with the build arguments that nothing asked for.
+    pub fn plan(
+        request: &'a Request,
+        dockerfile: &'a Dockerfile,
+        images: &'a dyn Images,
+        graph: &'a mut Graph,
+        target: Option<&str>,
+        platform: &Platform,
+    ) -> Result<(Target, BTreeSet<String>), BuildError> {
+        let mut used_args = BTreeSet::new();
+        let globals = scope::globals(request, dockerfile, platform, target, &mut used_args)?;
+        let platform = platform.clone();
+        let (stages, others) = (BTreeMap::new(), BTreeMap::new());
+        let mut planner = Self { request, dockerfile, images, graph, platform, globals, stages, others, used_args };
+        let number = planner.find_target(target)?;
+        let stage = planner.stage(number)?;
+        let mut config = stage.config.clone();
+        config.config.labels.extend(request.labels.clone());
+        let planned = Target {
+            name: target.map(str::to_owned),
+            platform: planner.platform.clone(),
+            head: stage.head,
+            config,
+            base_history: stage.base_history.clone(),
+            entries: stage.entries.clone(),
+            steps: planner.steps(number),
+        };
+        Ok((planned, planner.used_args))
+    }
+
+    /// By name, else by number, else the last.
+    fn find_target(&self, target: Option<&str>) -> Result<usize, BuildError> {
+        let stages = &self.dockerfile.stages;
+        let Some(name) = target else { return Ok(stages.len().saturating_sub(1)) };
+        let lower = name.to_ascii_lowercase();
+        let by_name = stages.iter().rposition(|stage| stage.from.value.name.as_deref() == Some(&*lower));
+        by_name.or_else(|| name.parse().ok().filter(|number| *number < stages.len())).ok_or_else(|| {
+            let names: Vec<&str> = stages.iter().filter_map(|stage| stage.from.value.name.as_deref()).collect();
+            let hint = (!names.is_empty()).then(|| format!("the stages of {} are {}", self.file(), names.join(", ")));
+            BuildError::Request { what: format!("target stage \"{name}\" could not be found"), hint }
+        })
+    }
+
+    /// The steps of a stage and of all that it needs, in the order of the Dockerfile.
+    fn steps(&self, number: usize) -> Vec<Step> {
+        let (mut needed, mut open) = (BTreeSet::new(), vec![number]);
+        while let Some(number) = open.pop() {
+            if needed.insert(number) {
+                open.extend(self.stages.get(&number).into_iter().flat_map(|stage| stage.needs.iter().copied()));
+            }
+        }
+        needed.iter().filter_map(|number| self.stages.get(number)).flat_map(|stage| stage.steps.clone()).collect()
+    }
+
+    /// The file system that `--from` names, for the stage `current`.
+    fn source(&mut self, name: &str, current: usize, stage: &mut Stage, line: usize) -> Result<From, Fault> {
+        if let Some(artifact) = self.request.images.get(name).filter(|_| name != "scratch") {
+            let image = artifact.for_platform(&stage.platform)?;
+            return Ok(From::Node(self.other(name, &stage.platform.clone(), line, Some(image))?));
+        }
+        if let Some(number) = self.find_stage(name, current)? {
+            stage.needs.insert(number);
+            return self.stage(number).map(|stage| From::Node(stage.head)).map_err(Fault::planned);
+        }
+        let image = if name == "scratch" { None } else { Some(self.images.image(name, &stage.platform)?) };
+        Ok(From::Node(self.other(name, &stage.platform.clone(), line, image)?))
+    }
+
+    /// The earlier stage of that name or number; an image's name otherwise.
+    fn find_stage(&self, name: &str, current: usize) -> Result<Option<usize>, Fault> {
+        let stages = &self.dockerfile.stages;
+        let too_late = || {
+            let this = stages.get(current).and_then(|stage| stage.from.value.name.clone()).unwrap_or_default();
+            Fault::new(format!(
+                "cannot copy from stage \"{name}\", it needs to be defined before current stage \"{this}\""
+            ))
+        };
+        if let Ok(number) = name.parse::<usize>() {
+            return match number {
+                _ if number >= stages.len() => Err(Fault::new(format!("invalid stage index {number}"))),
+                _ if number >= current => Err(too_late()),
+                _ => Ok(Some(number)),
+            };
+        }
+        let lower = name.to_ascii_lowercase();
+        let is_named = |stage: &crate::dockerfile::Stage| stage.from.value.name.as_deref() == Some(&*lower);
+        match stages.iter().take(current).rposition(is_named) {
+            Some(number) => Ok(Some(number)),
+            None if stages.iter().skip(current).any(is_named) => Err(too_late()),
+            None => Ok(None),
+        }
+    }
+
+    /// The node of an image that is only read from.
+    fn other(&mut self, name: &str, platform: &Platform, line: usize, image: Option<Image>) -> Result<NodeId, Fault> {
+        let key = (name.to_owned(), platform.clone());
+        if let Some(node) = self.others.get(&key) {
+            return Ok(*node);
+        }
+        let layers = image.map(|image| image.layers()).unwrap_or_default();
+        let label = format!("FROM {name}");
+        let node = self.graph.add(Node { operation: Operation::Base(layers), line, label, platform: platform.clone() });
+        self.others.insert(key, node);
+        Ok(node)
+    }
+
+    fn file(&self) -> &str {
+        &self.dockerfile.name
+    }
+}
+
+/// Build arguments that no ARG asked for and that mean nothing by themselves.
+pub(crate) fn unused_build_args<'r>(request: &'r Request, used: &BTreeSet<String>) -> Vec<&'r str> {
+    let names = request.build_args.keys().map(String::as_str);
+    names.filter(|name| !used.contains(*name) && !scope::is_built_in(name)).collect()
+}
+
+impl Fault {
+    /// An error of a stage that another one needs: it keeps its own line.
+    fn planned(error: BuildError) -> Self {
+        Self::Elsewhere(Box::new(error))
+    }
+}

@@ -1,0 +1,101 @@
+//! `RUN`.
+
+use super::instruction::{clean, with_shell};
+use super::scope::Variables;
+use super::stage::Numbering;
+use super::{Planner, Stage, text};
+use crate::dockerfile::{self, Command, ExpandError, Expander, MountFlag, MountKind, Script, Security};
+use crate::error::Fault;
+use crate::graph::{From, Operation, Run, RunMount};
+
+impl Planner<'_> {
+    /// `RUN`
+    pub(super) fn run(
+        &mut self,
+        number: usize,
+        stage: &mut Stage,
+        run: &dockerfile::Run,
+        line: usize,
+        source: &str,
+        numbering: &mut Numbering,
+    ) -> Result<(), Fault> {
+        if run.security.as_ref().is_some_and(|security| security.value == Security::Insecure) {
+            return Err(Fault::new("RUN --security=insecure is not allowed: no RUN gets more rights than another"));
+        }
+        let (args, script) = match run.script() {
+            Script::Shell(line) => (with_shell(stage, &Command::Shell(line)), None),
+            Script::Exec(words) => (words, None),
+            Script::File { name, content } => {
+                let path = format!("/dev/pipes/{name}");
+                (with_shell(stage, &Command::Shell(path.clone())), Some((path, content)))
+            }
+        };
+        if args.is_empty() {
+            return Err(Fault::new("RUN has nothing to run"));
+        }
+        let mut mounts = Vec::new();
+        for flag in &run.mounts {
+            mounts.push(self.mount(number, stage, &flag.value, line)?);
+        }
+        let by = text::run(&args, &self.declared(stage));
+        let working_dir = &stage.config.config.working_dir;
+        let operation = Operation::Run(Run {
+            parent: stage.head,
+            args,
+            script,
+            env: stage.variables.to_vec(),
+            hidden_env: self.proxies(),
+            cwd: if working_dir.is_empty() { "/".to_owned() } else { working_dir.clone() },
+            user: stage.config.config.user.clone(),
+            mounts,
+            network: run.network.as_ref().map_or(dockerfile::Network::Default, |network| network.value.clone()),
+            add_hosts: self.request.add_hosts.clone(),
+        });
+        let label = numbering.label(source);
+        self.layer(stage, operation, line, label, by);
+        Ok(())
+    }
+
+    /// Declared arguments and what they are worth now, each once.
+    #[allow(clippy::unused_self, reason = "reads as a question to the planner, like its neighbours")]
+    fn declared(&self, stage: &Stage) -> Vec<(String, String)> {
+        let value = |name: &str, declared: &Option<String>| {
+            stage.variables.get(name).map(str::to_owned).or_else(|| declared.clone()).unwrap_or_default()
+        };
+        let pairs = stage.build_args.iter().map(|(name, declared)| (name.clone(), value(name, declared)));
+        pairs.collect::<Variables>().to_vec()
+    }
+
+    fn mount(&mut self, number: usize, stage: &mut Stage, flag: &MountFlag, line: usize) -> Result<RunMount, Fault> {
+        let lookup = |name: &str| stage.variables.get(name).map(str::to_owned);
+        let expander = Expander::new(self.dockerfile.directives.escape, &lookup);
+        let mut expand = |text: &str| -> Result<String, ExpandError> { Ok(expander.run(text)?.word) };
+        let mount = flag.resolve(&mut expand)?;
+        let target = match (&mount.target, mount.kind) {
+            (Some(target), _) => clean(&stage.config.config.working_dir, target),
+            (None, MountKind::Secret) => match (&mount.id, &mount.env) {
+                (Some(id), None) => format!("/run/secrets/{id}"),
+                (_, Some(_)) => String::new(),
+                (None, None) => return Err(Fault::new("RUN --mount=type=secret needs an id, a target or env")),
+            },
+            (None, MountKind::Ssh) => String::new(),
+            (None, _) => return Err(Fault::new("RUN --mount needs a target")),
+        };
+        if target == "/" {
+            return Err(Fault::new("invalid mount target \"/\""));
+        }
+        let from = match (&mount.from, mount.kind) {
+            (Some(name), MountKind::Bind | MountKind::Cache) => self.source(name, number, stage, line)?,
+            _ => From::Context,
+        };
+        match mount.kind {
+            MountKind::Ssh => {
+                Err(Fault::new("RUN --mount=type=ssh is not supported yet: no agent can be handed to the build"))
+            }
+            MountKind::Cache if mount.from.is_some() || mount.source.is_some() => Err(Fault::new(
+                "RUN --mount=type=cache with from or source (a seed for the cache) is not supported yet",
+            )),
+            _ => Ok(RunMount { mount, target, from }),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! `RUN`: the only step that unpacks anything. Its file system is an overlay of the layers below, each unpacked once and
+//! kept by the store; what it wrote is the layer.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use skycap_image::progress::Task;
+use skycap_image::{Descriptor, Digest, Layer, Platform};
+use skycap_rootfs::{OverlayXattrs, Owners, pack_overlay_upper};
+use skycap_sandbox::{Exit, Network, Output, Root, RunError, RunSpec, Sandbox, Stdin, User};
+use skycap_store::Scratch;
+
+use crate::commit;
+use crate::dockerfile;
+use crate::error::Fault;
+use crate::execute::Engine;
+use crate::graph::{NodeId, Operation, Run};
+use crate::owner::{self, Identity};
+use crate::request::SandboxAccess;
+use crate::step::read_table;
+
+/// What a RUN wrote, as an overlay's upper directory; the next RUN can use it as a lower one.
+pub(crate) struct Upper {
+    room: Arc<Room>,
+}
+
+impl Upper {
+    /// The directory.
+    pub fn path(&self) -> PathBuf {
+        self.room.path().join("upper")
+    }
+}
+
+/// A private directory of a RUN.
+pub(crate) enum Room {
+    /// In the store.
+    Store(Scratch),
+    /// Where the request says.
+    Elsewhere(tempfile::TempDir),
+}
+
+impl Room {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Store(scratch) => scratch.path(),
+            Self::Elsewhere(directory) => directory.path(),
+        }
+    }
+
+    /// Makes a directory in it.
+    pub fn directory(&self, name: &str) -> Result<PathBuf, Fault> {
+        let path = self.path().join(name);
+        std::fs::create_dir(&path).map_err(|error| Fault::caused(format!("cannot make {}", path.display()), error))?;
+        Ok(path)
+    }
+}
+
+/// Passes output on to progress.
+struct ToTask<'t, 'p>(&'t Task<'p>);
+
+impl Output for ToTask<'_, '_> {
+    fn stdout(&mut self, bytes: &[u8]) {
+        self.0.output(bytes);
+    }
+
+    fn stderr(&mut self, bytes: &[u8]) {
+        self.0.output(bytes);
+    }
+}
+
+impl Engine<'_> {
+    /// Runs a program and makes a layer of what it changed.
+    pub fn run_program(
+        &self,
+        id: NodeId,
+        run: &Run,
+        task: &Task<'_>,
+    ) -> Result<(Descriptor, Digest, Option<Upper>), Fault> {
+        let node = self.graph.node(id);
+        let text = node.text();
+        let SandboxAccess::Available(sandbox) = self.sandbox else { return Err(self.refused(text)) };
+        let layers = self.layers(run.parent)?;
+        let view = self.view(&layers)?;
+        let who = owner::identity(&run.user, &|path| read_table(&view, &layers, path))?;
+        let room = Arc::new(self.room()?);
+        let (upper, work) = (room.directory("upper")?, room.directory("work")?);
+        let root = Root::Overlay { lowers: self.lowers(sandbox, run.parent)?, upper: upper.clone(), work };
+        let mut spec = RunSpec::new(root, &run.args);
+        let mounts = self.mounts(id, run, sandbox, &room)?;
+        spec.env = environment(run, &who, mounts.env).into_iter().map(|(n, v)| (n.into(), v.into())).collect();
+        spec.cwd = PathBuf::from(&run.cwd);
+        spec.create_cwd = true;
+        spec.user = User { uid: who.owner.uid, gid: who.owner.gid, groups: who.groups };
+        spec.mounts = mounts.mounts;
+        spec.network = if run.network == dockerfile::Network::None { Network::None } else { Network::Host };
+        spec.hosts.clone_from(&run.add_hosts);
+        let exit = sandbox.run(&spec, Stdin::Empty, &mut ToTask(task), &self.cancel);
+        drop(mounts.locks);
+        if self.cancel.is_cancelled() {
+            return Err(Fault::Cancelled);
+        }
+        check(exit, text, &node.platform)?;
+        let (owners, _) = styles(sandbox);
+        let (blob, diff_id) = commit::commit(self.store, self.packing(id), |pack| {
+            pack_overlay_upper(&upper, &view, owners, &|_| false, pack)
+                .map_err(|error| Fault::caused(format!("what {text} wrote cannot be made a layer"), error))?;
+            Ok(())
+        })?;
+        Ok((blob, diff_id, Some(Upper { room })))
+    }
+
+    /// The layers of a node as directories, topmost first.
+    pub fn lowers(&self, sandbox: &Sandbox, id: NodeId) -> Result<Vec<PathBuf>, Fault> {
+        let layers = self.layers(id)?;
+        // Of the layers that this build made, some are still there as directories.
+        let mut directories: Vec<Option<PathBuf>> = Vec::new();
+        for id in self.graph.chain(id) {
+            match &self.graph.node(id).operation {
+                Operation::Base(base) => directories.extend(base.iter().map(|_| None)),
+                _ => directories.push(self.upper(id)),
+            }
+        }
+        let (owners, style) = styles(sandbox);
+        let next = AtomicUsize::new(0);
+        let unpacked = Mutex::new(directories);
+        let work = || -> Result<(), Fault> {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(layer) = layers.get(number) else { return Ok(()) };
+                if unpacked.lock().unwrap_or_else(PoisonError::into_inner).get(number).is_some_and(Option::is_some) {
+                    continue;
+                }
+                let path = self.lower(layer, &layers[..number], owners, style)?;
+                unpacked.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(path);
+            }
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (1..self.request.threads.min(layers.len())).map(|_| scope.spawn(work)).collect();
+            let first = work();
+            let rest =
+                workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(Fault::new("a thread died"))));
+            rest.fold(first, Result::and)
+        })?;
+        let unpacked = unpacked.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(unpacked.into_iter().rev().flatten().collect())
+    }
+
+    fn lower(&self, layer: &Layer, below: &[Layer], owners: Owners, style: OverlayXattrs) -> Result<PathBuf, Fault> {
+        Ok(self.store.lower(layer, below, owners, style, self.progress)?)
+    }
+
+    fn room(&self) -> Result<Room, Fault> {
+        match &self.request.scratch {
+            None => Ok(Room::Store(self.store.scratch()?)),
+            Some(directory) => {
+                tempfile::Builder::new().prefix("skycap-run-").tempdir_in(directory).map(Room::Elsewhere).map_err(
+                    |error| Fault::caused(format!("cannot make a directory in {}", directory.display()), error),
+                )
+            }
+        }
+    }
+
+    /// Why nothing can be run here.
+    pub fn refused(&self, text: &str) -> Fault {
+        let SandboxAccess::Refused(refused) = self.sandbox else { return Fault::new(format!("{text} cannot be run")) };
+        let attempts: Vec<String> =
+            refused.attempts.iter().map(|(rung, attempt)| format!("{rung}: {attempt}")).collect();
+        let fault =
+            Fault::new(format!("{text} cannot be run here, and its result is not cached: {}", attempts.join("; ")));
+        match refused.hints().join("; ") {
+            hints if hints.is_empty() => fault,
+            hints => fault.with_hint(hints),
+        }
+    }
+}
+
+/// What becomes of owners and of overlayfs's marks where this sandbox runs.
+pub(crate) fn styles(sandbox: &Sandbox) -> (Owners, OverlayXattrs) {
+    let owners = if sandbox.owners_kept() { Owners::Keep } else { Owners::Squash };
+    let style = if sandbox.overlay_xattrs_trusted() { OverlayXattrs::Trusted } else { OverlayXattrs::User };
+    (owners, style)
+}
+
+/// The program's environment: what the Dockerfile says wins over proxies, and HOME is the user's unless it is set.
+fn environment(run: &Run, who: &Identity, secrets: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut env = run.env.clone();
+    let home = ("HOME".to_owned(), who.home.clone());
+    for (name, value) in run.hidden_env.iter().cloned().chain([home]) {
+        if !env.iter().any(|(known, _)| *known == name) {
+            env.push((name, value));
+        }
+    }
+    for (name, value) in secrets {
+        env.retain(|(known, _)| *known != name);
+        env.push((name, value));
+    }
+    env
+}
+
+fn check(exit: Result<Exit, RunError>, text: &str, platform: &Platform) -> Result<(), Fault> {
+    let fault = match exit {
+        Ok(Exit::Code(0)) => return Ok(()),
+        Ok(Exit::Code(code)) => Fault::new(format!("{text} exited with code {code}")),
+        Ok(Exit::Signal(signal)) => Fault::new(format!("{text} was ended by signal {signal}")),
+        Err(error) => Fault::new(format!("{text} could not be run: {error}")),
+    };
+    let host = Platform::host().normalized();
+    let asked = platform.normalized();
+    let is_native =
+        asked.architecture == host.architecture || (host.architecture == "amd64" && asked.architecture == "386");
+    Err(if is_native {
+        fault
+    } else {
+        fault.with_hint(format!(
+            "this RUN is for {platform} and this machine is {host}: without an emulator (binfmt_misc) its programs cannot run"
+        ))
+    })
+}
