@@ -52,6 +52,31 @@ impl Refused {
     }
 }
 
+/// A step that failed in the child, on its way to the caller.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) step: String,
+    pub(crate) errno: i32,
+    pub(crate) hint: String,
+}
+
+impl Failure {
+    pub(crate) fn new(step: impl Into<String>, errno: i32) -> Self {
+        Self { step: step.into(), errno, hint: String::new() }
+    }
+
+    /// For `map_err`: the step that failed.
+    pub(crate) fn at<E: Into<io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> Self {
+        move |error| Self::new(step, error.into().raw_os_error().unwrap_or(0))
+    }
+
+    /// The same with advice.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+}
+
 /// Why a command was not run, or its end is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {

@@ -1,12 +1,20 @@
 //! The ladder: which rights we have, and the strongest way to run commands with them.
+//!
+//! Every rung is tried by a child before this process moves, so that a refusal leaves it as it was. Where namespaces are
+//! ours to make already, nothing moves; elsewhere this process becomes root of a user namespace, and everything it does
+//! afterwards (unpacking, owners, overlays) sees the ids of the containers.
 
 use std::fmt;
-use std::path::Path;
 
+use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Attempt, Refused, RunError};
-use crate::{Cancel, Exit, Output, RunSpec, Stdin};
+use crate::error::{Attempt, Failure, Refused};
+use crate::hints::{self, Facts};
+use crate::ids::{self, IdMap};
+use crate::sandbox::Sandbox;
+use crate::spawn::{self, Ground, Order};
+use crate::userns::{self, NewIds, Writer};
 
 /// A way to get a world of one's own, strongest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -21,6 +29,11 @@ pub enum Rung {
     SingleId,
 }
 
+impl Rung {
+    /// All of them, strongest first.
+    pub const ALL: [Self; 4] = [Self::Privileged, Self::NestedUserNamespace, Self::SubordinateIds, Self::SingleId];
+}
+
 impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -32,59 +45,148 @@ impl fmt::Display for Rung {
     }
 }
 
-/// The right to run commands, on the rung that was entered.
-#[derive(Clone, Debug)]
-pub struct Sandbox {
-    rung: Rung,
-}
-
 /// Climbs the ladder: finds the strongest rung that carries (or tries only `want`) and moves this process onto it.
+///
+/// To be called early in `main`, while this process has one thread: the kernel moves no process with several.
 pub fn enter(want: Option<Rung>) -> Result<Sandbox, Refused> {
-    let _ = want;
-    unimplemented!()
+    let mut attempts = Vec::new();
+    let rungs = Rung::ALL.into_iter().filter(|rung| want.is_none_or(|want| want == *rung));
+    for rung in rungs {
+        match climb(rung) {
+            Ok(sandbox) => return Ok(sandbox),
+            Err(attempt) => attempts.push((rung, attempt)),
+        }
+    }
+    Err(Refused { attempts })
 }
 
 /// What each rung says here, for a report; this process stays as it is.
 pub fn probe() -> Vec<(Rung, Result<(), Attempt>)> {
-    unimplemented!()
+    Rung::ALL.into_iter().map(|rung| (rung, try_rung(rung).map(drop))).collect()
 }
 
-impl Sandbox {
-    /// The rung we stand on.
-    pub fn rung(&self) -> Rung {
-        self.rung
+fn climb(rung: Rung) -> Result<Sandbox, Attempt> {
+    let uid = userns::own_ids().0;
+    let ids = try_rung(rung)?;
+    if let Some(ids) = &ids {
+        userns::move_into(ids).map_err(with_hint)?;
+        if ids.writer == Writer::Programs {
+            // The groups we had outside have no number in here.
+            rustix::thread::set_thread_groups(&[]).map_err(Failure::at("setgroups")).map_err(with_hint)?;
+        }
     }
+    let real_root = userns::is_real_root();
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let ground = Ground { rung, real_root, trusted: real_root && !has_userxattr(&release) };
+    let why = match rung {
+        Rung::Privileged => "CAP_SYS_ADMIN is held".to_owned(),
+        Rung::NestedUserNamespace => "root without CAP_SYS_ADMIN; all its ids are mapped".to_owned(),
+        Rung::SubordinateIds => {
+            let count = ids.map_or(0, |ids| ids.uids.top());
+            format!("user {uid} with {count} subordinate ids")
+        }
+        Rung::SingleId => format!("user {uid} without subordinate ids; owners of files are not kept"),
+    };
+    Ok(Sandbox { ground, why })
+}
 
-    /// One line for the log: which rung, and why.
-    pub fn describe(&self) -> String {
-        unimplemented!()
+/// Tries a rung in a child. The ids of the user namespace it needs, if it needs one.
+fn try_rung(rung: Rung) -> Result<Option<NewIds>, Attempt> {
+    let ids = ids_for(rung).map_err(with_hint)?;
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if ids.is_some() && threads > 1 {
+        return Err(with_hint(Failure::new("unshare(CLONE_NEWUSER): this process has threads", libc::EINVAL)));
     }
-
-    /// Whether owners set by commands are kept; false on [`Rung::SingleId`].
-    pub fn owners_kept(&self) -> bool {
-        self.rung != Rung::SingleId
+    match spawn::ask(&Order::Try(ids.clone())) {
+        Ok(Ok(())) => Ok(ids),
+        Ok(Err(attempt)) => {
+            Err(with_hint(Failure { step: attempt.call, errno: attempt.errno, hint: attempt.hint }))
+        }
+        Err(error) => Err(with_hint(Failure::new(chain(&error), 0))),
     }
+}
 
-    /// Whether overlay directories mark opaque directories by `trusted.overlay.opaque`; otherwise by `user.overlay.opaque`.
-    pub fn overlay_xattrs_trusted(&self) -> bool {
-        unimplemented!()
+/// The ids of the user namespace that a rung needs; what is missing otherwise.
+fn ids_for(rung: Rung) -> Result<Option<NewIds>, Failure> {
+    let capabilities = rustix::thread::capabilities(None).map_err(Failure::at("capget"))?.effective;
+    let (uid, gid) = userns::own_ids();
+    let maps = || userns::own_maps().map_err(Failure::at("read /proc/self/uid_map"));
+    match rung {
+        Rung::Privileged if capabilities.contains(CapabilitySet::SYS_ADMIN) => Ok(None),
+        Rung::Privileged => Err(Failure::new("CAP_SYS_ADMIN is not held", 0)),
+        Rung::NestedUserNamespace if uid == 0 && capabilities.contains(CapabilitySet::SETUID | CapabilitySet::SETGID) => {
+            let (uids, gids) = maps()?;
+            Ok(Some(NewIds { uids: uids.identity(), gids: gids.identity(), writer: Writer::Outside }))
+        }
+        Rung::NestedUserNamespace => Err(Failure::new("we are not root with CAP_SETUID and CAP_SETGID", 0)),
+        Rung::SubordinateIds => subordinate(uid, gid).map(Some),
+        Rung::SingleId => {
+            Ok(Some(NewIds { uids: IdMap::single(uid), gids: IdMap::single(gid), writer: Writer::Inside }))
+        }
     }
+}
 
-    /// Whether an overlay's upper directory may lie in `dir`, tried out. It may not on another overlay.
-    pub fn overlay_upper_works(&self, dir: &Path) -> Result<(), RunError> {
-        let _ = dir;
-        unimplemented!()
+/// Our own ids and the ranges that the system's files give us.
+fn subordinate(uid: u32, gid: u32) -> Result<NewIds, Failure> {
+    if uid == 0 {
+        return Err(Failure::new("we are root, which has ids of its own", 0));
     }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = ids::user_name(&passwd, uid);
+    let map = |file: &str, own| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let ranges = ids::subordinate(&text, name, uid);
+        if ranges.is_empty() {
+            let who = name.map_or_else(|| uid.to_string(), str::to_owned);
+            return Err(Failure::new(format!("{file} has no range for {who}"), 0).hint(hints::SUBORDINATE_IDS));
+        }
+        Ok(IdMap::with_ranges(own, &ranges))
+    };
+    Ok(NewIds { uids: map("/etc/subuid", uid)?, gids: map("/etc/subgid", gid)?, writer: Writer::Programs })
+}
 
-    /// Runs a command to its end. When this returns, none of its processes is left.
-    pub fn run(
-        &self,
-        spec: &RunSpec,
-        stdin: Stdin,
-        output: &mut dyn Output,
-        cancel: &Cancel,
-    ) -> Result<Exit, RunError> {
-        let _ = (spec, stdin, output, cancel);
-        unimplemented!()
+fn with_hint(failure: Failure) -> Attempt {
+    let hint = if failure.hint.is_empty() {
+        hints::way_out(&failure.step, failure.errno, &Facts::read())
+    } else {
+        failure.hint
+    };
+    Attempt { call: failure.step, errno: failure.errno, hint }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Whether this release of Linux knows overlays with `user.` attributes (5.11).
+fn has_userxattr(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 11)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_tells_which_attributes_an_overlay_uses() {
+        for (release, new) in [
+            ("4.18.0-553.el8_10.x86_64", false),
+            ("5.4.0-200-generic", false),
+            ("5.10.234", false),
+            ("5.11.0", true),
+            ("5.15.167.4-microsoft-standard-WSL2", true),
+            ("6.18.44", true),
+            ("10.0", true),
+            ("", false),
+        ] {
+            assert_eq!(has_userxattr(release), new, "{release}");
+        }
     }
 }

@@ -1,20 +1,32 @@
 //! How do I run a process in its own world, with whatever rights I have?
+//!
+//! [`enter`] finds the strongest rung of the [ladder](Rung) that carries and moves this process onto it; [`Sandbox::run`]
+//! runs a [`RunSpec`] to its end. What is the same on every rung: namespaces for mounts, processes, IPC and the host name;
+//! an overlay or a directory as `/`; `/proc`, `/dev` and `/sys`; the 14 usual capabilities; and nothing left over
+//! afterwards, neither processes nor mounts nor mount points.
+//!
+//! A program that uses this crate calls [`child_main`] in the first line of its `main`.
 
 #![allow(unsafe_code)] // the one crate that may; every use is in `sys`
 
 mod cancel;
+mod channel;
+mod child;
 mod error;
+mod hints;
+mod ids;
 mod ladder;
-mod run;
+mod sandbox;
+mod spawn;
 mod spec;
+mod sys;
+mod userns;
 
 pub use cancel::Cancel;
+pub use child::child_main;
 pub use error::{Attempt, Refused, RunError};
-pub use ladder::{Rung, Sandbox, enter, probe};
-pub use run::{Exit, Output, Stdin};
-pub use spec::{Capabilities, Mount, Network, NetworkFiles, Root, RunSpec, TerminalSize, Upper, User, UserNamespace};
-
-/// Becomes the sandbox's child if this process was started as one, and then never returns. Must be the first line of `main`.
-pub fn child_main() {
-    unimplemented!()
-}
+pub use ladder::{Rung, enter, probe};
+pub use sandbox::{Exit, Output, Sandbox, Stdin};
+pub use spec::{
+    Capabilities, Mount, Network, NetworkFiles, Root, RunSpec, TerminalSize, Upper, User, UserNamespace,
+};

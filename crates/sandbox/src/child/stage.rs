@@ -1,0 +1,126 @@
+//! The stage: a tmpfs that only this mount namespace sees, on which the root file system and what is mounted into it are
+//! put together. It disappears with the old root.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::thread::UnshareFlags;
+
+use super::inside::by_descriptor;
+use super::overlay::{self, Directories};
+use crate::error::Failure;
+use crate::spec::Root;
+use crate::sys;
+
+/// A mount namespace of our own, for a trial.
+pub(super) fn new_mounts() -> Result<(), Failure> {
+    sys::unshare(UnshareFlags::NEWNS).map_err(Failure::at("unshare(CLONE_NEWNS)"))?;
+    make_private()
+}
+
+/// Cuts the exchange of mounts with the namespace we came from.
+pub(super) fn make_private() -> Result<(), Failure> {
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(Failure::at("make the mounts private (mount MS_PRIVATE on /)"))
+}
+
+#[derive(Debug)]
+pub(super) struct Stage {
+    floor: OwnedFd,
+    rooms: usize,
+}
+
+impl Stage {
+    /// Puts a stage over `directory`, which is hidden in this namespace from then on; what is needed of it is open already.
+    pub(super) fn on(directory: &Path) -> Result<Self, Failure> {
+        let step = || format!("mount a tmpfs on {}", directory.display());
+        rustix::mount::mount("tmpfs", directory, "tmpfs", MountFlags::empty(), c"mode=0755").map_err(Failure::at(step()))?;
+        let floor = overlay::open_directory(directory)?;
+        Ok(Self { floor, rooms: 0 })
+    }
+
+    /// A new directory.
+    pub(super) fn room(&mut self) -> Result<OwnedFd, Failure> {
+        let name = format!("room{}", self.rooms);
+        self.rooms += 1;
+        rustix::fs::mkdirat(&self.floor, &name, Mode::from_raw_mode(0o755)).map_err(Failure::at("mkdir"))?;
+        rustix::fs::openat(&self.floor, &name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Failure::at("open"))
+    }
+
+    /// A new file with this content, as a place.
+    pub(super) fn file(&mut self, content: &[u8], mode: u32) -> Result<OwnedFd, Failure> {
+        let room = self.room()?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&room, "file", flags, Mode::from_raw_mode(mode)).map_err(Failure::at("create"))?;
+        let mut rest = content;
+        while !rest.is_empty() {
+            let written = rustix::io::write(&fd, rest).map_err(Failure::at("write a file in memory"))?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        rustix::fs::openat(&room, "file", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(Failure::at("open"))
+    }
+}
+
+/// The directories of a root file system, open.
+#[derive(Debug)]
+pub(super) enum OpenRoot {
+    Overlay(Directories),
+    Directory(OwnedFd),
+}
+
+impl OpenRoot {
+    pub(super) fn open(root: &Root) -> Result<Self, Failure> {
+        match root {
+            Root::Overlay { lowers, upper, work } => {
+                Ok(Self::Overlay(Directories::open(lowers, Some((upper, work)))?))
+            }
+            Root::Directory(path) => Ok(Self::Directory(overlay::open_directory(path)?)),
+        }
+    }
+
+    /// Mounts it on the stage.
+    pub(super) fn mount(&self, stage: &mut Stage, trusted: bool) -> Result<OwnedFd, Failure> {
+        match self {
+            Self::Overlay(directories) => overlay::mount(stage, directories, trusted, "the root file system"),
+            Self::Directory(directory) => {
+                let room = stage.room()?;
+                let step = || "bind the root file system";
+                let place = by_descriptor(&room);
+                rustix::mount::mount_bind_recursive(by_descriptor(directory), place).map_err(Failure::at(step()))?;
+                stage.last_room()
+            }
+        }
+    }
+}
+
+impl Stage {
+    /// The last room again, with what has been mounted on it since.
+    fn last_room(&self) -> Result<OwnedFd, Failure> {
+        let name = format!("room{}", self.rooms.saturating_sub(1));
+        rustix::fs::openat(&self.floor, &name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Failure::at("open"))
+    }
+}
+
+/// The directory that the stage of a root file system hides.
+pub(super) fn place(root: &Root) -> &Path {
+    match root {
+        Root::Overlay { work, .. } => work,
+        Root::Directory(path) => path,
+    }
+}
+
+/// Makes `root` our root, and lets go of the old one with everything on it.
+pub(super) fn pivot(root: impl AsFd) -> Result<(), Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let old = rustix::fs::open("/", flags, Mode::empty()).map_err(Failure::at("open /"))?;
+    rustix::process::fchdir(root).map_err(Failure::at("fchdir"))?;
+    rustix::process::pivot_root(".", ".").map_err(Failure::at("pivot_root"))?;
+    // The old root lies on top of the new one now, but our root is the new one: only the descriptor still leads there.
+    rustix::process::fchdir(&old).map_err(Failure::at("fchdir"))?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(Failure::at("unmount the old root"))?;
+    rustix::process::chdir("/").map_err(Failure::at("chdir /"))
+}

@@ -1,0 +1,2 @@
+use std::process::ExitCode;
+pub fn all(_filters: &[&str]) -> ExitCode { ExitCode::SUCCESS }
