@@ -1,16 +1,41 @@
-//! An embedded registry on disk.
+//! A registry on disk: for pipelines that keep their images on the machine they run on, for work without a network, and
+//! for tests. It speaks the OCI distribution specification (pull, push, mount, tags, catalog, delete, referrers) and answers
+//! Docker Hub's list of tags for what it holds.
+
+mod answer;
+mod blobs;
+mod connection;
+mod hub;
+mod listings;
+mod manifests;
+mod route;
+mod service;
+mod storage;
+mod uploads;
+
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use skycap_image::Secret;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use service::Service;
+
+/// Threads that serve. Requests write files on them, so there are more than cores need.
+const WORKERS: usize = 4;
+/// How long requests under way may take once the server is told to stop.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How the server behaves.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Only this user may do anything.
+    /// Only this user, with this password, may do anything.
     pub basic_auth: Option<(String, Secret)>,
-    /// Serve HTTPS with this certificate chain and key, both in PEM.
+    /// Serve HTTPS.
     pub tls: Option<Tls>,
 }
 
@@ -23,22 +48,53 @@ pub struct Tls {
     pub key: Secret,
 }
 
-/// A registry that runs until it is stopped or dropped.
-pub struct Server {}
+/// A registry that serves until it is stopped or dropped.
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    accepting: Option<tokio::task::JoinHandle<()>>,
+    runtime: Option<Runtime>,
+}
 
 impl Server {
-    /// Starts to listen; port 0 picks a free one.
-    pub fn start(_listen: SocketAddr, _dir: &Path, _options: Options) -> io::Result<Self> {
-        unimplemented!()
+    /// Starts to listen; port 0 picks a free one. Several servers may share a directory.
+    pub fn start(listen: SocketAddr, dir: &Path, options: Options) -> io::Result<Self> {
+        let service = Arc::new(Service::new(dir, options.basic_auth)?);
+        let tls = options.tls.as_ref().map(connection::acceptor).transpose()?;
+        let listener = TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime =
+            Builder::new_multi_thread().worker_threads(WORKERS).thread_name("registry-server").enable_all().build()?;
+        let (stop, stopped) = watch::channel(false);
+        let listener = {
+            let _context = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let accepting = runtime.spawn(connection::accept(listener, tls, service, stopped));
+        Ok(Self { address, stop, accepting: Some(accepting), runtime: Some(runtime) })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        unimplemented!()
+        self.address
     }
 
-    /// Stops: no new requests; those under way end.
-    pub fn stop(self) {
-        unimplemented!()
+    /// Stops: takes no new requests and waits a few seconds for those under way. Dropping does the same without waiting.
+    pub fn stop(mut self) {
+        let _ = self.stop.send(true);
+        if let (Some(runtime), Some(accepting)) = (self.runtime.take(), self.accepting.take()) {
+            let _ = runtime.block_on(async { tokio::time::timeout(FAREWELL, accepting).await });
+            runtime.shutdown_timeout(FAREWELL);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
