@@ -13,8 +13,9 @@ pub enum Change<'a> {
     File(&'a Metadata, u64, &'a mut dyn Read),
     /// A symbolic link and its target, stored as it is.
     Symlink(&'a Metadata, &'a [u8]),
-    /// Another name of an existing file, which is not a directory.
-    Hardlink(&'a TreePath),
+    /// Another name of a file of the tree, which is not a directory. Its metadata is the file's, repeated for readers that
+    /// look at it; trees do not.
+    Hardlink(&'a Metadata, &'a TreePath),
     /// A device node.
     Device(&'a Metadata, Device),
     /// A named pipe.

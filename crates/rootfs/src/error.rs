@@ -19,6 +19,14 @@ pub enum UnpackError {
         #[source]
         fault: Fault,
     },
+    /// A file of an image cannot be read.
+    #[error("cannot read {path} of the image: {what}")]
+    File {
+        /// The file.
+        path: TreePath,
+        /// Why.
+        what: String,
+    },
     /// The destination could not be prepared or finished.
     #[error("cannot {doing} {}", path.display())]
     Destination {

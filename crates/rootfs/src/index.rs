@@ -1,8 +1,14 @@
 //! What is in a layer, without its content.
+//!
+//! A layer that is seen for the first time is streamed once and listed; from then on questions about an image's files are
+//! answered from the listings ([`crate::View`]). The entries are kept in the order of the archive, because that order
+//! decides what an image's files are: a link that is replaced by a directory half-way sends what is between to elsewhere.
 
-use skycap_image::Layer;
+use skycap_image::{Digest, Layer};
 
-use crate::{Entry, Limits, TreePath, UnpackError};
+use crate::encoding::{Decoder, Encoder};
+use crate::read::{entries, read_blob};
+use crate::{Change, Entry, Fault, Kind, Limits, TreePath, UnpackError};
 
 /// One entry of a layer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,11 +29,22 @@ pub struct LayerIndex {
     records: Vec<(TreePath, Record)>,
 }
 
+/// In front of the encoded listing; another version gets another name.
+const MAGIC: &[u8] = b"skycap layer index 1\n";
+
 impl LayerIndex {
-    /// Streams a layer once and lists it.
+    /// Streams a layer once, checked to its very end, and lists it.
     pub fn of(layer: &Layer, limits: &Limits) -> Result<Self, UnpackError> {
-        let _ = (layer, limits);
-        unimplemented!()
+        let blob = layer.blobs.open_unverified(&layer.descriptor);
+        let blob = blob.map_err(|source| Fault::Source(source).of(layer))?;
+        let mut records = Vec::new();
+        read_blob(layer, blob, limits, &mut |tar| {
+            entries(tar, limits, &mut |at, path, change| {
+                records.push((path.clone(), record(&change, at)));
+                Ok(())
+            })
+        })?;
+        Ok(Self { records })
     }
 
     /// The entries in the order of the archive.
@@ -38,17 +55,154 @@ impl LayerIndex {
     /// Whether unpacking the layer alone, for overlayfs, needs to know what is below it: some parent directory is not
     /// described, or a hard link leads to a file of a lower layer. Without a need, one directory serves every image.
     pub fn needs_below(&self) -> bool {
-        unimplemented!()
+        let own = |wanted: fn(&Record) -> bool| -> std::collections::HashSet<&TreePath> {
+            self.records.iter().filter(|(_, record)| wanted(record)).map(|(path, _)| path).collect()
+        };
+        let directories = own(|record| matches!(record, Record::Entry(entry, _) if entry.is_directory()));
+        let files = own(|record| matches!(record, Record::Entry(..) | Record::Hardlink(_)));
+        let is_described = |directory: &TreePath| directory.is_root() || directories.contains(directory);
+        self.records.iter().any(|(path, record)| match record {
+            Record::Opaque => !is_described(path),
+            Record::Hardlink(target) if !files.contains(target) => true,
+            _ => !path.parent().is_none_or(|parent| is_described(&parent)),
+        })
     }
 
     /// The bytes to keep: versioned and checked, read by [`LayerIndex::decode`].
     pub fn encode(&self) -> Vec<u8> {
-        unimplemented!()
+        let mut encoder = Encoder::new(MAGIC);
+        encoder.number(self.records.len() as u64);
+        for (path, record) in &self.records {
+            encoder.path(path.as_bytes());
+            encoder.record(record);
+        }
+        let mut bytes = encoder.finish();
+        let digest = Digest::sha256(&bytes);
+        bytes.extend_from_slice(digest.as_bytes());
+        bytes
     }
 
     /// Reads what [`LayerIndex::encode`] made; `None` if it is damaged or of another version.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let _ = bytes;
-        unimplemented!()
+        let (bytes, stated) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+        if Digest::sha256(bytes).as_bytes() != stated {
+            return None;
+        }
+        let mut decoder = Decoder::new(bytes.strip_prefix(MAGIC)?);
+        let count = decoder.number()?;
+        let records = (0..count).map(|_| Some((decoder.path()?, decoder.record()?))).collect::<Option<Vec<_>>>()?;
+        decoder.is_at_end().then_some(Self { records })
+    }
+}
+
+fn record(change: &Change<'_>, at: u64) -> Record {
+    let entry = |kind, metadata: &crate::Metadata| Entry { kind, metadata: metadata.clone() };
+    match change {
+        Change::Directory(metadata) => Record::Entry(entry(Kind::Directory, metadata), 0),
+        Change::File(metadata, size, _) => Record::Entry(entry(Kind::File { size: *size }, metadata), at),
+        Change::Symlink(metadata, target) => Record::Entry(entry(Kind::Symlink((*target).into()), metadata), 0),
+        Change::Device(metadata, device) => Record::Entry(entry(Kind::Device(*device), metadata), 0),
+        Change::Fifo(metadata) => Record::Entry(entry(Kind::Fifo, metadata), 0),
+        Change::Hardlink(_, target) => Record::Hardlink((*target).clone()),
+        Change::Whiteout => Record::Whiteout,
+        Change::Opaque => Record::Opaque,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, Metadata, Time};
+
+    fn path(name: &str) -> TreePath {
+        TreePath::parse(name.as_bytes()).unwrap()
+    }
+
+    fn sample() -> LayerIndex {
+        let metadata = Metadata {
+            mode: 0o4755,
+            uid: 70_000,
+            gid: u32::MAX - 1,
+            mtime: Time { seconds: -5, nanoseconds: 999_999_999 },
+            xattrs: [(b"user.a".to_vec(), vec![0, 255]), (b"user.b".to_vec(), vec![])].into(),
+        };
+        let entry = |kind| Record::Entry(Entry { kind, metadata: metadata.clone() }, 0);
+        let records = vec![
+            (TreePath::root(), entry(Kind::Directory)),
+            (path("etc"), entry(Kind::Directory)),
+            (
+                path("etc/a"),
+                Record::Entry(Entry { kind: Kind::File { size: u64::MAX }, metadata: metadata.clone() }, 1 << 60),
+            ),
+            (path("etc/b"), Record::Hardlink(path("etc/a"))),
+            (path("etc/link"), entry(Kind::Symlink((*b"../\xff").into()))),
+            (path("etc/dev"), entry(Kind::Device(Device { block: true, major: 8, minor: 1 << 20 }))),
+            (path("etc/fifo"), entry(Kind::Fifo)),
+            (path("etc/gone"), Record::Whiteout),
+            (path("etc"), Record::Opaque),
+        ];
+        LayerIndex { records }
+    }
+
+    #[test]
+    fn a_listing_survives_its_encoding() {
+        let index = sample();
+        assert_eq!(LayerIndex::decode(&index.encode()), Some(index));
+        assert_eq!(LayerIndex::decode(&LayerIndex::default().encode()), Some(LayerIndex::default()));
+    }
+
+    #[test]
+    fn a_damaged_listing_is_absent() {
+        let bytes = sample().encode();
+        for index in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[index] ^= 1;
+            assert_eq!(LayerIndex::decode(&damaged), None, "byte {index}");
+            assert_eq!(LayerIndex::decode(&bytes[..index]), None, "cut at {index}");
+        }
+    }
+
+    #[test]
+    fn a_listing_with_a_good_checksum_but_bad_content_is_absent() {
+        let good = sample().encode();
+        let body = &good[..good.len() - 32];
+        for index in MAGIC.len()..body.len() {
+            for byte in [0, 1, 0x7f, 0xff] {
+                let mut bytes = body.to_vec();
+                bytes[index] = byte;
+                let digest = Digest::sha256(&bytes);
+                bytes.extend_from_slice(digest.as_bytes());
+                // It may happen to make sense; it must not panic or allocate without bound.
+                let _ = LayerIndex::decode(&bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_layer_stands_alone_if_it_describes_its_parents() {
+        let directory =
+            |name| (path(name), Record::Entry(Entry { kind: Kind::Directory, metadata: Metadata::implied() }, 0));
+        let file = |name| {
+            (path(name), Record::Entry(Entry { kind: Kind::File { size: 0 }, metadata: Metadata::default() }, 0))
+        };
+        let link = |name, target| (path(name), Record::Hardlink(path(target)));
+        for (records, expected) in [
+            (vec![], false),
+            (vec![file("a")], false),
+            (vec![file("a/b")], true),
+            (vec![directory("a"), file("a/b")], false),
+            (vec![file("a/b"), directory("a")], false),
+            (vec![directory("a/b"), file("a/b/c")], true),
+            (vec![file("a"), file("a/b")], true),
+            (vec![(path("gone"), Record::Whiteout)], false),
+            (vec![(path("a/gone"), Record::Whiteout)], true),
+            (vec![(path("a"), Record::Opaque)], true),
+            (vec![directory("a"), (path("a"), Record::Opaque)], false),
+            (vec![link("a", "b"), file("b")], false),
+            (vec![link("a", "b")], true),
+        ] {
+            let index = LayerIndex { records };
+            assert_eq!(index.needs_below(), expected, "{index:?}");
+        }
     }
 }

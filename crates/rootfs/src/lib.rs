@@ -10,6 +10,7 @@
 
 mod change;
 mod directory;
+mod encoding;
 mod error;
 mod index;
 mod limits;
@@ -18,6 +19,7 @@ mod name;
 mod pack;
 mod path;
 mod read;
+mod scan;
 mod spool;
 mod staging;
 mod unpack;
@@ -34,4 +36,4 @@ pub use path::{InvalidPath, TreePath};
 pub use read::read_layer;
 pub use unpack::{OverlayXattrs, Owners, Unpack, unpack, unpack_overlay};
 pub use upper::pack_overlay_upper;
-pub use view::{ResolveError, View};
+pub use view::{MergeError, ResolveError, View, VisitContent};

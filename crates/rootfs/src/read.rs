@@ -173,60 +173,59 @@ impl Read for Bare {
 
 /// Hands every entry to the tree.
 pub(crate) fn apply_to(tar: &mut LayerTar<'_>, tree: &mut dyn Tree, limits: &Limits) -> Result<(), Fault> {
+    entries(tar, limits, &mut |_, path, change| tree.apply(path, change))?;
+    tree.end_layer().map_err(|source| Fault::Apply { path: TreePath::root(), source })
+}
+
+/// Takes an entry: where its data begins in the bare tar, its path, what it does.
+pub(crate) type Visit<'v> = dyn FnMut(u64, &TreePath, Change<'_>) -> io::Result<()> + 'v;
+
+/// Visits every entry.
+pub(crate) fn entries(tar: &mut LayerTar<'_>, limits: &Limits, visit: &mut Visit<'_>) -> Result<(), Fault> {
     let mut count = 0;
     while let Some(header) = tar.next()? {
         count += 1;
         if count > limits.entries {
             return Err(Fault::Limit { limit: limits.entries, what: "entries", name: "entries" });
         }
-        apply_entry(&header, tar, tree, limits)?;
+        entry(&header, tar, limits, visit)?;
     }
-    tree.end_layer().map_err(|source| Fault::Apply { path: TreePath::root(), source })
+    Ok(())
 }
 
-fn apply_entry(
-    header: &tar::Header,
-    tar: &mut LayerTar<'_>,
-    tree: &mut dyn Tree,
-    limits: &Limits,
-) -> Result<(), Fault> {
+fn entry(header: &tar::Header, tar: &mut LayerTar<'_>, limits: &Limits, visit: &mut Visit<'_>) -> Result<(), Fault> {
     if header.path.len().max(header.link.len()) > limits.path_bytes {
         return Err(Fault::Limit { limit: limits.path_bytes as u64, what: "bytes in a path", name: "path_bytes" });
     }
-    let entry = |what: &str| Fault::Entry { path: header.path.escape_ascii().to_string(), what: what.to_owned() };
+    let at = tar.data_offset();
+    let mut visited =
+        |path: TreePath, change: Change<'_>| visit(at, &path, change).map_err(|source| Fault::Apply { path, source });
     let path = match name(&header.path).map_err(|error| error.fault(&header.path))? {
         Name::Plain(path) => path,
-        Name::Whiteout(path) => return applied(tree, &path, Change::Whiteout),
-        Name::Opaque(path) => return applied(tree, &path, Change::Opaque),
+        Name::Whiteout(path) => return visited(path, Change::Whiteout),
+        Name::Opaque(path) => return visited(path, Change::Opaque),
         Name::Ignored => return Ok(()),
     };
-    let metadata = metadata(header).map_err(entry)?;
+    let metadata = metadata(header)
+        .map_err(|what| Fault::Entry { path: header.path.escape_ascii().to_string(), what: what.to_owned() })?;
     let device = |block| Device { block, major: header.device.0, minor: header.device.1 };
-    let change = match header.kind {
-        tar::Kind::Directory => Change::Directory(&metadata),
+    match header.kind {
+        tar::Kind::Directory => visited(path, Change::Directory(&metadata)),
         tar::Kind::File => {
             // A fault of the stream, not of the tree, must not look like one of the tree.
             let mut data = Data { tar, failed: None };
-            let result = tree.apply(&path, Change::File(&metadata, header.size, &mut data));
-            return match data.failed {
-                Some(error) => Err(error.into()),
-                None => result.map_err(|source| Fault::Apply { path, source }),
-            };
+            let result = visited(path, Change::File(&metadata, header.size, &mut data));
+            data.failed.map_or(result, |error| Err(error.into()))
         }
-        tar::Kind::Symlink => Change::Symlink(&metadata, &header.link),
+        tar::Kind::Symlink => visited(path, Change::Symlink(&metadata, &header.link)),
         tar::Kind::Hardlink => {
             let target = TreePath::parse(&header.link).map_err(Fault::Name)?;
-            return applied(tree, &path, Change::Hardlink(&target));
+            visited(path, Change::Hardlink(&metadata, &target))
         }
-        tar::Kind::CharacterDevice => Change::Device(&metadata, device(false)),
-        tar::Kind::BlockDevice => Change::Device(&metadata, device(true)),
-        tar::Kind::Fifo => Change::Fifo(&metadata),
-    };
-    applied(tree, &path, change)
-}
-
-fn applied(tree: &mut dyn Tree, path: &TreePath, change: Change<'_>) -> Result<(), Fault> {
-    tree.apply(path, change).map_err(|source| Fault::Apply { path: path.clone(), source })
+        tar::Kind::CharacterDevice => visited(path, Change::Device(&metadata, device(false))),
+        tar::Kind::BlockDevice => visited(path, Change::Device(&metadata, device(true))),
+        tar::Kind::Fifo => visited(path, Change::Fifo(&metadata)),
+    }
 }
 
 /// The data of the current entry; remembers what the stream failed with.

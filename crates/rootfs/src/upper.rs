@@ -1,11 +1,35 @@
 //! The upper directory of an overlay becomes a layer: the difference that a RUN made.
+//!
+//! Overlayfs keeps in the upper directory exactly what was written. Three things there are no files: devices 0:0 mark what
+//! was deleted, an attribute marks directories that hide what is below them, and directories were copied up only because
+//! something in them was touched. Deletions become whiteouts, one for each name that is gone, also for hidden directories:
+//! readers disagree about the marker `.wh..wh..opq`, and none about plain whiteouts. Directories are written if they
+//! changed or if something in them did; a changed time alone is no change, because mount points and temporary files leave
+//! that behind and a RUN that does nothing must make an empty layer.
+//!
+//! With [`Owners::Squash`] the disk does not know owners (`docs/decisions/0003-ownership-with-a-single-id.md`): what the
+//! view has under the same path and type keeps the view's owner, and what is new belongs to 0:0.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use crate::{Owners, Pack, TreePath, View};
+use crate::directory::handle::list;
+use crate::pack::{add_scanned, named};
+use crate::scan::{Content, Marks, Scanned, open_directory, scan};
+use crate::{Change, Device, Entry, Kind, Metadata, Owners, Pack, TreePath, View};
 
-/// Packs what an overlay's upper directory says beyond `lower` and returns the number of entries.
+/// What overlayfs makes of a deleted file.
+const WHITEOUT: Device = Device { block: false, major: 0, minor: 0 };
+
+/// Packs what an overlay's upper directory says beyond `lower`, sorted, and returns the number of entries. `exclude` names
+/// paths, with all below them, that are not of the image: mount points made for the run.
+///
+/// The root's own mode and owner are not part of it: those of the upper directory are what whoever mounted it chose.
+///
+/// An overlay that was mounted with `metacopy` or `redirect_dir` and used them is an error, because the upper directory
+/// alone does not say what it holds. So is a path longer than the kernel's 4,095 bytes.
 pub fn pack_overlay_upper<W: Write>(
     upper: &Path,
     lower: &View,
@@ -13,6 +37,151 @@ pub fn pack_overlay_upper<W: Write>(
     exclude: &dyn Fn(&TreePath) -> bool,
     pack: &mut Pack<W>,
 ) -> io::Result<usize> {
-    let _ = (upper, lower, owners, exclude, pack);
-    unimplemented!()
+    let before = pack.entries();
+    let root = crate::directory::open_root(upper)?;
+    let mut difference = Difference { root, lower, owners, exclude, pack, waiting: Vec::new(), files: HashMap::new() };
+    difference.whole()?;
+    Ok(pack.entries() - before)
+}
+
+struct Difference<'d, W: Write> {
+    root: OwnedFd,
+    lower: &'d View,
+    owners: Owners,
+    exclude: &'d dyn Fn(&TreePath) -> bool,
+    pack: &'d mut Pack<W>,
+    /// Unchanged directories on the way to where the walk is, not written unless something in them is.
+    waiting: Vec<(TreePath, Metadata)>,
+    files: HashMap<(u64, u64), TreePath>,
+}
+
+/// What is left to do.
+enum Step {
+    /// Something in the upper directory; `hides` if a directory above it hides what is below.
+    Visit { path: TreePath, hides: bool },
+    /// A name that only the lower layers have, in a directory that hides it.
+    Delete(TreePath),
+}
+
+impl<W: Write> Difference<'_, W> {
+    fn whole(&mut self) -> io::Result<()> {
+        let mut steps = Vec::new();
+        let root = scan(&open_directory(&self.root, &TreePath::root())?, b".")?;
+        if let Some(Scanned { content: Content::Directory(marks), .. }) = root {
+            self.children(&TreePath::root(), is_opaque(&marks)?, &mut steps)?;
+        }
+        while let Some(step) = steps.pop() {
+            match step {
+                Step::Delete(path) => self.delete(&path)?,
+                Step::Visit { path, hides } => {
+                    let (parent, name) = path.split().unwrap_or_default();
+                    let parent = TreePath::parse(parent).map_err(io::Error::other)?;
+                    let directory = open_directory(&self.root, &parent).map_err(|error| named(&parent, &error))?;
+                    let scanned = scan(&directory, name).map_err(|error| named(&path, &error))?;
+                    if let Some(scanned) = scanned {
+                        self.visit(&path, scanned, hides, &mut steps).map_err(|error| named(&path, &error))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn visit(&mut self, path: &TreePath, mut scanned: Scanned, hides: bool, steps: &mut Vec<Step>) -> io::Result<()> {
+        self.own(path, &mut scanned);
+        match &scanned.content {
+            Content::Device(WHITEOUT) => self.delete(path),
+            Content::Directory(marks) => {
+                let hides = hides || is_opaque(marks)?;
+                self.directory(path, &scanned.metadata)?;
+                self.children(path, hides, steps)
+            }
+            _ => {
+                self.write_parents(path)?;
+                add_scanned(self.pack, path, scanned, &mut self.files)
+            }
+        }
+    }
+
+    /// Owners that the disk could not keep come from the view.
+    fn own(&self, path: &TreePath, scanned: &mut Scanned) {
+        if self.owners == Owners::Keep {
+            return;
+        }
+        let known = self.lower.lookup(path).filter(|entry| is_same_kind(entry, &scanned.content));
+        let (uid, gid) = known.map_or((0, 0), |entry| (entry.metadata.uid, entry.metadata.gid));
+        (scanned.metadata.uid, scanned.metadata.gid) = (uid, gid);
+    }
+
+    fn directory(&mut self, path: &TreePath, metadata: &Metadata) -> io::Result<()> {
+        let below = self.lower.lookup(path).filter(|entry| entry.is_directory());
+        if below.is_some_and(|entry| is_same_but_time(&entry.metadata, metadata)) {
+            self.waiting.push((path.clone(), metadata.clone()));
+            return Ok(());
+        }
+        self.write_parents(path)?;
+        self.pack.add(path, Change::Directory(metadata))
+    }
+
+    /// Adds the steps for what is in a directory, the last name first.
+    fn children(&self, path: &TreePath, hides: bool, steps: &mut Vec<Step>) -> io::Result<()> {
+        let listed = list(open_directory(&self.root, path)?)?;
+        let present: BTreeSet<Vec<u8>> = listed.into_iter().map(|child| child.name).collect();
+        let mut names: BTreeSet<&[u8]> = present.iter().map(Vec::as_slice).collect();
+        if hides {
+            names.extend(self.lower.children(path).map(|(name, _)| name));
+        }
+        for name in names.into_iter().rev() {
+            let child = path.join(name).map_err(io::Error::other)?;
+            if (self.exclude)(&child) {
+                continue;
+            }
+            steps.push(if present.contains(name) { Step::Visit { path: child, hides } } else { Step::Delete(child) });
+        }
+        Ok(())
+    }
+
+    /// Nothing need be said about what is not there anyway.
+    fn delete(&mut self, path: &TreePath) -> io::Result<()> {
+        if self.lower.lookup(path).is_none() {
+            return Ok(());
+        }
+        self.write_parents(path)?;
+        self.pack.whiteout(path)
+    }
+
+    /// Writes the directories that lead to a change.
+    fn write_parents(&mut self, path: &TreePath) -> io::Result<()> {
+        for (directory, metadata) in std::mem::take(&mut self.waiting) {
+            // Others are left from subtrees without a change.
+            if path.starts_with(&directory) {
+                self.pack.add(&directory, Change::Directory(&metadata))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a directory hides all that is below it.
+fn is_opaque(marks: &Marks) -> io::Result<bool> {
+    if marks.contains_key(&b"overlay.redirect"[..]) {
+        let text = "its content is elsewhere (overlay.redirect); mount the overlay with redirect_dir=off";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    Ok(marks.get(&b"overlay.opaque"[..]).is_some_and(|value| value == b"y"))
+}
+
+fn is_same_kind(entry: &Entry, content: &Content) -> bool {
+    matches!(
+        (&entry.kind, content),
+        (Kind::Directory, Content::Directory(_))
+            | (Kind::File { .. }, Content::File(..))
+            | (Kind::Symlink(_), Content::Symlink(_))
+            | (Kind::Device(_), Content::Device(_))
+            | (Kind::Fifo, Content::Fifo)
+    )
+}
+
+fn is_same_but_time(a: &Metadata, b: &Metadata) -> bool {
+    (a.mode, a.uid, a.gid, &a.xattrs) == (b.mode, b.uid, b.gid, &b.xattrs)
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 /// For looking up names in a directory, not for reading it.
 pub(super) const LOOK_UP: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// For reading a directory, and for setting its metadata.
-pub(super) const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+pub(crate) const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Paths longer than this are opened piece by piece; the kernel takes 4,095 bytes.
 const LONGEST_PIECE: usize = 3500;
@@ -20,7 +20,7 @@ pub(crate) fn open_child(parent: impl AsFd, name: &[u8], flags: OFlags) -> io::R
 }
 
 /// Opens a directory below `base` by a path of plain names, none of which may be a link. The empty path is `base` itself.
-pub(super) fn open_below(base: impl AsFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+pub(crate) fn open_below(base: impl AsFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
     let base = base.as_fd();
     if path.is_empty() {
         return open_child(base, b".", flags);

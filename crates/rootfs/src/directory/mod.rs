@@ -305,7 +305,7 @@ impl Tree for Directory<'_> {
             Change::Directory(metadata) => self.directory(&parent, name, metadata),
             Change::File(metadata, size, data) => self.file(&parent, name, metadata, size, data),
             Change::Symlink(metadata, target) => self.symlink(&parent, name, metadata, target),
-            Change::Hardlink(target) => self.hard_link(&parent, name, path, target),
+            Change::Hardlink(_, target) => self.hard_link(&parent, name, path, target),
             Change::Device(metadata, device) => self.special(&parent, name, metadata, Some(device)),
             Change::Fifo(metadata) => self.special(&parent, name, metadata, None),
             Change::Whiteout | Change::Opaque => Ok(()),

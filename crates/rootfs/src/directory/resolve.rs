@@ -226,7 +226,7 @@ mod tests {
                 ("relative", "../../run"),
                 ("usr/up", "../../../../run"),
                 ("loop", "loop"),
-                ("victim", "../victim"),
+                ("out", "../victim"),
             ] {
                 symlink(target, root.join(name)).unwrap();
             }
@@ -243,7 +243,7 @@ mod tests {
                 ("file", Err(Errno::NOTDIR)),
                 ("file/below", Err(Errno::NOTDIR)),
                 ("none", Err(Errno::NOENT)),
-                ("victim", Err(Errno::NOENT)),
+                ("out", Err(Errno::NOENT)),
             ] {
                 let found = resolver.directory(path.as_bytes(), &mut Nobody).map(|parent| parent.inode);
                 let found = found.map_err(|error| Errno::from_io_error(&error).unwrap());

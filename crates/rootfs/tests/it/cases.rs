@@ -1,0 +1,95 @@
+//! Hostile layers and their benign twins, as data: `testdata/cases/*.txt`.
+//!
+//! A file holds cases like this:
+//!
+//! ```text
+//! == a name of the case
+//! file a/../b "x"
+//! -- error: climbs
+//! ```
+//!
+//! or with `-- tree` and the lines of the tree that must come out, without the root. `-- tree all` prints everything.
+
+use std::path::Path;
+
+use skycap_rootfs::{LayerIndex, Limits, TreePath, View};
+
+use crate::world::{Detail, Room, chain, is_root, layers, tree, unpack};
+
+struct Case {
+    name: String,
+    layers: String,
+    expected: Expected,
+}
+
+enum Expected {
+    Error(String),
+    Tree(Detail, String),
+}
+
+fn cases(text: &str) -> Vec<Case> {
+    let text = text.split("\n== ").skip(1);
+    text.map(|case| {
+        let (name, rest) = case.split_once('\n').unwrap();
+        let (layers, expected) = rest.split_once("\n-- ").unwrap_or_else(|| panic!("{name}: no expectation"));
+        let (first, lines) = expected.split_once('\n').unwrap_or((expected, ""));
+        let lines: Vec<&str> = lines.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let expected = match first.trim().split_once(": ") {
+            Some(("error", text)) => Expected::Error(text.to_owned()),
+            _ if first.trim() == "tree all" => Expected::Tree(Detail::All, lines.join("\n")),
+            _ => Expected::Tree(Detail::Shape, lines.join("\n")),
+        };
+        Case { name: name.to_owned(), layers: layers.to_owned(), expected }
+    })
+    .collect()
+}
+
+fn run(file: &Path) {
+    let text = std::fs::read_to_string(file).unwrap();
+    for case in cases(&format!("\n{text}")) {
+        let name = format!("{}: {}", file.display(), case.name);
+        // Owners and what they imply can only be seen by root.
+        if case.name.contains("(root)") && !is_root() || case.name.contains("(user)") && is_root() {
+            continue;
+        }
+        let room = Room::new();
+        let layers = layers(&case.layers);
+        let result = unpack(&layers, &room.rootfs());
+        match (&case.expected, result) {
+            (Expected::Error(expected), Err(error)) => {
+                let text = chain(&error);
+                assert!(text.contains(expected.as_str()), "{name}: {text}");
+                assert!(!room.rootfs().exists(), "{name}: the destination exists after an error");
+            }
+            (Expected::Error(_), Ok(())) => panic!("{name}: accepted as\n{}", tree(&room.rootfs(), Detail::Shape)),
+            (Expected::Tree(..), Err(error)) => panic!("{name}: {}", chain(&error)),
+            (Expected::Tree(detail, expected), Ok(())) => {
+                let found = tree(&room.rootfs(), *detail);
+                let (_, found) = found.split_once('\n').unwrap();
+                assert_eq!(found.trim_end(), expected, "{name}");
+                compare_with_view(&name, &layers, &room.rootfs());
+            }
+        }
+        room.assert_untouched(&name);
+    }
+}
+
+/// The view must say what the disk says.
+fn compare_with_view(name: &str, layers: &[skycap_image::Layer], rootfs: &Path) {
+    let indexes: Vec<_> =
+        layers.iter().map(|layer| LayerIndex::of(layer, &Limits::default()).unwrap().into()).collect();
+    let view = View::new(&indexes).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(crate::view::render(&view, layers), crate::view::placeholders(&tree(rootfs, Detail::Shape)), "{name}");
+    assert!(view.lookup(&TreePath::root()).unwrap().is_directory());
+}
+
+#[test]
+fn hostile_layers_are_refused_or_stay_inside_and_benign_ones_come_out_right() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cases");
+    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        run(&file);
+    }
+}

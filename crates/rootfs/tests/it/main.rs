@@ -1,0 +1,10 @@
+//! The crate against real layers. The whole suite runs twice where it can: as it is, and as an ordinary user.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, reason = "tests")]
+
+mod cases;
+mod overlay;
+mod pack;
+mod twice;
+mod unpack;
+mod view;
+mod world;
