@@ -13,11 +13,13 @@
 
 pub mod config;
 mod events;
+mod inputs;
 mod options;
 mod outcome;
 mod plan;
 mod run;
 mod runner;
+mod state;
 pub mod validate;
 pub mod vars;
 pub mod yaml;

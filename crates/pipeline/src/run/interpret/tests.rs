@@ -215,9 +215,9 @@ fn the_get_after_a_put_runs_unless_it_is_refused_or_the_put_failed() {
 
 #[test]
 fn across_varies_the_last_var_fastest_and_fills_the_whole_step_in() {
-    let ran = job("[{across: [{var: a, values: [1, 2]}, {var: b, values: [x, y]}], task: \"ok-((.:a))((.:b))\", file: a/b}]");
+    let ran = job("[{across: [{var: a, values: [1, 2]}, {var: b, values: [u, w]}], task: \"ok-((.:a))((.:b))\", file: a/b}]");
     assert_eq!(ran.outcome, Outcome::Succeeded);
-    assert_eq!(ran.steps, ["ok-1x", "ok-1y", "ok-2x", "ok-2y"]);
+    assert_eq!(ran.steps, ["ok-1u", "ok-1w", "ok-2u", "ok-2w"]);
 }
 
 #[test]
