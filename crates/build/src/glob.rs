@@ -256,6 +256,7 @@ mod tests {
             ("[\\]a]", "]", true),
             ("[\\-x]", "-", true),
             ("[*]", "*", true),
+            ("a[^b]c", "a/c", true),
             ("a\\*b", "a*b", true),
             ("a\\*b", "ab", false),
             ("[!a]", "b", false),

@@ -96,6 +96,7 @@ fn defaults_depend_on_unset_or_on_empty() {
 fn patterns_cut_and_replace() {
     for (text, expected) in [
         ("${FOO#x}", "xyy"),
+        ("${FOO#x}\\a", "xyya"),
         ("${FOO#*x}", "xyy"),
         ("${FOO##*x}", "yy"),
         ("${FOO%y}", "xxy"),

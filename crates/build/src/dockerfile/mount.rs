@@ -250,11 +250,8 @@ impl Draft {
             "target" | "dst" | "destination" => mount.target = some(),
             "readonly" | "ro" => self.read_only = Some(boolean(key, value)?),
             "readwrite" | "rw" => self.read_only = Some(!boolean(key, value)?),
-            "required" => {
-                // The type must come first: BuildKit reads from left to right.
-                self.set_required(false)?;
-                self.set_required(boolean(key, value)?)?;
-            }
+            // BuildKit reads from left to right: the type must have come before.
+            "required" => self.set_required(boolean(key, value)?)?,
             "size" if mount.kind == MountKind::Tmpfs => {
                 let size = bytes(value);
                 mount.size = Some(size.ok_or_else(|| MountError::new(format!("invalid value for {key}: {value}")))?);
