@@ -9,4 +9,4 @@ mod semver;
 pub(crate) use constraint::{Constraint, InvalidConstraint};
 pub(crate) use gem::GemVersion;
 pub(crate) use matcher::{InvalidMatcher, Matcher};
-pub(crate) use semver::{InvalidVersion, Version};
+pub(crate) use semver::{InvalidVersion, Version, compare_digits};
