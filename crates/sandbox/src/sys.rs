@@ -88,10 +88,15 @@ pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()
 
 /// All signals back to their default, none blocked.
 pub(crate) fn reset_signals() {
-    // SAFETY: plain system calls on memory of our own; SIGKILL and SIGSTOP and unknown numbers just answer EINVAL.
+    const SIGNALS: libc::c_int = 64;
+    /// All zeros is a `struct sigaction` of the kernel's that means the default, whatever the architecture.
+    const DEFAULT: [u64; 8] = [0; 8];
+    // SAFETY: plain system calls on memory of our own; SIGKILL and SIGSTOP just answer EINVAL. The C library would refuse
+    // the two signals that it keeps for itself, but the caller may have been started with them ignored.
     unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+        for signal in 1..=SIGNALS {
+            let mask_size = SIGNALS / 8;
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), mask_size);
         }
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);

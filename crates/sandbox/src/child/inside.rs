@@ -30,7 +30,7 @@ pub(super) enum Missing {
 }
 
 /// The path by which the kernel finds an open file again, for calls that take no descriptor.
-pub(super) fn by_descriptor(fd: impl AsFd) -> String {
+pub(super) fn by_descriptor(fd: &impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 

@@ -5,7 +5,7 @@
 //! bytes, and no character of a path needs escaping.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -86,10 +86,10 @@ pub(super) fn mount(stage: &mut Stage, from: &Directories, trusted: bool, what: 
 
 /// Removes the marker of an earlier volatile mount, which would refuse this one.
 fn forget_volatile(work: &OwnedFd) {
-    for marker in ["work/incompat/volatile", "work/incompat"] {
-        // Mostly it does not exist.
-        let _ = rustix::fs::unlinkat(work, marker, AtFlags::REMOVEDIR);
-    }
+    // Mostly it does not exist.
+    let _ = rustix::fs::unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty());
+    let _ = rustix::fs::unlinkat(work, "work/incompat/volatile", AtFlags::REMOVEDIR);
+    let _ = rustix::fs::unlinkat(work, "work/incompat", AtFlags::REMOVEDIR);
 }
 
 fn refused(errno: Errno, from: &Directories, what: &str) -> Failure {
@@ -131,9 +131,8 @@ pub(super) fn try_upper(directory: &Path, trusted: bool) -> Result<(), Attempt> 
             .and_then(|()| rustix::fs::mkdirat(&root, "replaced", Mode::from_raw_mode(0o755)))
             .map_err(Failure::at("replace a directory of an overlay"))?;
         // Without extended attributes this directory would show the old one's content.
-        let upper = from.upper.as_ref().map(|(upper, _)| upper.as_fd());
         let name = if trusted { "trusted.overlay.opaque" } else { "user.overlay.opaque" };
-        let path = upper.map(by_descriptor).unwrap_or_default() + "/replaced";
+        let path = from.upper.as_ref().map(|(upper, _)| by_descriptor(upper)).unwrap_or_default() + "/replaced";
         rustix::fs::getxattr(path, name, &mut [0_u8; 1][..])
             .map(drop)
             .map_err(Failure::at("an overlay here cannot mark directories as opaque: getxattr"))

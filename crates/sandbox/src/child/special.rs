@@ -166,7 +166,7 @@ fn node(dev: &OwnedFd, name: &str, major: u32, minor: u32) -> rustix::io::Result
 }
 
 /// Makes an empty file in `dev` and binds `source` over it. The working directory must be `dev`.
-pub(super) fn bind_file(dev: impl AsFd, name: &str, source: impl AsFd) -> rustix::io::Result<()> {
+pub(super) fn bind_file(dev: impl AsFd, name: &str, source: &impl AsFd) -> rustix::io::Result<()> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     rustix::fs::openat(dev, name, flags, Mode::from_raw_mode(0o666))?;
     mount_bind(by_descriptor(source), name)

@@ -26,7 +26,8 @@ pub(super) fn open(dev: &OwnedFd, size: TerminalSize) -> Result<Terminal, Failur
         let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&command, size)?;
         rustix::process::fchdir(dev)?;
-        bind_file(dev, "console", rustix::fs::openat(dev, "pts/0", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)?;
+        let slave = rustix::fs::openat(dev, "pts/0", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        bind_file(dev, "console", &slave)?;
         Ok(Terminal { caller, command })
     };
     attempt().map_err(Failure::at("open a terminal"))

@@ -79,9 +79,9 @@ impl OpenMount<'_> {
 }
 
 /// Binds an open file or directory, with all that is mounted below it.
-fn bind(inside: &mut Inside, source: impl AsFd, target: &Path, read_only: bool) -> Result<(), Failure> {
+fn bind(inside: &mut Inside, source: &impl AsFd, target: &Path, read_only: bool) -> Result<(), Failure> {
     let step = || format!("bind on {}", target.display());
-    let stat = rustix::fs::fstat(&source).map_err(Failure::at(step()))?;
+    let stat = rustix::fs::fstat(source).map_err(Failure::at(step()))?;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let place = inside.find(target, if directory { Missing::MountPoint } else { Missing::MountPointFile })?;
     mount_bind_recursive(by_descriptor(source), by_descriptor(&place)).map_err(Failure::at(step()))?;
@@ -108,7 +108,7 @@ pub(super) fn make_read_only(mounted: impl AsFd) -> rustix::io::Result<()> {
         return Ok(());
     }
     // Linux before 5.12, or a filter that does not know the call: one by one, and keeping the flags that are locked.
-    let top = rustix::fs::readlink(by_descriptor(mounted), Vec::new())?;
+    let top = rustix::fs::readlink(by_descriptor(&mounted), Vec::new())?;
     let top = PathBuf::from(std::ffi::OsString::from_vec(top.into_bytes()));
     let info = std::fs::read("/proc/self/mountinfo").map_err(|_| rustix::io::Errno::IO)?;
     for point in mount_points(&info).filter(|point| point.starts_with(&top)) {
