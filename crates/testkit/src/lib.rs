@@ -1,3 +1,4 @@
 //! A registry with faults on request, images from a text listing, a hermetic world
 
 pub mod listing;
+pub mod registry;
