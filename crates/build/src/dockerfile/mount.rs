@@ -20,7 +20,7 @@ pub struct Mount {
     pub kind: MountKind,
     /// `from`: a stage, an image or a named context.
     pub from: Option<String>,
-    /// `source`
+    /// `source`; of a secret it is `id`.
     pub source: Option<String>,
     /// `target`; a relative one is below the working directory.
     pub target: Option<String>,
@@ -302,7 +302,10 @@ impl Draft {
                 () if mount.from.is_some() => "secret mount should not have a from",
                 () if !source && !target && !id => "invalid secret mount. one of source, target required",
                 () if source && id => "both source and id can't be set",
-                () => return Ok(mount),
+                () => {
+                    mount.id = mount.id.or_else(|| mount.source.take());
+                    return Ok(mount);
+                }
             };
             return Err(MountError::new(message));
         }

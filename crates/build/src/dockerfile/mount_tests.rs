@@ -23,6 +23,9 @@ fn each_type_has_its_defaults() {
     let secret = resolve("type=secret,id=s,env=TOKEN,required").unwrap();
     assert_eq!((secret.kind, secret.required, secret.env.as_deref()), (MountKind::Secret, true, Some("TOKEN")));
 
+    let secret = resolve("type=secret,source=s,target=/t").unwrap();
+    assert_eq!((secret.id.as_deref(), secret.source), (Some("s"), None));
+
     let ssh = resolve("type=ssh,required=false").unwrap();
     assert_eq!((ssh.kind, ssh.required, ssh.read_only), (MountKind::Ssh, false, true));
 }

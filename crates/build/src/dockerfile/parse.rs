@@ -49,7 +49,23 @@ pub fn parse(bytes: &[u8], name: &str) -> Result<Dockerfile, ParseError> {
             if global_args.is_empty() { "file with no instructions" } else { "dockerfile contains no stages to build" };
         return Err(source.error_at_end(message));
     }
-    Ok(Dockerfile { name: name.to_owned(), directives: reader.into_directives(), global_args, stages })
+    let directives = reader.into_directives();
+    if let Some(syntax) = directives.syntax.as_ref().filter(|syntax| !is_dockerfile_frontend(&syntax.value)) {
+        let image = &syntax.value;
+        let message = format!("the frontend {image} cannot be run here: only the Dockerfile language itself is read");
+        let mut error = source.error(syntax.span.line, syntax.span.column, message);
+        error.hint = Some("remove the line if the file is an ordinary Dockerfile".to_owned());
+        return Err(error);
+    }
+    Ok(Dockerfile { name: name.to_owned(), directives, global_args, stages })
+}
+
+/// Whether an image is a release of BuildKit's own frontend, from wherever it is mirrored. Whatever the release, the
+/// language here is the newest.
+fn is_dockerfile_frontend(syntax: &str) -> bool {
+    let image = syntax.split(' ').next().unwrap_or_default();
+    let name = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    matches!(name.split(':').next(), Some("dockerfile" | "dockerfile-upstream"))
 }
 
 /// Reads the trigger of an `ONBUILD` again, as the configuration of a base image holds it. Its escape character is the
