@@ -1,159 +1,125 @@
 //! What do we already have on this disk, and how does it stay whole?
+//!
+//! A store is a directory that several processes may use at once and that anything may happen to: it can be deleted,
+//! damaged or left half-written at any time, and the answers stay right. So nothing in it is believed without a reason:
+//!
+//! | below the directory | what | why it is believed |
+//! |---|---|---|
+//! | `blobs/<algorithm>/<hex>` | blobs, as in an OCI layout | their digest, computed before a handle first hands one out and again while it is read |
+//! | `records-1/<kind>/<hash of the key>` | small documents, among them layer listings | a checksum over key and content |
+//! | `lowers-1/<name>/root` | layers unpacked for overlayfs | the name appears by a rename after everything is synced |
+//! | `mounts-1/<hash of the id>/root` | cache mounts | not at all: their content is the user's |
+//! | `locks-1/` | locks by name, and the gate | the kernel lets go of a dead process's locks |
+//! | `sessions-1/` | of each handle: its lease and its temporary directory | the lock on the lease: without one the owner is dead |
+//!
+//! Whatever a handle uses goes into its lease, so that [`Store::gc`] in any process spares it as long as the handle
+//! lives. The *gate* keeps the two apart: a lease is written under a shared lock, the collector decides under an
+//! exclusive one. What is damaged is removed and counts as absent. Numbers in names are versions of formats; other
+//! versions are left alone.
 
-#![allow(missing_docs, clippy::missing_const_for_fn, unused_variables)]
+mod blobs;
+mod gc;
+mod layers;
+mod locks;
+mod records;
+mod remove;
+mod session;
+mod through;
 
-use std::io::{self, Read, Write};
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use skycap_image::{BlobReader, BlobSource, Descriptor, Digest, Layer, MediaType, Progress, SourceError};
-use skycap_rootfs::{LayerIndex, OverlayXattrs, Owners};
+use skycap_image::Digest;
+use skycap_rootfs::LayerIndex;
 
-/// The store of one directory. Clones share it; several processes may use one directory at once.
+pub use blobs::BlobWriter;
+pub use gc::Collected;
+pub use locks::Lock;
+pub use session::Scratch;
+
+use blobs::Stamp;
+use session::Session;
+
+const BLOBS: &str = "blobs";
+const RECORDS: &str = "records-1";
+const LOWERS: &str = "lowers-1";
+const MOUNTS: &str = "mounts-1";
+const LOCKS: &str = "locks-1";
+const SESSIONS: &str = "sessions-1";
+
+/// A handle on the store of a directory. Clones are the same handle; what it has used is spared by [`Store::gc`] until
+/// the last clone is gone.
 #[derive(Clone)]
-pub struct Store {
-    dir: Arc<PathBuf>,
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    dir: PathBuf,
+    session: Session,
+    state: Mutex<State>,
 }
 
-/// A blob being written.
-pub struct BlobWriter {}
-
-/// A private directory that is removed when this is dropped.
-pub struct Scratch {
-    path: PathBuf,
-}
-
-/// An exclusive lock between processes, until dropped.
-pub struct Lock {}
-
-/// What [`Store::gc`] did.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Collected {
-    /// Entries removed.
-    pub removed: u64,
-    /// Their bytes.
-    pub freed: u64,
-    /// Bytes that stay.
-    pub kept: u64,
+/// What a handle remembers. All of it could be found out again.
+#[derive(Default)]
+struct State {
+    /// Entries in our lease, by their paths below the directory.
+    leased: HashSet<String>,
+    /// Blobs that were read and found right, and what the file looked like then.
+    whole: HashMap<Digest, Stamp>,
+    indexes: HashMap<Digest, Weak<LayerIndex>>,
 }
 
 impl Store {
-    /// Opens the store in a directory, which is made if it is missing.
+    /// Opens the store in a directory, which is made if it is missing, and cleans up after dead processes.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        unimplemented!()
+        for name in ["blobs/sha256", RECORDS, LOWERS, MOUNTS, LOCKS, SESSIONS] {
+            fs::create_dir_all(dir.join(name))?;
+        }
+        let session = Session::start(dir)?;
+        Ok(Self(Arc::new(Inner { dir: dir.to_owned(), session, state: Mutex::default() })))
     }
 
     /// The directory.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        &self.0.dir
     }
 
-    /// Whether a blob is here, by name and size only.
-    pub fn has(&self, digest: &Digest) -> bool {
-        unimplemented!()
-    }
-
-    /// Whether a blob is here and whole; a damaged one is removed.
-    pub fn verify(&self, blob: &Descriptor) -> bool {
-        unimplemented!()
-    }
-
-    /// Takes a blob in: checked, staged, synced and renamed.
-    pub fn ingest(&self, blob: &Descriptor, reader: impl Read) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    /// Takes in a blob whose digest is not known yet.
-    pub fn writer(&self) -> io::Result<BlobWriter> {
-        unimplemented!()
-    }
-
-    /// The layer with its blob in the store, where it is copied to if it is missing.
-    pub fn keep_layer(&self, layer: &Layer) -> Result<Layer, SourceError> {
-        unimplemented!()
-    }
-
-    /// `source` through this store: what is here is not asked for again, and what is asked for stays here.
-    pub fn through(&self, source: Arc<dyn BlobSource>) -> Arc<dyn BlobSource> {
-        unimplemented!()
-    }
-
-    /// The layer's listing, kept by diff ID.
-    pub fn layer_index(&self, layer: &Layer) -> Result<Arc<LayerIndex>, SourceError> {
-        unimplemented!()
-    }
-
-    /// The layer unpacked as an overlayfs lower directory. `below` are the layers under it, lowest first.
-    pub fn lower(
-        &self,
-        layer: &Layer,
-        below: &[Layer],
-        owners: Owners,
-        style: OverlayXattrs,
-        progress: &dyn Progress,
-    ) -> Result<PathBuf, SourceError> {
-        unimplemented!()
-    }
-
-    /// A small document kept under a kind and a key; absent if damaged.
-    pub fn record(&self, kind: &str, key: &str) -> Option<Vec<u8>> {
-        unimplemented!()
-    }
-
-    /// Keeps a small document.
-    pub fn set_record(&self, kind: &str, key: &str, bytes: &[u8]) -> io::Result<()> {
-        unimplemented!()
-    }
-
-    /// A private directory on the store's file system.
+    /// Makes a private directory on the store's file system. It is removed with its content when it is dropped, or by
+    /// the next process if this one dies.
     pub fn scratch(&self) -> io::Result<Scratch> {
-        unimplemented!()
+        self.0.session.scratch(self.clone())
     }
 
-    /// A directory that outlives builds, made if it is missing (`RUN --mount=type=cache`).
-    pub fn cache_mount(&self, id: &str) -> io::Result<PathBuf> {
-        unimplemented!()
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for an exclusive lock of this name.
-    pub fn lock(&self, name: &str) -> io::Result<Lock> {
-        unimplemented!()
-    }
-
-    /// Removes what was not used for `age`, then what was not used for longest until `limit` bytes are left. What any
-    /// living process uses stays.
-    pub fn gc(&self, limit: u64, age: Duration) -> io::Result<Collected> {
-        unimplemented!()
+    /// Puts an entry into our lease and notes that it is used. From then on it stays, if it is there.
+    fn lease(&self, entry: &str) -> io::Result<()> {
+        if self.state().leased.contains(entry) {
+            return Ok(());
+        }
+        {
+            let _gate = locks::gate_shared(&self.0.dir)?;
+            self.0.session.write_lease(entry)?;
+        }
+        self.state().leased.insert(entry.to_owned());
+        note_use(&self.0.dir.join(entry));
+        Ok(())
     }
 }
 
-impl BlobSource for Store {
-    fn open_unverified(&self, blob: &Descriptor) -> Result<BlobReader, SourceError> {
-        unimplemented!()
-    }
+/// Sets the time of last use, by which the collector judges. It is the access time, because the modification time tells
+/// whether a blob was tampered with.
+fn note_use(path: &Path) {
+    let now = fs::FileTimes::new().set_accessed(std::time::SystemTime::now());
+    // An entry that is not there, or not ours, has no time to set.
+    let _ = fs::File::open(path).and_then(|file| file.set_times(now));
 }
 
-impl BlobWriter {
-    /// Keeps what was written.
-    pub fn commit(self, media_type: MediaType) -> io::Result<Descriptor> {
-        unimplemented!()
-    }
-}
-
-impl Write for BlobWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        unimplemented!()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        unimplemented!()
-    }
-}
-
-impl Scratch {
-    /// The directory.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
+/// A name of fixed length for any text.
+fn hashed(text: &str) -> String {
+    Digest::sha256(text.as_bytes()).hex()
 }

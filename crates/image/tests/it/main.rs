@@ -1,6 +1,6 @@
 //! The places where images live, from outside.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests")]
 
 mod archive;
 mod interop;

@@ -1,0 +1,163 @@
+//! What belongs to one handle: a lease, which is a locked file that lists what the handle uses, and a directory for
+//! everything temporary. Both go when the handle does; if its process dies, the next one that opens the store sees that
+//! the lock is free and removes them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use crate::remove::remove;
+use crate::{SESSIONS, Store, locks};
+
+const LEASE: &str = "lease";
+
+/// One handle's belongings.
+pub(crate) struct Session {
+    lease: File,
+    lease_path: PathBuf,
+    /// Everything temporary.
+    directory: PathBuf,
+    next: AtomicU64,
+}
+
+/// A private directory on the store's file system, removed with its content when this is dropped.
+pub struct Scratch {
+    path: PathBuf,
+    /// The session must outlive what lies in its directory.
+    _store: Store,
+}
+
+impl Session {
+    pub fn start(dir: &Path) -> io::Result<Self> {
+        let session = {
+            // The collector takes an unlocked lease for a dead one, so it waits until ours is locked.
+            let _gate = locks::gate_shared(dir)?;
+            Self::create(&dir.join(SESSIONS))?
+        };
+        // Cleaning is for later handles' good; whatever keeps it from succeeding must not keep us from working.
+        let left_over = locks::gate_exclusive(dir).and_then(|_gate| session.take_over_dead(dir)).unwrap_or_default();
+        for path in left_over {
+            let _ = remove(&path);
+        }
+        Ok(session)
+    }
+
+    fn create(sessions: &Path) -> io::Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            // The process's number is for people; the time tells apart processes of several namespaces.
+            let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+            let name = format!("{}-{time}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let lease_path = sessions.join(format!("{name}.{LEASE}"));
+            match OpenOptions::new().append(true).create_new(true).open(&lease_path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+                Ok(lease) => {
+                    lease.lock().map_err(locks::explained)?;
+                    let directory = sessions.join(name);
+                    fs::create_dir(&directory)?;
+                    return Ok(Self { lease, lease_path, directory, next: AtomicU64::new(0) });
+                }
+            }
+        }
+    }
+
+    /// Adds an entry to the lease. The caller holds the gate.
+    pub fn write_lease(&self, entry: &str) -> io::Result<()> {
+        (&self.lease).write_all(format!("{entry}\n").as_bytes())
+    }
+
+    /// Moves what dead handles left into our own directory, to be removed without hurry, and forgets their leases. The
+    /// caller holds the gate alone.
+    pub fn take_over_dead(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut taken = Vec::new();
+        for lease in dead_leases(dir)? {
+            let to = self.temporary("dead");
+            match fs::rename(lease.with_extension(""), &to) {
+                Ok(()) => taken.push(to),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Somebody with more rights made it; they may clean it up.
+                Err(_) => continue,
+            }
+            let _ = fs::remove_file(lease);
+        }
+        Ok(taken)
+    }
+
+    /// The directory for everything temporary.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A new name in the temporary directory.
+    pub fn temporary(&self, prefix: &str) -> PathBuf {
+        self.directory.join(format!("{prefix}-{}", self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    pub fn scratch(&self, store: Store) -> io::Result<Scratch> {
+        let path = self.temporary("scratch");
+        fs::create_dir(&path)?;
+        Ok(Scratch { path, _store: store })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The lease goes last: as long as there is one, somebody can find the directory. The directory itself is not
+        // given to `remove`, which moves things beside what it removes.
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let _ = remove(&entry.path());
+        }
+        if fs::remove_dir(&self.directory).is_ok() {
+            let _ = fs::remove_file(&self.lease_path);
+        }
+    }
+}
+
+impl Scratch {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is tried again with the session.
+        let _ = remove(&self.path);
+    }
+}
+
+/// Everything that living handles use. The caller holds the gate.
+pub(crate) fn leased(dir: &Path) -> io::Result<std::collections::HashSet<String>> {
+    let mut entries = std::collections::HashSet::new();
+    for lease in leases(dir)? {
+        if !is_dead(&lease) {
+            let text = fs::read_to_string(&lease).unwrap_or_default();
+            entries.extend(text.lines().map(str::to_owned));
+        }
+    }
+    Ok(entries)
+}
+
+fn dead_leases(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(leases(dir)?.into_iter().filter(|lease| is_dead(lease)).collect())
+}
+
+fn leases(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut leases = Vec::new();
+    for entry in fs::read_dir(dir.join(SESSIONS))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == LEASE) {
+            leases.push(path);
+        }
+    }
+    Ok(leases)
+}
+
+/// Whether nobody holds the lock any more. A lease that cannot be opened is somebody else's and taken for alive.
+fn is_dead(lease: &Path) -> bool {
+    File::open(lease).is_ok_and(|file| file.try_lock().is_ok())
+}

@@ -1,0 +1,144 @@
+//! Blobs.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use skycap_image::{BlobReader, BlobSource, Descriptor, Kind, MediaType, Memory, SourceError};
+use skycap_store::Store;
+
+use crate::{files, store};
+
+const BYTES: &[u8] = b"the bytes of a blob";
+
+fn blob() -> Descriptor {
+    Descriptor::of(MediaType::OciLayer, BYTES)
+}
+
+fn read(source: &dyn BlobSource) -> Result<Vec<u8>, SourceError> {
+    let mut bytes = Vec::new();
+    source.open(&blob())?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[test]
+fn a_blob_comes_back_in_this_and_in_another_handle() {
+    let (dir, store) = store();
+    assert!(!store.has(&blob().digest));
+    assert_eq!(read(&store).unwrap_err().kind, Kind::NotFound);
+    store.ingest(&blob(), BYTES).unwrap();
+    assert!(store.has(&blob().digest) && store.verify(&blob()));
+    assert_eq!(read(&store).unwrap(), BYTES);
+    assert_eq!(read(&Store::open(dir.path()).unwrap()).unwrap(), BYTES);
+    let path = dir.path().join("blobs/sha256").join(blob().digest.hex());
+    assert_eq!(store.file(&blob()), Some(path));
+}
+
+#[test]
+fn a_writer_finds_the_digest() {
+    let (_dir, store) = store();
+    let mut writer = store.writer().unwrap();
+    writer.write_all(BYTES).unwrap();
+    assert_eq!(writer.commit(MediaType::OciLayer).unwrap(), blob());
+    assert_eq!(read(&store).unwrap(), BYTES);
+}
+
+#[test]
+fn wrong_bytes_are_not_taken_in() {
+    let (dir, store) = store();
+    for wrong in [&b"the bytes of a blub"[..], b"the bytes", b"the bytes of a blob and more"] {
+        assert!(store.ingest(&blob(), wrong).is_err());
+        assert!(!store.has(&blob().digest));
+    }
+    drop(store.writer().unwrap());
+    assert!(files(&dir.path().join("blobs")).is_empty());
+    drop(store);
+    assert!(files(&dir.path().join("sessions-1")).is_empty());
+}
+
+/// Something that happens to a file behind our back.
+type Damage = (&'static str, fn(&Path));
+
+const DAMAGES: [Damage; 8] = [
+    ("a flipped bit", |path| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[5] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }),
+    ("cut short", |path| fs::write(path, &BYTES[..7]).unwrap()),
+    ("empty", |path| fs::write(path, "").unwrap()),
+    ("zeros", |path| fs::write(path, [0; BYTES.len()]).unwrap()),
+    ("longer", |path| fs::write(path, [BYTES, b"!"].concat()).unwrap()),
+    ("gone", |path| fs::remove_file(path).unwrap()),
+    ("a directory", |path| {
+        fs::remove_file(path).unwrap();
+        fs::create_dir_all(path.join("x")).unwrap();
+    }),
+    ("a link", |path| {
+        fs::remove_file(path).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", path).unwrap();
+    }),
+];
+
+#[test]
+fn a_damaged_blob_is_absent_and_can_be_taken_in_again() {
+    for (name, damage) in DAMAGES {
+        let (dir, store) = store();
+        store.ingest(&blob(), BYTES).unwrap();
+        let path = dir.path().join("blobs/sha256").join(blob().digest.hex());
+        damage(&path);
+        for store in [&store, &Store::open(dir.path()).unwrap()] {
+            assert_eq!(read(store).unwrap_err().kind, Kind::NotFound, "{name}");
+            assert!(!store.verify(&blob()) && store.file(&blob()).is_none(), "{name}");
+        }
+        assert!(fs::symlink_metadata(&path).is_err(), "{name} was left");
+        store.ingest(&blob(), BYTES).unwrap();
+        assert_eq!(read(&store).unwrap(), BYTES, "{name}");
+    }
+}
+
+#[test]
+fn a_wrong_size_in_a_descriptor_does_not_lose_the_blob() {
+    let (_dir, store) = store();
+    store.ingest(&blob(), BYTES).unwrap();
+    let wrong = Descriptor { size: 3, ..blob() };
+    assert!(store.open(&wrong).is_err());
+    assert_eq!(read(&store).unwrap(), BYTES);
+}
+
+/// Counts what it is asked for.
+struct Counting(Memory, AtomicUsize);
+
+impl BlobSource for Counting {
+    fn open_unverified(&self, blob: &Descriptor) -> Result<BlobReader, SourceError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.open_unverified(blob)
+    }
+}
+
+#[test]
+fn what_is_read_through_the_store_is_fetched_once() {
+    let (dir, store) = store();
+    let memory = Memory::default();
+    memory.add(MediaType::OciLayer, BYTES);
+    let source = Arc::new(Counting(memory, AtomicUsize::new(0)));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            let (dir, source) = (dir.path(), Arc::clone(&source));
+            scope.spawn(move || {
+                let through = Store::open(dir).unwrap().through(source);
+                assert_eq!(read(&*through).unwrap(), BYTES);
+            });
+        }
+    });
+    assert_eq!(source.1.load(Ordering::Relaxed), 1);
+    // Damage costs another fetch, not an error.
+    let path = dir.path().join("blobs/sha256").join(blob().digest.hex());
+    fs::write(path, "?").unwrap();
+    let through = store.through(Arc::clone(&source) as Arc<dyn BlobSource>);
+    assert_eq!(read(&*through).unwrap(), BYTES);
+    assert_eq!(source.1.load(Ordering::Relaxed), 2);
+    assert_eq!(through.manifest(&blob()).unwrap().bytes, BYTES);
+}

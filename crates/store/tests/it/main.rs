@@ -1,0 +1,39 @@
+//! The store from outside: what it gives back, what damage does to it, and what is left when a process dies.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod blobs;
+mod collect;
+mod layers;
+mod processes;
+mod records;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use skycap_store::Store;
+
+/// A store in a directory of its own.
+pub fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    (dir, store)
+}
+
+/// Everything below a directory that is no directory, sorted.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                left.push(entry.path());
+            } else {
+                files.push(entry.path());
+            }
+        }
+    }
+    files.sort();
+    files
+}

@@ -1,0 +1,115 @@
+//! Several processes, some of which are killed. A child is this test program again, running the ignored test `child`.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use skycap_image::{Descriptor, Digest, MediaType, Silent};
+use skycap_rootfs::{OverlayXattrs, Owners};
+use skycap_store::Store;
+use skycap_testkit::listing::image;
+
+use crate::files;
+
+const FILES: usize = 30;
+
+/// An image whose layers depend on a number.
+fn listing(number: usize) -> String {
+    let files: Vec<String> = (0..FILES).map(|file| format!("file d/{number}-{file} size=3000")).collect();
+    format!("layer\ndir d\n{}\n", files.join("\n"))
+}
+
+fn work(dir: &Path, round: usize) {
+    let store = Store::open(dir).unwrap();
+    let layer = &image(&listing(round)).layers()[0];
+    store.lower(layer, &[], Owners::Squash, OverlayXattrs::User, &Silent).unwrap();
+    let bytes = round.to_le_bytes().repeat(20_000);
+    store.ingest(&Descriptor::of(MediaType::OciLayer, &bytes), &bytes[..]).unwrap();
+    store.set_record("step", &round.to_string(), &bytes).unwrap();
+    fs::write(store.scratch().unwrap().path().join("file"), &bytes).unwrap();
+}
+
+/// Works until it is killed. The directory comes on its standard input.
+#[test]
+#[ignore = "the child of other tests"]
+fn child() {
+    let mut dir = String::new();
+    std::io::stdin().read_line(&mut dir).unwrap();
+    println!("\nready");
+    for round in 0..usize::MAX {
+        work(Path::new(dir.trim()), round % 7);
+        if round % 3 == 2 {
+            Store::open(Path::new(dir.trim())).unwrap().gc(100_000, Duration::MAX).unwrap();
+        }
+    }
+}
+
+fn spawn(dir: &Path) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "--nocapture", "processes::child"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{}", dir.display()).unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line == "ready"), "the child did not start");
+    child
+}
+
+fn check(dir: &Path) {
+    for blob in files(&dir.join("blobs")) {
+        let digest = Digest::sha256(&fs::read(&blob).unwrap());
+        assert_eq!(digest.hex(), blob.file_name().unwrap().to_str().unwrap());
+    }
+    for lower in fs::read_dir(dir.join("lowers-1")).unwrap() {
+        let root = lower.unwrap().path().join("root");
+        let found = files(&root);
+        assert_eq!(found.len(), FILES, "{}", root.display());
+        assert!(found.iter().all(|file| fs::metadata(file).unwrap().len() == 3000));
+    }
+}
+
+#[test]
+fn a_killed_process_leaves_nothing_that_is_taken_for_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = 88_172_645_463_325_252_u64;
+    for _ in 0..50 {
+        let mut child = spawn(dir.path());
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        std::thread::sleep(Duration::from_micros(state % 40_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        check(dir.path());
+    }
+    // The next one works without help and leaves nothing but what it wants to keep.
+    for round in 0..7 {
+        work(dir.path(), round);
+    }
+    check(dir.path());
+    assert!(files(&dir.path().join("sessions-1")).is_empty());
+    assert_eq!(fs::read_dir(dir.path().join("sessions-1")).unwrap().count(), 0);
+}
+
+#[test]
+fn several_processes_share_a_store_while_some_are_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut children: Vec<Child> = (0..3).map(|_| spawn(dir.path())).collect();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        let mut killed = children.remove(0);
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(killed.try_wait().unwrap().is_none(), "a child failed");
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        children.push(spawn(dir.path()));
+        work(dir.path(), 3);
+    }
+    for mut child in children {
+        assert!(child.try_wait().unwrap().is_none(), "a child failed");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    check(dir.path());
+}
