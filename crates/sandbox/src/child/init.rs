@@ -75,7 +75,7 @@ impl World {
         stage::make_private()?;
         let root = OpenRoot::open(&spec.root)?;
         let mounts = spec.mounts.iter().map(volumes::open).collect::<Result<Vec<_>, _>>()?;
-        let mut stage = Stage::on(stage::place(&spec.root))?;
+        let mut stage = Stage::new()?;
         let mut inside = Inside::new(root.mount(&mut stage, ground.trusted)?);
 
         // Root of the machine could change it through these, whatever its capabilities.

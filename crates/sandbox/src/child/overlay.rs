@@ -125,7 +125,7 @@ pub(super) fn try_upper(directory: &Path, trusted: bool) -> Result<(), Attempt> 
         let (lower, upper, work) = (make("lower")?, make("upper")?, make("work")?);
         make("lower/replaced")?;
         let from = Directories::open(&[lower], Some((&upper, &work)))?;
-        let mut stage = Stage::on(directory)?;
+        let mut stage = Stage::new()?;
         let root = mount(&mut stage, &from, trusted, "a trial")?;
         rustix::fs::unlinkat(&root, "replaced", AtFlags::REMOVEDIR)
             .and_then(|()| rustix::fs::mkdirat(&root, "replaced", Mode::from_raw_mode(0o755)))

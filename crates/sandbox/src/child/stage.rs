@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
 
@@ -26,6 +26,9 @@ pub(super) fn make_private() -> Result<(), Failure> {
         .map_err(Failure::at("make the mounts private (mount MS_PRIVATE on /)"))
 }
 
+/// The path of the stage: the kernel steps up to what is mounted over the root directory.
+pub(super) const ABOVE: &str = "/..";
+
 #[derive(Debug)]
 pub(super) struct Stage {
     floor: OwnedFd,
@@ -33,11 +36,11 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Puts a stage over `directory`, which is hidden in this namespace from then on; what is needed of it is open already.
-    pub(super) fn on(directory: &Path) -> Result<Self, Failure> {
-        let step = || format!("mount a tmpfs on {}", directory.display());
-        rustix::mount::mount("tmpfs", directory, "tmpfs", MountFlags::empty(), c"mode=0755").map_err(Failure::at(step()))?;
-        let floor = overlay::open_directory(directory)?;
+    /// Puts a stage over the root directory. Paths still begin below it, as our root does; the way up to it is `/..`.
+    pub(super) fn new() -> Result<Self, Failure> {
+        rustix::mount::mount("tmpfs", "/", "tmpfs", MountFlags::empty(), c"mode=0755")
+            .map_err(Failure::at("mount a tmpfs over /"))?;
+        let floor = overlay::open_directory(Path::new(ABOVE))?;
         Ok(Self { floor, rooms: 0 })
     }
 
@@ -105,22 +108,30 @@ impl Stage {
     }
 }
 
-/// The directory that the stage of a root file system hides.
-pub(super) fn place(root: &Root) -> &Path {
-    match root {
-        Root::Overlay { work, .. } => work,
-        Root::Directory(path) => path,
-    }
-}
-
 /// Makes `root` our root, and lets go of the old one with everything on it.
 pub(super) fn pivot(root: impl AsFd) -> Result<(), Failure> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let old = rustix::fs::open("/", flags, Mode::empty()).map_err(Failure::at("open /"))?;
     rustix::process::fchdir(root).map_err(Failure::at("fchdir"))?;
     rustix::process::pivot_root(".", ".").map_err(Failure::at("pivot_root"))?;
-    // The old root lies on top of the new one now, but our root is the new one: only the descriptor still leads there.
+    // The old root lies over the new one now, and the stage over the old one. Our root is the new one, so that only the
+    // descriptor leads there, and `/..`. The kernel may take the topmost first.
     rustix::process::fchdir(&old).map_err(Failure::at("fchdir"))?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(Failure::at("unmount the old root"))?;
-    rustix::process::chdir("/").map_err(Failure::at("chdir /"))
+    while rustix::mount::unmount(".", UnmountFlags::DETACH).is_ok() {}
+    rustix::process::chdir("/").map_err(Failure::at("chdir /"))?;
+    nothing_is_above()
+}
+
+/// Makes sure that the old root has gone: a command must not reach it by `/..`.
+fn nothing_is_above() -> Result<(), Failure> {
+    let flags = StatxFlags::INO | StatxFlags::MNT_ID;
+    let identity = |path: &str| {
+        let stat = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), flags).map_err(Failure::at("statx"))?;
+        Ok::<_, Failure>((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino, stat.stx_mnt_id))
+    };
+    if identity("/")? == identity(ABOVE)? {
+        return Ok(());
+    }
+    Err(Failure::new("the old root is still there", libc::EBUSY))
 }

@@ -1,6 +1,6 @@
 //! The caller's mounts, and the three files of the network.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fmt::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -11,12 +11,12 @@ use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
 
 use super::inside::{Inside, Missing, by_descriptor};
 use super::overlay::{self, Directories};
-use super::stage::Stage;
+use super::stage::{self, Stage};
 use crate::error::Failure;
 use crate::spec::{Mount, Network, NetworkFiles, RunSpec};
 use crate::sys;
 
-/// A mount whose outer side is open: opened before the stage hides anything.
+/// A mount whose outer side is open, so that what is wrong with it is told before anything is mounted.
 #[derive(Debug)]
 pub(super) enum OpenMount<'a> {
     Bind { source: OwnedFd, target: &'a Path, read_only: bool },
@@ -112,6 +112,8 @@ pub(super) fn make_read_only(mounted: impl AsFd) -> rustix::io::Result<()> {
     let top = PathBuf::from(std::ffi::OsString::from_vec(top.into_bytes()));
     let info = std::fs::read("/proc/self/mountinfo").map_err(|_| rustix::io::Errno::IO)?;
     for point in mount_points(&info).filter(|point| point.starts_with(&top)) {
+        // The names of what is on the stage begin at the stage.
+        let point = [Path::new(stage::ABOVE).as_os_str(), point.as_os_str()].join(OsStr::new(""));
         let stat = rustix::fs::statvfs(&point)?;
         let flags = MountFlags::BIND | MountFlags::RDONLY | kept(stat.f_flag);
         rustix::mount::mount_remount(&point, flags, c"")?;
