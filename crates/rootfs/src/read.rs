@@ -81,8 +81,12 @@ fn decode(mut blob: Verified<BlobReader>, pieces: &SyncSender<io::Result<Vec<u8>
         // The layer is refused anyway; its rest need not be fetched.
         Ok(Decompressed::Unwanted) => Ok(()),
         Err(error) => {
-            // If the blob itself is wrong, that is the cause; otherwise the reader of the pieces says what it met.
-            blob.finish()?;
+            // If the blob has other bytes than promised, that is the cause.
+            if let Err(mismatch) = blob.finish()
+                && mismatch.kind() == io::ErrorKind::InvalidData
+            {
+                return Err(mismatch);
+            }
             let _ = pieces.send(Err(error));
             Ok(())
         }

@@ -261,21 +261,33 @@ impl<'t> Directory<'t> {
 
     /// Whether the target was there to be linked to.
     fn link_now(&mut self, parent: &Parent, name: &[u8], target: &TreePath) -> io::Result<bool> {
-        let (directory, target_name) = target.split().ok_or_else(|| invalid("a hard link to the root"))?;
-        let Some(directory) = self.existing(directory)? else { return Ok(false) };
-        let Some(stat) = look(&directory.fd, target_name)? else { return Ok(false) };
-        if file_type(&stat) == FileType::Directory {
-            return Err(invalid("a hard link to a directory"));
-        }
-        let same = |there: &rustix::fs::Stat| (there.st_ino, there.st_dev) == (stat.st_ino, stat.st_dev);
-        if look(&parent.fd, name)?.as_ref().is_some_and(same) {
+        let Some((mut directory, target_name, stat)) = self.target(target)? else { return Ok(false) };
+        let there = look(&parent.fd, name)?;
+        if there.is_some_and(|there| (there.st_ino, there.st_dev) == (stat.st_ino, stat.st_dev)) {
             self.layer.touch(parent.inode, name);
             return Ok(true);
+        }
+        if there.is_some_and(|there| file_type(&there) == FileType::Directory) {
+            // What the link replaces may hold its target.
+            self.remove(parent, name)?;
+            let lost = || invalid("a hard link that replaces the directory of its target");
+            (directory, ..) = self.target(target)?.ok_or_else(lost)?;
         }
         self.replace(parent, name, || {
             rustix::fs::linkat(&directory.fd, target_name, &parent.fd, name, AtFlags::empty())
         })?;
         Ok(true)
+    }
+
+    /// The directory, name and inode of what a hard link names.
+    fn target<'n>(&mut self, target: &'n TreePath) -> io::Result<Option<(Rc<Parent>, &'n [u8], rustix::fs::Stat)>> {
+        let (directory, name) = target.split().ok_or_else(|| invalid("a hard link to the root"))?;
+        let Some(directory) = self.existing(directory)? else { return Ok(None) };
+        let Some(stat) = look(&directory.fd, name)? else { return Ok(None) };
+        if file_type(&stat) == FileType::Directory {
+            return Err(invalid("a hard link to a directory"));
+        }
+        Ok(Some((directory, name, stat)))
     }
 
     /// Hard links whose targets came later. A later entry of the same name has won.

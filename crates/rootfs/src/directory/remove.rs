@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
-use super::handle::{LOOK_UP, READ, below, file_type, list, look, open_below, open_child};
+use super::handle::{LOOK_UP, Listed, READ, below, file_type, list, look, open_below, open_child};
 use super::resolve::Parent;
 use super::{Directory, Form};
 use crate::{Metadata, TreePath};
@@ -97,7 +97,7 @@ impl Directory<'_> {
         }
         match look(&parent.fd, name)?.map(|stat| file_type(&stat)) {
             None => Ok(()),
-            Some(FileType::Directory) => self.clear_child(&parent, b"", name, parent.inode).map(drop),
+            Some(FileType::Directory) => self.clear(&parent, vec![Listed { name: name.to_vec(), is_directory: true }]),
             Some(_) if self.layer.owns(parent.inode, name) => Ok(()),
             Some(_) => self.remove(&parent, name),
         }
@@ -115,49 +115,73 @@ impl Directory<'_> {
         if self.layer.has_made(directory.inode) {
             return Ok(());
         }
-        self.resolver.forget();
-        self.clear(&directory, b"", directory.inode).map(drop)
+        let children = list(open_child(&directory.fd, b".", READ)?)?;
+        self.clear(&directory, children)
     }
 
-    /// Removes what lower layers have in the directory `path` below `base`; says whether anything is left.
-    fn clear(&mut self, base: &Parent, path: &[u8], inode: u64) -> io::Result<bool> {
-        let directory = open_below(&base.fd, path, READ)?;
-        let children = list(&directory)?;
-        drop(directory);
-        let mut left = false;
-        for child in children {
-            if child.is_directory {
-                left |= self.clear_child(base, path, &child.name, inode)?;
-            } else if self.layer.owns(inode, &child.name) {
-                left = true;
+    /// Removes what lower layers have under some names of a directory, and what the current layer has not set in the
+    /// directories below them. Without recursion, because trees may be very deep.
+    fn clear(&mut self, base: &Parent, names: Vec<Listed>) -> io::Result<()> {
+        self.resolver.forget();
+        let mut open = vec![Clearing { path: Vec::new(), inode: base.inode, names: names.into_iter(), left: false }];
+        while let Some(directory) = open.last_mut() {
+            let Some(child) = directory.names.next() else {
+                let done = open.pop();
+                self.cleared(base, done, open.last_mut())?;
+                continue;
+            };
+            let path = below(&directory.path, &child.name);
+            if !child.is_directory {
+                directory.left |= self.clear_file(base, directory, &child.name)?;
+                continue;
+            }
+            let child = open_below(&base.fd, &path, READ)?;
+            let inode = rustix::fs::fstat(&child)?.st_ino;
+            if self.layer.has_made(inode) {
+                directory.left = true;
             } else {
-                let directory = open_below(&base.fd, path, LOOK_UP)?;
-                rustix::fs::unlinkat(&directory, &child.name, AtFlags::empty())?;
+                open.push(Clearing { path, inode, names: list(child)?.into_iter(), left: false });
             }
         }
-        Ok(left)
+        Ok(())
     }
 
-    /// Removes what lower layers have in the directory `name` of the directory `path`, and that directory itself unless
-    /// the current layer needs it. Says whether it is left.
-    fn clear_child(&mut self, base: &Parent, path: &[u8], name: &[u8], inode: u64) -> io::Result<bool> {
-        self.resolver.forget();
-        let whole = below(path, name);
-        let own_inode = rustix::fs::fstat(open_below(&base.fd, &whole, LOOK_UP)?)?.st_ino;
-        if self.layer.has_made(own_inode) {
+    /// Removes a file unless the current layer has set it; says whether it is left.
+    fn clear_file(&self, base: &Parent, directory: &Clearing, name: &[u8]) -> io::Result<bool> {
+        if self.layer.owns(directory.inode, name) {
             return Ok(true);
         }
-        let described = self.layer.owns(inode, name);
-        if self.clear(base, &whole, own_inode)? || described {
-            if !described {
-                // Only implied by this layer now; what lower layers said of it is hidden.
-                let directory = open_below(&base.fd, &whole, READ)?;
-                self.describe(&directory, &Metadata::implied())?;
-            }
-            return Ok(true);
-        }
-        let parent = open_below(&base.fd, path, LOOK_UP)?;
-        rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?;
+        let directory = open_below(&base.fd, &directory.path, LOOK_UP)?;
+        rustix::fs::unlinkat(&directory, name, AtFlags::empty())?;
         Ok(false)
     }
+
+    /// Removes a directory itself unless the current layer needs it.
+    fn cleared(&mut self, base: &Parent, done: Option<Clearing>, parent: Option<&mut Clearing>) -> io::Result<()> {
+        let (Some(done), Some(parent)) = (done, parent) else { return Ok(()) };
+        let name = done.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        if self.layer.owns(parent.inode, name) {
+            parent.left = true;
+        } else if done.left {
+            parent.left = true;
+            // Only implied by this layer now; what lower layers said of it is hidden.
+            let directory = open_below(&base.fd, &done.path, READ)?;
+            self.describe(&directory, &Metadata::implied())?;
+        } else {
+            let parent = open_below(&base.fd, &parent.path, LOOK_UP)?;
+            rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?;
+        }
+        Ok(())
+    }
+}
+
+/// A directory that is being cleared.
+struct Clearing {
+    /// Below where clearing began.
+    path: Vec<u8>,
+    inode: u64,
+    /// What is still to be looked at.
+    names: std::vec::IntoIter<Listed>,
+    /// Whether something in it stays.
+    left: bool,
 }

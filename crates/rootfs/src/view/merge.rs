@@ -25,8 +25,8 @@ pub(super) fn apply(view: &mut View, layer: usize, index: &LayerIndex) -> Result
 struct Merge<'v, 'i> {
     view: &'v mut View,
     layer: usize,
-    /// Hard links whose target has not come yet: directory, name, path, target.
-    links: Vec<(usize, Box<[u8]>, &'i TreePath, &'i TreePath)>,
+    /// Hard links whose target has not come yet, and those targets.
+    links: Vec<(&'i TreePath, &'i TreePath)>,
 }
 
 impl Inode {
@@ -45,12 +45,11 @@ impl<'i> Merge<'_, 'i> {
             Record::Opaque => self.opaque(path.as_bytes()),
             Record::Hardlink(target) => {
                 let directory = self.parent(directory)?;
-                if let Some(inode) = self.target(target)? {
-                    self.set(directory, name, inode);
-                } else {
-                    self.children(directory).remove(name);
-                    self.links.push((directory, name.into(), path, target));
+                if self.link(directory, name, target)? {
+                    return Ok(());
                 }
+                self.children(directory).remove(name);
+                self.links.push((path, target));
                 Ok(())
             }
             Record::Entry(entry, at) => {
@@ -162,6 +161,19 @@ impl<'i> Merge<'_, 'i> {
         Ok(*stack.last().unwrap_or(&ROOT))
     }
 
+    /// Whether the target was there to be linked to.
+    fn link(&mut self, directory: usize, name: &[u8], target: &TreePath) -> Result<bool, String> {
+        let Some(mut inode) = self.target(target)? else { return Ok(false) };
+        let there = self.view.inodes[directory].children.get(name).copied();
+        if there.is_some_and(|there| self.view.inodes[there.inode].entry.is_directory()) {
+            // What the link replaces may hold its target.
+            self.children(directory).remove(name);
+            inode = self.target(target)?.ok_or("a hard link that replaces the directory of its target")?;
+        }
+        self.set(directory, name, inode);
+        Ok(true)
+    }
+
     fn target(&mut self, path: &TreePath) -> Result<Option<usize>, String> {
         let (directory, name) = path.split().ok_or("a hard link to the root")?;
         let Some(directory) = self.existing(directory)? else { return Ok(None) };
@@ -173,14 +185,17 @@ impl<'i> Merge<'_, 'i> {
     }
 
     fn deferred_links(&mut self) -> Result<(), Failed> {
-        for (directory, name, path, target) in std::mem::take(&mut self.links) {
-            if self.view.inodes[directory].children.contains_key(&name) {
-                continue;
-            }
-            match self.target(target).map_err(|what| (path.clone(), what))? {
-                Some(inode) => self.set(directory, &name, inode),
-                None => return Err((path.clone(), format!("it is a hard link to {target}, which does not exist"))),
-            }
+        for (path, target) in std::mem::take(&mut self.links) {
+            self.deferred_link(path, target).map_err(|what| (path.clone(), what))?;
+        }
+        Ok(())
+    }
+
+    fn deferred_link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), String> {
+        let Some((directory, name)) = path.split() else { return Ok(()) };
+        let Some(directory) = self.existing(directory)? else { return Ok(()) };
+        if !self.view.inodes[directory].children.contains_key(name) && !self.link(directory, name, target)? {
+            return Err(format!("it is a hard link to {target}, which does not exist"));
         }
         Ok(())
     }
@@ -188,7 +203,7 @@ impl<'i> Merge<'_, 'i> {
     fn whiteout(&mut self, directory: &[u8], name: &[u8]) -> Result<(), String> {
         let Some(directory) = self.existing(directory)? else { return Ok(()) };
         if self.view.inodes[directory].made != self.layer || directory == ROOT {
-            self.clear_child(directory, name);
+            self.clear(directory, vec![name.into()]);
         }
         Ok(())
     }
@@ -199,39 +214,49 @@ impl<'i> Merge<'_, 'i> {
             other => other.map_err(|error| error.text().to_owned())?,
         };
         if self.view.inodes[directory].made != self.layer || directory == ROOT {
-            self.clear(directory);
+            let names = self.children(directory).keys().cloned().collect();
+            self.clear(directory, names);
         }
         Ok(())
     }
 
-    /// Removes what lower layers have in a directory; says whether anything is left.
-    fn clear(&mut self, directory: usize) -> bool {
-        let names: Vec<Box<[u8]>> = self.view.inodes[directory].children.keys().cloned().collect();
-        for name in names {
-            self.clear_child(directory, &name);
+    /// Removes what lower layers have under some names of a directory, and what this layer has not set in the directories
+    /// below them. Without recursion, because trees may be very deep.
+    fn clear(&mut self, directory: usize, names: Vec<Box<[u8]>>) {
+        let mut open = vec![(directory, Box::default(), names.into_iter())];
+        while let Some((directory, _, names)) = open.last_mut() {
+            let directory = *directory;
+            let Some(name) = names.next() else {
+                let done = open.pop();
+                if let (Some((inode, name, _)), Some((parent, ..))) = (done, open.last()) {
+                    self.cleared(*parent, &name, inode);
+                }
+                continue;
+            };
+            let Some(child) = self.view.inodes[directory].children.get(&name).copied() else { continue };
+            let inode = &self.view.inodes[child.inode];
+            if inode.entry.is_directory() {
+                if inode.made != self.layer {
+                    let names: Vec<Box<[u8]>> = inode.children.keys().cloned().collect();
+                    open.push((child.inode, name, names.into_iter()));
+                }
+            } else if child.set != Some(self.layer) {
+                self.children(directory).remove(&name);
+            }
         }
-        !self.view.inodes[directory].children.is_empty()
     }
 
-    fn clear_child(&mut self, directory: usize, name: &[u8]) {
-        let Some(child) = self.view.inodes[directory].children.get(name).copied() else { return };
-        let is_own = child.set == Some(self.layer);
-        let inode = &self.view.inodes[child.inode];
-        if !inode.entry.is_directory() {
-            if !is_own {
-                self.children(directory).remove(name);
-            }
+    /// Removes a directory itself unless this layer needs it.
+    fn cleared(&mut self, parent: usize, name: &[u8], inode: usize) {
+        let layer = self.layer;
+        if self.view.inodes[parent].children.get(name).is_some_and(|child| child.set == Some(layer)) {
             return;
         }
-        if inode.made == self.layer {
-            return;
-        }
-        if !self.clear(child.inode) && !is_own {
-            self.children(directory).remove(name);
-        } else if !is_own {
+        if self.view.inodes[inode].children.is_empty() {
+            self.children(parent).remove(name);
+        } else {
             // Only implied by this layer now; what lower layers said of it is hidden.
-            let layer = self.layer;
-            let inode = &mut self.view.inodes[child.inode];
+            let inode = &mut self.view.inodes[inode];
             inode.entry.metadata = Metadata::implied();
             inode.layer = layer;
         }

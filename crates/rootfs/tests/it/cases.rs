@@ -8,7 +8,8 @@
 //! -- error: climbs
 //! ```
 //!
-//! or with `-- tree` and the lines of the tree that must come out, without the root. `-- tree all` prints everything.
+//! or with `-- tree` and the lines of the tree that must come out, without the root. `-- tree all` prints everything,
+//! owners only for root. A case named `(root)` or `(user)` runs for one of them only.
 
 use std::path::Path;
 
@@ -66,12 +67,23 @@ fn run(file: &Path) {
             (Expected::Tree(detail, expected), Ok(())) => {
                 let found = tree(&room.rootfs(), *detail);
                 let (_, found) = found.split_once('\n').unwrap();
+                let expected = if is_root() { expected.clone() } else { without_owners(expected) };
                 assert_eq!(found.trim_end(), expected, "{name}");
-                compare_with_view(&name, &layers, &room.rootfs());
+                if is_root() || !case.name.contains("unreadable") {
+                    compare_with_view(&name, &layers, &room.rootfs());
+                }
             }
         }
         room.assert_untouched(&name);
     }
+}
+
+/// An ordinary user's files have only one owner.
+fn without_owners(tree: &str) -> String {
+    let is_owner =
+        |word: &&str| word.split_once(':').is_some_and(|(uid, gid)| uid.parse::<u32>().and(gid.parse::<u32>()).is_ok());
+    let line = |line: &str| line.split(' ').filter(|word| !is_owner(word)).collect::<Vec<_>>().join(" ");
+    tree.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The view must say what the disk says.
