@@ -301,6 +301,20 @@ fn expand_everything(dockerfile: &Dockerfile) -> usize {
 }
 
 #[test]
+fn the_examples_of_the_reference_are_read() {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/dockerfile.md");
+    let reference = fs::read_to_string(reference).unwrap();
+    let examples: Vec<&str> =
+        reference.split("```dockerfile\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 3);
+    for example in examples {
+        if let Err(error) = parse(example.as_bytes(), "the reference") {
+            panic!("{}", error.render());
+        }
+    }
+}
+
+#[test]
 fn a_line_may_be_as_long_as_buildkit_allows() {
     let dockerfile = |length: usize| format!("FROM a\nRUN {}\n", "x".repeat(length - 4));
     assert!(parse(dockerfile(65535).as_bytes(), "Dockerfile").is_ok());
