@@ -63,8 +63,7 @@ pub(crate) fn style() -> OverlayXattrs {
 }
 
 /// What a container would see: types, modes, owners, times of directories and files, targets, and content.
-const LIST: &str =
-    r"cd $1; find . -printf '%y %p %m %U:%G %T@ %l\n' | sort -k2; find . -type f -readable | sort | xargs -r -d "\n" sha256sum"#;
+const LIST: &str = r#"cd $1; find . -printf '%y %p %m %U:%G %T@ %l\n' | sort -k2; find . -type f -readable | sort | xargs -r -d "\n" sha256sum"#;
 
 #[test]
 fn stacked_layers_look_like_merged_ones() {
