@@ -51,10 +51,13 @@ impl Host {
         if is_test(&environment) {
             settings.retries.first = settings.retries.first.min(FIRST_PAUSE_IN_TESTS);
         }
+        let hosts = settings.hosts.clone();
+        // A registry cannot be a directory; a git server can.
+        settings.hosts.retain(|_, base| !base.starts_with("file:"));
         let owners = if rustix::process::geteuid().is_root() { Owners::Keep } else { Owners::Squash };
         Ok(Self {
             client: Client::new(settings.clone(), Arc::clone(&progress))?,
-            hosts: settings.hosts.clone(),
+            hosts,
             keychain: Keychain::default(),
             environment: Arc::new(environment),
             scratch: scratch.into(),

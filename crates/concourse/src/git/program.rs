@@ -1,0 +1,236 @@
+//! Runs the `git` program: in an environment of its own, without the user's configuration, without hooks, without ever
+//! asking anybody. Secrets reach it by environment and by a file that only we may read, never by its arguments.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use skycap_image::{Event, Secret};
+use tempfile::TempDir;
+
+use super::source::Source;
+use crate::files::io_failure;
+use crate::{Failure, Host};
+
+/// Variables of the resource's environment that git gets as well.
+const PASSED_ON: [&str; 13] = [
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
+    "SSH_AUTH_SOCK",
+    "TMPDIR",
+];
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Everything but `ext` and the like, which run commands that a URL names.
+const PROTOCOLS: &str = "file:git:http:https:ssh";
+/// What a repository may name as its submodules' addresses.
+const SUBMODULE_PROTOCOLS: &str = "git:http:https:ssh";
+/// The last lines of what git said, in an error.
+const LINES_IN_ERRORS: usize = 12;
+
+/// Git, ready to talk to one source. Its temporary files go when this does.
+pub(super) struct Git<'h> {
+    host: &'h Host,
+    home: TempDir,
+    password: Secret,
+    username: String,
+    ssh: String,
+    protocols_of_submodules: &'static str,
+}
+
+impl<'h> Git<'h> {
+    /// Writes the configuration and the key.
+    pub(super) fn new(source: &Source, host: &'h Host) -> Result<Self, Failure> {
+        let home = tempfile::Builder::new().prefix("skycap-git-").tempdir_in(&host.scratch);
+        let home = home.map_err(|error| io_failure("make a directory in", &host.scratch, &error))?;
+        write_private(&home.path().join(".gitconfig"), &configuration(source, host))?;
+        let mut ssh =
+            "ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+                .to_owned();
+        if !source.private_key.is_empty() {
+            let path = home.path().join("private-key");
+            // ssh refuses a key without a line feed at its end.
+            write_private(&path, &format!("{}\n", source.private_key.reveal().trim_end()))?;
+            let _ = write!(ssh, " -o IdentitiesOnly=yes -i {}", shell_quoted(&path.display().to_string()));
+        }
+        if !source.private_key_user.is_empty() {
+            let _ = write!(ssh, " -o User={}", shell_quoted(&source.private_key_user));
+        }
+        Ok(Self {
+            host,
+            home,
+            password: source.password.clone(),
+            username: source.username.clone(),
+            ssh,
+            protocols_of_submodules: if host.hosts.is_empty() { SUBMODULE_PROTOCOLS } else { PROTOCOLS },
+        })
+    }
+
+    /// A directory of its own for temporary repositories.
+    pub(super) fn scratch(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Runs git in a directory and hands back what it printed, without the line feed at its end.
+    pub(super) fn run<A: AsRef<OsStr>>(&self, directory: &Path, arguments: &[A]) -> Result<String, Failure> {
+        let (success, output, errors) = self.execute(directory, arguments, PROTOCOLS)?;
+        if success { Ok(output) } else { Err(self.failure(arguments, &errors)) }
+    }
+
+    /// Like [`Git::run`], for addresses that the repository itself names.
+    pub(super) fn run_for_submodules<A: AsRef<OsStr>>(
+        &self,
+        directory: &Path,
+        arguments: &[A],
+    ) -> Result<String, Failure> {
+        let (success, output, errors) = self.execute(directory, arguments, self.protocols_of_submodules)?;
+        if success { Ok(output) } else { Err(self.failure(arguments, &errors)) }
+    }
+
+    /// Whether git says yes.
+    pub(super) fn test<A: AsRef<OsStr>>(&self, directory: &Path, arguments: &[A]) -> Result<bool, Failure> {
+        Ok(self.execute(directory, arguments, PROTOCOLS)?.0)
+    }
+
+    fn execute<A: AsRef<OsStr>>(
+        &self,
+        directory: &Path,
+        arguments: &[A],
+        protocols: &str,
+    ) -> Result<(bool, String, String), Failure> {
+        let mut command = Command::new("git");
+        command.args(arguments).current_dir(directory).stdin(Stdio::null()).env_clear();
+        command.env("PATH", self.host.environment.get("PATH").unwrap_or(DEFAULT_PATH));
+        for name in PASSED_ON {
+            if let Some(value) = self.host.environment.get(name) {
+                command.env(name, value);
+            }
+        }
+        command
+            .env("HOME", self.home.path())
+            .env("XDG_CONFIG_HOME", self.home.path())
+            .env("LC_ALL", "C")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ALLOW_PROTOCOL", protocols)
+            .env("GIT_SSH_COMMAND", &self.ssh)
+            .env("GIT_LFS_SKIP_SMUDGE", "1")
+            .env("SKYCAP_GIT_USERNAME", &self.username)
+            .env("SKYCAP_GIT_PASSWORD", self.password.reveal());
+        let output = command.output().map_err(|error| {
+            let failure = Failure::new(format!("cannot run git: {error}"));
+            if error.kind() == io::ErrorKind::NotFound {
+                failure.with_hint("the git resource that is built in needs the program git; install it")
+            } else {
+                failure
+            }
+        })?;
+        let errors = self.redacted(&String::from_utf8_lossy(&output.stderr));
+        for line in errors.lines().filter(|line| !line.trim().is_empty()) {
+            self.host.progress.event(Event::Debug(line));
+        }
+        let text = String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned();
+        Ok((output.status.success(), text, errors))
+    }
+
+    fn failure<A: AsRef<OsStr>>(&self, arguments: &[A], errors: &str) -> Failure {
+        let lines: Vec<&str> = errors.lines().filter(|line| !line.trim().is_empty()).collect();
+        let last = lines.get(lines.len().saturating_sub(LINES_IN_ERRORS)..).unwrap_or_default().join("\n");
+        let command: Vec<String> = arguments.iter().map(|a| a.as_ref().to_string_lossy().into_owned()).collect();
+        let failure = Failure::new(self.redacted(&format!("git {} failed: {last}", command.join(" "))));
+        let denied = ["Authentication failed", "could not read Username", "Permission denied (publickey"];
+        if denied.iter().any(|text| last.contains(text)) {
+            return failure.with_hint("set source.username and source.password, or source.private_key");
+        }
+        failure
+    }
+
+    fn redacted(&self, text: &str) -> String {
+        if self.password.is_empty() { text.to_owned() } else { text.replace(self.password.reveal(), "***") }
+    }
+}
+
+/// Git's whole configuration.
+fn configuration(source: &Source, host: &Host) -> String {
+    let mut text = String::from(
+        "[safe]\n\tdirectory = *\n[advice]\n\tdetachedHead = false\n[gc]\n\tauto = 0\n[core]\n\thooksPath = /dev/null\n\
+         [http]\n\tlowSpeedLimit = 100\n\tlowSpeedTime = 60\n[init]\n\tdefaultBranch = main\n",
+    );
+    if source.skip_ssl_verification {
+        text.push_str("[http]\n\tsslVerify = false\n");
+    }
+    for (name, base) in &host.hosts {
+        let base = base.trim_end_matches('/');
+        let _ = writeln!(text, "[url {}]", quoted(&format!("{base}/")));
+        for address in [
+            format!("https://{name}/"),
+            format!("http://{name}/"),
+            format!("git://{name}/"),
+            format!("ssh://git@{name}/"),
+            format!("git@{name}:"),
+        ] {
+            let _ = writeln!(text, "\tinsteadOf = {}", quoted(&address));
+        }
+    }
+    if !source.username.is_empty() || !source.password.is_empty() {
+        for origin in origins(source, host) {
+            let helper = r#"!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' "$SKYCAP_GIT_USERNAME" "$SKYCAP_GIT_PASSWORD"; }; f"#;
+            let _ = writeln!(text, "[credential {}]\n\thelper = {}", quoted(&origin), quoted(helper));
+        }
+    }
+    text
+}
+
+/// Who may be told the password: the source's own host, and whoever answers instead of it.
+fn origins(source: &Source, host: &Host) -> Vec<String> {
+    let Ok(url) = url::Url::parse(&source.uri) else { return Vec::new() };
+    let Some(name) = url.host_str() else { return Vec::new() };
+    let authority = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+    let instead = host.hosts.get(&authority).and_then(|base| url::Url::parse(base).ok());
+    let instead = instead.filter(|base| matches!(base.scheme(), "http" | "https"));
+    [Some(format!("{}://{authority}", url.scheme())), instead.map(|base| base.origin().ascii_serialization())]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// A value or the name of a subsection as git's configuration wants it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+}
+
+fn shell_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn write_private(path: &Path, content: &str) -> Result<(), Failure> {
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = written.and_then(|mut file| file.write_all(content.as_bytes()));
+    written.map_err(|error| {
+        drop(fs::remove_file(path));
+        io_failure("write", path, &error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_quoted_for_the_configuration_and_the_shell() {
+        assert_eq!(quoted(r#"a"b\c"#), r#""a\"b\\c""#);
+        assert_eq!(shell_quoted("it's"), r"'it'\''s'");
+    }
+}
