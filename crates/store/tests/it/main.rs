@@ -7,6 +7,7 @@ mod collect;
 mod layers;
 mod processes;
 mod records;
+mod twice;
 
 use std::fs;
 use std::path::{Path, PathBuf};

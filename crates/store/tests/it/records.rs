@@ -71,20 +71,23 @@ fn a_scratch_directory_goes_with_its_handle() {
 #[test]
 fn a_lock_keeps_others_out_also_while_lock_files_are_swept() {
     let (dir, store) = store();
-    let inside = AtomicUsize::new(0);
+    let (inside, working) = (AtomicUsize::new(0), AtomicUsize::new(4));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let store = Store::open(dir.path()).unwrap();
-                for _ in 0..50 {
+                let mut alone = true;
+                for _ in 0..300 {
                     let _lock = store.lock("name").unwrap();
-                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                    alone &= inside.fetch_add(1, Ordering::SeqCst) == 0;
                     std::thread::yield_now();
                     inside.fetch_sub(1, Ordering::SeqCst);
                 }
+                working.fetch_sub(1, Ordering::SeqCst);
+                assert!(alone, "two held the lock at once");
             });
         }
-        for _ in 0..50 {
+        while working.load(Ordering::SeqCst) > 0 {
             store.gc(u64::MAX, std::time::Duration::MAX).unwrap();
         }
     });
