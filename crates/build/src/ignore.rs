@@ -4,7 +4,7 @@
 //! * A pattern that matches a directory goes for everything below it.
 //! * `**` is any number of directories; at the end it is everything below, and at the beginning of a pattern without
 //!   another wildcard it is any text at all: `**foo` leaves out `xfoo`.
-//! * The rest is [`glob`](crate::glob).
+//! * The rest is [`glob`].
 //!
 //! Two faults of the original are not copied: wildcards in a class (`[*]`) and escaped letters (`\d`) stand for
 //! themselves here, where the original passes them to a regular expression.

@@ -286,7 +286,7 @@ fn no_input_makes_the_reader_panic() {
 }
 
 fn expand_everything(dockerfile: &Dockerfile) -> usize {
-    let env = |name: &str| (name.len() % 2 == 0).then(|| format!("${name} *a?"));
+    let env = |name: &str| name.len().is_multiple_of(2).then(|| format!("${name} *a?"));
     let instructions = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
     let texts = instructions.map(|instruction| {
         if let Instruction::Run(run) = &instruction.value {

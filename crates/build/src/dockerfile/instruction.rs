@@ -1,8 +1,8 @@
 //! What a Dockerfile says, as data.
 //!
 //! Text is kept unexpanded: what a variable is worth is only known while the stages are walked, so the words of
-//! [`Copy`], [`Arg`] and the others still hold their quotes and dollars and go through
-//! [`expand`](super::expand) then. Which words expand is written at each field.
+//! [`struct@Copy`], [`Arg`] and the others still hold their quotes and dollars and go through
+//! [`expand`](super::expand()) then. Which words expand is written at each field.
 
 use super::mount::MountFlag;
 use super::span::Spanned;

@@ -1,5 +1,5 @@
 //! A logical line taken apart: the keyword, the flags, the rest. What the rest means is the instruction's affair
-//! ([`super::parse`]).
+//! ([`mod@super::parse`]).
 
 use super::error::ParseError;
 use super::flags::{self, Flags, Takes, Written};
