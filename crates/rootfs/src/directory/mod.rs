@@ -280,7 +280,7 @@ impl<'t> Directory<'t> {
     }
 
     /// The directory, name and inode of what a hard link names.
-    fn target<'n>(&mut self, target: &'n TreePath) -> io::Result<Option<(Rc<Parent>, &'n [u8], rustix::fs::Stat)>> {
+    fn target<'n>(&mut self, target: &'n TreePath) -> io::Result<Option<Target<'n>>> {
         let (directory, name) = target.split().ok_or_else(|| invalid("a hard link to the root"))?;
         let Some(directory) = self.existing(directory)? else { return Ok(None) };
         let Some(stat) = look(&directory.fd, name)? else { return Ok(None) };
@@ -331,6 +331,9 @@ impl Tree for Directory<'_> {
         Ok(())
     }
 }
+
+/// Where a hard link leads: directory, name, and what is there.
+type Target<'n> = (Rc<Parent>, &'n [u8], rustix::fs::Stat);
 
 /// Makes the parents that a layer does not describe.
 struct ImpliedParents<'d, 't> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, reason = "tests")]
 
 mod cases;
+mod interop;
 mod overlay;
 mod pack;
 mod twice;

@@ -35,7 +35,7 @@ pub(crate) fn in_overlay(lowers: &[PathBuf], upper: Option<&Path>, room: &Path, 
     lowerdir.push(empty.display().to_string());
     let mut mount = format!("lowerdir={}", lowerdir.join(":"));
     if let Some(upper) = upper {
-        mount += &format!(",upperdir={},workdir={}", upper.display(), work.display());
+        mount = format!("{mount},upperdir={},workdir={}", upper.display(), work.display());
     }
     let namespaces: &[&str] = if is_root() { &["-m"] } else { &["-Urm"] };
     let userxattr = if is_root() { "" } else { ",userxattr" };
