@@ -1,5 +1,7 @@
 //! What a run tells whoever shows it. Secrets are already redacted.
 
+use skycap_image::Event;
+
 use crate::Outcome;
 
 /// Which step an event is about.
@@ -31,6 +33,8 @@ pub enum StepEvent<'a> {
     Running(&'a str, &'a [String]),
     /// Output of a program, or a remark of the runner.
     Log(Stream, &'a [u8]),
+    /// What something that runs in this process reports: transfers, build steps.
+    Progress(Event<'a>),
     /// The metadata of a version that was fetched or made: names and values.
     Metadata(&'a [(String, String)]),
     /// The error with which the step errored.

@@ -70,10 +70,12 @@ fn alone(job: &str, want: &Want, builds: &Builds, has_next: &mut bool) -> Result
     let latest = || want.versions.last().cloned().ok_or_else(|| "latest version of resource not found".to_owned());
     match &want.rule {
         Rule::Latest => latest(),
-        Rule::Pinned(pin) => want.versions.iter().rev().find(|version| satisfies(version, pin)).cloned().ok_or_else(|| {
-            let pairs: Vec<String> = pin.iter().map(|(key, value)| format!("{key}:{value}")).collect();
-            format!("pinned version {} not found", pairs.join(","))
-        }),
+        Rule::Pinned(pin) => {
+            want.versions.iter().rev().find(|version| satisfies(version, pin)).cloned().ok_or_else(|| {
+                let pairs: Vec<String> = pin.iter().map(|(key, value)| format!("{key}:{value}")).collect();
+                format!("pinned version {} not found", pairs.join(","))
+            })
+        }
         Rule::Every => {
             let last = last_used(job, want, builds);
             let position = last.and_then(|last| want.versions.iter().position(|version| *version == last));
@@ -100,7 +102,8 @@ pub(crate) fn satisfies(version: &Version, pin: &[(String, String)]) -> bool {
 fn groups(wants: Vec<&Want>) -> Vec<Vec<&Want>> {
     let mut groups: Vec<Vec<&Want>> = Vec::new();
     for want in wants {
-        let shares = |group: &Vec<&Want>| group.iter().any(|other| other.passed.iter().any(|job| want.passed.contains(job)));
+        let shares =
+            |group: &Vec<&Want>| group.iter().any(|other| other.passed.iter().any(|job| want.passed.contains(job)));
         let (touching, apart): (Vec<_>, Vec<_>) = groups.into_iter().partition(shares);
         groups = apart;
         let mut joined: Vec<&Want> = touching.into_iter().flatten().collect();
@@ -171,8 +174,7 @@ fn solve<'w>(
         successes.reverse();
     }
     successes.into_iter().any(|build| {
-        extend(group, job, build, sofar)
-            .is_some_and(|next| solve(group, rest, builds, oldest_first, &next, see))
+        extend(group, job, build, sofar).is_some_and(|next| solve(group, rest, builds, oldest_first, &next, see))
     })
 }
 
@@ -213,8 +215,7 @@ mod tests {
 
     fn build(builds: &mut Builds, job: &str, ended: Ended, inputs: &[(&str, &str)], outputs: &[(&str, &str)]) {
         let used = |(name, tag): &(&str, &str)| Used { resource: (*name).to_owned(), version: version(tag) };
-        let (id, _) =
-            builds.start(job, inputs.iter().map(|input| (input.0.to_owned(), used(input))).collect(), "");
+        let (id, _) = builds.start(job, inputs.iter().map(|input| (input.0.to_owned(), used(input))).collect(), "");
         for output in outputs {
             builds.add_output(job, id, used(output));
         }
@@ -237,7 +238,11 @@ mod tests {
             (Rule::Every, &["1", "2"], Ok("2")),
         ] {
             let found = choose("j", &[want("r", rule.clone(), &[], versions)], &builds, false);
-            assert_eq!(found.map(|chosen| tag(&chosen, "r")), expected.map(str::to_owned).map_err(str::to_owned), "{rule:?}");
+            assert_eq!(
+                found.map(|chosen| tag(&chosen, "r")),
+                expected.map(str::to_owned).map_err(str::to_owned),
+                "{rule:?}"
+            );
         }
     }
 

@@ -29,6 +29,6 @@ pub use events::{Events, Mute, Step, StepEvent, Stream};
 pub use options::{Inputs, Options, Puts};
 pub use outcome::Outcome;
 pub use plan::{Plan, PlanError, plan};
-pub use runner::{Ran, Runner, RunnerError};
+pub use runner::{GetReport, PutReport, Ran, Report, Runner, RunnerError};
 pub use validate::Validation;
 pub use vars::Vars;

@@ -3,19 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use skycap_sandbox::Cancel;
+
 use crate::Vars;
 
 /// How to run jobs. Nothing here changes what a pipeline means; it says where things are and what is allowed.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The pipeline's name: `BUILD_PIPELINE_NAME`, and part of where its state lives.
+    /// The pipeline's name: `BUILD_PIPELINE_NAME`.
     pub pipeline: String,
-    /// Where versions, builds and caches are kept.
+    /// The directory of this pipeline's versions, builds and caches. One runner at a time may use it.
     pub state: PathBuf,
     /// Where vars that are still `((unresolved))` when a step runs come from: a credential manager's place. Redacted.
     pub secrets: Vars,
-    /// Registry and other hosts that something else answers for: `docker.io` to `http://127.0.0.1:5000`.
-    pub hosts: BTreeMap<String, String>,
+    /// What stands in for the pipeline's `var_sources`, by their names. Redacted. Sources of type `dummy` need none.
+    pub var_sources: BTreeMap<String, Vars>,
     /// Whether resources and tasks that skycap is run in process.
     pub native: bool,
     /// Base resource types beyond the table, or other images for them: name to image reference.
@@ -28,6 +30,10 @@ pub struct Options {
     pub puts: Puts,
     /// `ATC_EXTERNAL_URL`; Concourse's own development default is `http://127.0.0.1:8080`.
     pub external_url: String,
+    /// How many threads a build of an image may use; at least 1.
+    pub threads: usize,
+    /// Also cancels hooks, which an ordinary abort lets run.
+    pub kill: Cancel,
 }
 
 /// Local directories by the name of the get that they replace.
@@ -41,9 +47,9 @@ pub enum Puts {
     Refuse,
     /// All.
     Allow,
-    /// Those of these names.
+    /// Those of these names; a job with another one is refused before it starts.
     Only(BTreeSet<String>),
-    /// None runs; each counts as succeeded, and its implicit get is left out. Not faithful, and said so.
+    /// None runs; each counts as succeeded, and the get after it is left out. Not what a cluster does, and said so.
     Skip,
 }
 
@@ -54,13 +60,15 @@ impl Options {
             pipeline: pipeline.into(),
             state: state.into(),
             secrets: Vars::default(),
-            hosts: BTreeMap::new(),
+            var_sources: BTreeMap::new(),
             native: true,
             base_types: BTreeMap::new(),
             inputs: Inputs::new(),
             pins: BTreeMap::new(),
             puts: Puts::Refuse,
             external_url: "http://127.0.0.1:8080".to_owned(),
+            threads: 1,
+            kill: Cancel::new(),
         }
     }
 }

@@ -5,7 +5,9 @@ mod print;
 
 pub(crate) use print::detected;
 
-use crate::config::{Across, Config, Get, Hook, LoadVar, Named, Put, PutInputs, RunPrototype, SetPipeline, Step, StepConfig, TaskStep};
+use crate::config::{
+    Across, Config, Get, Hook, LoadVar, Named, Put, PutInputs, RunPrototype, SetPipeline, Step, StepConfig, TaskStep,
+};
 use crate::yaml::Node;
 
 /// What a job does.
@@ -15,7 +17,11 @@ pub enum Plan {
     /// One after the other, until one does not succeed.
     Do(Vec<Plan>),
     /// At the same time; a limit of 0 is none.
-    InParallel { steps: Vec<Plan>, limit: usize, fail_fast: bool },
+    InParallel {
+        steps: Vec<Plan>,
+        limit: usize,
+        fail_fast: bool,
+    },
     /// Once for each combination of values; the step is planned when they are known.
     Across(Across),
     Get(Get),
@@ -26,11 +32,21 @@ pub enum Plan {
     LoadVar(LoadVar),
     SetPipeline(SetPipeline),
     /// A step, then another if the first ended in a certain way.
-    Hooked { step: Box<Plan>, on: Hook, then: Box<Plan> },
+    Hooked {
+        step: Box<Plan>,
+        on: Hook,
+        then: Box<Plan>,
+    },
     /// At most so many attempts, until one succeeds.
-    Retry { attempts: u64, step: Box<Plan> },
+    Retry {
+        attempts: u64,
+        step: Box<Plan>,
+    },
     /// A Go duration, read when the step begins, as Concourse does.
-    Timeout { timeout: String, step: Box<Plan> },
+    Timeout {
+        timeout: String,
+        step: Box<Plan>,
+    },
     /// Succeeds whatever the step does.
     Try(Box<Plan>),
 }
@@ -101,6 +117,18 @@ impl Plan {
                 limit: usize::try_from(parallel.limit).unwrap_or_default(),
                 fail_fast: parallel.fail_fast,
             },
+        }
+    }
+
+    /// Whether it puts anything, as far as that is known before it runs.
+    pub fn has_puts(&self) -> bool {
+        match self {
+            Self::Do(steps) | Self::InParallel { steps, .. } => steps.iter().any(Self::has_puts),
+            Self::Across(across) => Self::of(&across.step).has_puts(),
+            Self::Put(_) => true,
+            Self::Hooked { step, then, .. } => step.has_puts() || then.has_puts(),
+            Self::Retry { step, .. } | Self::Timeout { step, .. } | Self::Try(step) => step.has_puts(),
+            Self::Get(_) | Self::Task(_) | Self::Run(_) | Self::LoadVar(_) | Self::SetPipeline(_) => false,
         }
     }
 

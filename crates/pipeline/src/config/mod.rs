@@ -14,12 +14,10 @@ use std::path::Path;
 
 pub use decode::DecodeError;
 pub use duration::{InvalidDuration, parse_duration};
-pub use pipeline::{
-    CheckEvery, Config, Display, Group, Hooks, Job, LogRetention, Resource, ResourceType, VarSource,
-};
+pub use pipeline::{CheckEvery, Config, Display, Group, Hooks, Job, LogRetention, Resource, ResourceType, VarSource};
 pub use step::{
-    Across, AcrossVar, Get, Hook, InParallel, InlineTask, LoadVar, MaxInFlight, Named, Put, PutInputs, RunPrototype, SetPipeline, Step,
-    StepConfig, TaskStep, Version,
+    Across, AcrossVar, Get, Hook, InParallel, InlineTask, LoadVar, MaxInFlight, Named, Put, PutInputs, RunPrototype,
+    SetPipeline, Step, StepConfig, TaskStep, Version,
 };
 pub use task::{Cache, ContainerLimits, ImageResource, Input, Output, Run, TaskConfig};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::decode::{DecodeError, Decoded, Fields};
 use super::duration::parse_duration;
 use super::step::{Hook, Step, StepConfig, version_map};
-use crate::yaml::{Map, Node, Position};
+use crate::yaml::{Node, Position};
 
 /// A pipeline.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -159,7 +159,8 @@ impl Config {
             groups: fields.each("groups", "atc.GroupConfigs", group)?,
             var_sources: fields.each("var_sources", "atc.VarSourceConfigs", var_source)?,
             resources: fields.each("resources", "atc.ResourceConfigs", resource)?,
-            resource_types: fields.each("resource_types", "atc.ResourceTypes", |node| resource_type(node, "ResourceType"))?,
+            resource_types: fields
+                .each("resource_types", "atc.ResourceTypes", |node| resource_type(node, "ResourceType"))?,
             prototypes: fields.each("prototypes", "atc.Prototypes", |node| resource_type(node, "Prototype"))?,
             jobs: fields.each("jobs", "atc.JobConfigs", job)?,
             display: fields.take("display").map(display).transpose()?,
@@ -266,7 +267,10 @@ fn resource_type(node: &Node, struct_name: &'static str) -> Decoded<ResourceType
 fn check_every(fields: &mut Fields<'_>) -> Decoded<CheckEvery> {
     let Some(node) = fields.take("check_every") else { return Ok(CheckEvery::Default) };
     match node.as_str() {
-        None => Err(DecodeError::new(node.at, "non-string value provided").with_hint("write an interval such as 15m, or never")),
+        None => {
+            Err(DecodeError::new(node.at, "non-string value provided")
+                .with_hint("write an interval such as 15m, or never"))
+        }
         Some("") => Ok(CheckEvery::Default),
         Some("never") => Ok(CheckEvery::Never),
         Some(text) => {
@@ -316,9 +320,4 @@ fn display(node: &Node) -> Decoded<Display> {
     let display = Display { background_image: fields.string("background_image")? };
     fields.optional_string("background_filter")?;
     fields.finish().map(|()| display)
-}
-
-/// An empty mapping, for callers that merge sources.
-pub(crate) fn fields_of(node: &Node) -> Map {
-    node.as_map().cloned().unwrap_or_default()
 }

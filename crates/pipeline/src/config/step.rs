@@ -20,13 +20,23 @@ pub struct Step {
 #[allow(missing_docs, reason = "the variants say what their fields are")]
 pub enum StepConfig {
     /// A step with a hook.
-    Hooked { on: Hook, step: Box<StepConfig>, hook: Box<Step> },
+    Hooked {
+        on: Hook,
+        step: Box<StepConfig>,
+        hook: Box<Step>,
+    },
     /// A step for each combination of values.
     Across(Across),
     /// A step that is tried again, at most so many times in all.
-    Attempts { attempts: i64, step: Box<StepConfig> },
+    Attempts {
+        attempts: i64,
+        step: Box<StepConfig>,
+    },
     /// A step with a time limit, a Go duration. Core steps have theirs as a field, where it counts per attempt.
-    Timeout { timeout: String, step: Box<StepConfig> },
+    Timeout {
+        timeout: String,
+        step: Box<StepConfig>,
+    },
     Get(Get),
     Put(Put),
     Task(TaskStep),
@@ -311,7 +321,12 @@ fn modifiers(fields: &mut Fields<'_>, node: &Node, modified: &mut bool) -> Decod
         fields.rename("AcrossStep");
         let fail_fast = fields.bool("fail_fast").map_err(|error| malformed(error, "across"))?;
         let step = modifiers(fields, node, modified)?;
-        return Ok(StepConfig::Across(Across { vars, fail_fast, step: Box::new(step), template: across_template(node) }));
+        return Ok(StepConfig::Across(Across {
+            vars,
+            fail_fast,
+            step: Box::new(step),
+            template: across_template(node),
+        }));
     }
     if fields.has("attempts") {
         *modified = true;
@@ -438,7 +453,8 @@ fn put_inputs(fields: &mut Fields<'_>) -> Decoded<PutInputs> {
             })
             .collect::<Decoded<_>>()
             .map(PutInputs::List),
-        _ => Err(DecodeError::new(node.at, "unknown type for put inputs").with_hint("write all, detect or a list of artifacts")),
+        _ => Err(DecodeError::new(node.at, "unknown type for put inputs")
+            .with_hint("write all, detect or a list of artifacts")),
     }
 }
 
@@ -482,7 +498,10 @@ fn set_pipeline(fields: &mut Fields<'_>) -> Decoded<StepConfig> {
     fields.strings("var_files")?;
     params(fields, "instance_vars")?;
     fields.optional_string("team")?;
-    Ok(StepConfig::SetPipeline(SetPipeline { name: fields.string("set_pipeline")?, file: fields.optional_string("file")? }))
+    Ok(StepConfig::SetPipeline(SetPipeline {
+        name: fields.string("set_pipeline")?,
+        file: fields.optional_string("file")?,
+    }))
 }
 
 fn load_var(fields: &mut Fields<'_>) -> Decoded<StepConfig> {

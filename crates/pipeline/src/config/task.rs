@@ -135,7 +135,10 @@ fn image_resource(node: &Node) -> Decoded<ImageResource> {
         name: fields.string("name")?,
         kind: fields.string("type")?,
         source: mapping(fields.take("source")),
-        version: fields.take("version").map(|node| super::step::version_map(node, "ImageResource.version")).transpose()?,
+        version: fields
+            .take("version")
+            .map(|node| super::step::version_map(node, "ImageResource.version"))
+            .transpose()?,
         params: mapping(fields.take("params")),
     };
     fields.finish().map(|()| image)
@@ -173,7 +176,10 @@ fn cache(node: &Node) -> Decoded<Cache> {
             Ok(duration) if duration.as_secs() < 1 => {
                 return Err(DecodeError::new(node.at, format!("cache ttl must be at least 1s, got '{ttl}'")));
             }
-            Ok(_) => return Err(DecodeError::new(node.at, "cache ttl is not supported here").with_hint("leave ttl out: caches are kept until they are pruned")),
+            Ok(_) => {
+                return Err(DecodeError::new(node.at, "cache ttl is not supported here")
+                    .with_hint("leave ttl out: caches are kept until they are pruned"));
+            }
         }
     }
     let cache = Cache { path: fields.string("path")? };

@@ -3,7 +3,9 @@
 use std::fmt::{self, Formatter};
 
 use super::{Plan, PutPlan};
-use crate::config::{Across, Get, LoadVar, MaxInFlight, Named, PutInputs, RunPrototype, SetPipeline, TaskConfig, TaskStep, Version};
+use crate::config::{
+    Across, Get, LoadVar, MaxInFlight, Named, PutInputs, RunPrototype, SetPipeline, TaskConfig, TaskStep, Version,
+};
 use crate::yaml::{Map, Node};
 
 impl fmt::Display for Plan {
@@ -156,7 +158,11 @@ impl Printer<'_, '_> {
         self.map("params", &config.params)?;
         let mut command: Vec<&str> = vec![&config.run.path];
         command.extend(config.run.args.iter().map(String::as_str));
-        if command.iter().all(|word| word.is_empty()) { self.line("run the image's own program") } else { self.line(&format!("run {}", command.join(" "))) }
+        if command.iter().all(|word| word.is_empty()) {
+            self.line("run the image's own program")
+        } else {
+            self.line(&format!("run {}", command.join(" ")))
+        }
     }
 
     fn params(&mut self, label: &str, params: &Node) -> fmt::Result {

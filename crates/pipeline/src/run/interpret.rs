@@ -6,7 +6,9 @@ use super::parallel::{all, several};
 use super::scope::Scope;
 use super::stop::Stop;
 use crate::Outcome;
-use crate::config::{Across, Get, Hook, LoadVar, MaxInFlight, RunPrototype, SetPipeline, Step, TaskStep, parse_duration};
+use crate::config::{
+    Across, Get, Hook, LoadVar, MaxInFlight, RunPrototype, SetPipeline, Step, TaskStep, parse_duration,
+};
 use crate::plan::{Plan, PutPlan};
 use crate::vars::{Lookup, Missing, Reference, VarError, interpolate};
 use crate::yaml::{Node, Value};
@@ -70,9 +72,11 @@ pub(crate) fn run(plan: &Plan, executor: &dyn Executor, cx: &Context) -> Outcome
             }
             Outcome::Succeeded
         }
-        Plan::InParallel { steps, limit, fail_fast } => all(steps.len(), *limit, *fail_fast, &cx.stop, &|index, stop| {
-            steps.get(index).map_or(Outcome::Succeeded, |step| run(step, executor, &cx.stopped_by(stop.clone())))
-        }),
+        Plan::InParallel { steps, limit, fail_fast } => {
+            all(steps.len(), *limit, *fail_fast, &cx.stop, &|index, stop| {
+                steps.get(index).map_or(Outcome::Succeeded, |step| run(step, executor, &cx.stopped_by(stop.clone())))
+            })
+        }
         Plan::Across(across) => across_all(across, executor, cx),
         Plan::Get(get) => executor.get(get, cx),
         Plan::Put(put) => put_and_get(put, executor, cx),
@@ -112,9 +116,9 @@ fn put_and_get(put: &PutPlan, executor: &dyn Executor, cx: &Context) -> Outcome 
         outcome
     });
     match (outcome, &put.get, version) {
-        (Outcome::Succeeded, Some(params), Some(version)) => limited(put.timeout.as_ref(), executor, cx, |cx| {
-            executor.get_after(put, params, &version, cx)
-        }),
+        (Outcome::Succeeded, Some(params), Some(version)) => {
+            limited(put.timeout.as_ref(), executor, cx, |cx| executor.get_after(put, params, &version, cx))
+        }
         (outcome, _, _) => outcome,
     }
 }

@@ -13,8 +13,7 @@ pub(super) fn groups(config: &Config, findings: &mut Findings) {
     let mut counts: BTreeMap<&str, (usize, Position)> = BTreeMap::new();
     let mut grouped: BTreeSet<&str> = BTreeSet::new();
     for (index, group) in config.groups.iter().enumerate() {
-        let context =
-            if group.name.is_empty() { format!("groups[{index}]") } else { format!("groups.{}", group.name) };
+        let context = if group.name.is_empty() { format!("groups[{index}]") } else { format!("groups.{}", group.name) };
         findings.name(group.at, &context, &group.name);
         counts.entry(&group.name).or_insert((0, group.at)).0 += 1;
         for pattern in &group.jobs {
@@ -143,14 +142,7 @@ pub(super) fn named(
     }
 }
 
-fn twice(
-    findings: &mut Findings,
-    names: &mut Names,
-    section: &'static str,
-    index: usize,
-    name: &str,
-    at: Position,
-) {
+fn twice(findings: &mut Findings, names: &mut Names, section: &'static str, index: usize, name: &str, at: Position) {
     if name.is_empty() {
         return;
     }

@@ -48,8 +48,7 @@ impl Vars {
 
     /// Every top-level name, sorted.
     pub fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> =
-            self.layers().flat_map(|map| map.iter().map(|entry| entry.key.as_str())).collect();
+        let mut names: Vec<&str> = self.layers().flat_map(|map| map.iter().map(|entry| entry.key.as_str())).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -97,10 +96,7 @@ impl Lookup for Vars {
         if reference.source.is_some() {
             return Ok(None);
         }
-        self.layers()
-            .find_map(|map| map.get(&reference.path))
-            .map(|value| traverse(value, reference))
-            .transpose()
+        self.layers().find_map(|map| map.get(&reference.path)).map(|value| traverse(value, reference)).transpose()
     }
 }
 

@@ -88,11 +88,7 @@ pub fn traverse(value: &Node, reference: &Reference) -> Result<Node, VarError> {
     let mut value = value;
     for field in &reference.fields {
         let Value::Map(map) = &value.value else {
-            return Err(VarError::NotAMap {
-                field: field.clone(),
-                found: go_type(value),
-                name: reference.to_string(),
-            });
+            return Err(VarError::NotAMap { field: field.clone(), found: go_type(value), name: reference.to_string() });
         };
         value = map
             .get(field)

@@ -44,6 +44,12 @@ impl Reference {
         Ok(Self { source, path, fields: segments.collect(), written: written.to_owned() })
     }
 
+    /// The same name in a source of its own.
+    #[must_use]
+    pub fn without_source(&self) -> Self {
+        Self { source: None, ..self.clone() }
+    }
+
     /// Whether it is one of the build's own vars.
     pub fn is_local(&self) -> bool {
         self.source.as_deref() == Some(".")

@@ -30,13 +30,8 @@ pub fn parse(bytes: &[u8]) -> Result<Document, YamlError> {
         fault(Position { line, column: 1 }, "yaml: invalid leading UTF-8 octet")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut composer = Composer {
-        parser: Parser::new_from_str(text),
-        anchors: HashMap::new(),
-        nodes: 0,
-        depth: 0,
-        duplicate: None,
-    };
+    let mut composer =
+        Composer { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, depth: 0, duplicate: None };
     loop {
         let (event, span) = composer.next()?;
         match event {
@@ -237,7 +232,8 @@ fn key_text(key: &Node) -> Result<String, YamlError> {
         Value::Null => Err(fault(key.at, "unsupported map key of type: null")),
         Value::List(_) => Err(fault(key.at, "yaml: invalid map key: []interface {}")),
         Value::Map(map) => {
-            let mut error = fault(key.at, format!("yaml: invalid map key: map[string]interface {{}}{}", go_syntax(map)));
+            let mut error =
+                fault(key.at, format!("yaml: invalid map key: map[string]interface {{}}{}", go_syntax(map)));
             error.hint = Some("vars are written ((name)); a text that begins with { must be quoted");
             Err(error)
         }

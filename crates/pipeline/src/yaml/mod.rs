@@ -82,7 +82,6 @@ pub struct Entry {
     pub value: Node,
 }
 
-
 impl Map {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Node> {

@@ -140,15 +140,19 @@ fn every_hook_runs_after_the_outcomes_it_is_for_and_decides_as_upstream() {
 
 #[test]
 fn hooks_know_how_their_step_ended_and_the_steps_own_come_first() {
-    let ran = job("[{task: bad-1, file: a/b, on_failure: {task: ok-own, file: a/b}, ensure: {task: ok-ensure, file: a/b}}], \
-         on_failure: {task: ok-job, file: a/b}, ensure: {task: ok-last, file: a/b}, on_success: {task: ok-never, file: a/b}");
+    let ran = job(
+        "[{task: bad-1, file: a/b, on_failure: {task: ok-own, file: a/b}, ensure: {task: ok-ensure, file: a/b}}], \
+         on_failure: {task: ok-job, file: a/b}, ensure: {task: ok-last, file: a/b}, on_success: {task: ok-never, file: a/b}",
+    );
     assert_eq!(ran.outcome, Outcome::Failed);
     assert_eq!(ran.steps, ["bad-1", "ok-own(failed)", "ok-ensure(failed)", "ok-job(failed)", "ok-last(failed)"]);
 }
 
 #[test]
 fn do_stops_at_the_first_step_that_does_not_succeed() {
-    let ran = job("[{task: ok-1, file: a/b}, {do: [{task: bad-2, file: a/b}, {task: ok-3, file: a/b}]}, {task: ok-4, file: a/b}]");
+    let ran = job(
+        "[{task: ok-1, file: a/b}, {do: [{task: bad-2, file: a/b}, {task: ok-3, file: a/b}]}, {task: ok-4, file: a/b}]",
+    );
     assert_eq!(ran.outcome, Outcome::Failed);
     assert_eq!(ran.steps, ["ok-1", "bad-2"]);
 }
@@ -199,7 +203,8 @@ fn in_parallel_runs_all_unless_it_fails_fast() {
     assert_eq!(ran.steps.len(), 3);
     let ran = job("[{in_parallel: {fail_fast: true, steps: [{task: bad-1, file: a/b}, {task: hang-2, file: a/b}]}}]");
     assert_eq!(ran.outcome, Outcome::Failed, "the hanging step was cancelled and does not count");
-    let ran = job("[{in_parallel: {limit: 1, fail_fast: true, steps: [{task: bad-1, file: a/b}, {task: ok-2, file: a/b}]}}]");
+    let ran =
+        job("[{in_parallel: {limit: 1, fail_fast: true, steps: [{task: bad-1, file: a/b}, {task: ok-2, file: a/b}]}}]");
     assert_eq!(ran.steps, ["bad-1"], "a pending step does not start");
     let ran = job("[{in_parallel: [{task: abort-1, file: a/b}, {task: hang-2, file: a/b}]}]");
     assert_eq!(ran.outcome, Outcome::Aborted);
@@ -215,7 +220,8 @@ fn the_get_after_a_put_runs_unless_it_is_refused_or_the_put_failed() {
 
 #[test]
 fn across_varies_the_last_var_fastest_and_fills_the_whole_step_in() {
-    let ran = job("[{across: [{var: a, values: [1, 2]}, {var: b, values: [u, w]}], task: \"ok-((.:a))((.:b))\", file: a/b}]");
+    let ran =
+        job("[{across: [{var: a, values: [1, 2]}, {var: b, values: [u, w]}], task: \"ok-((.:a))((.:b))\", file: a/b}]");
     assert_eq!(ran.outcome, Outcome::Succeeded);
     assert_eq!(ran.steps, ["ok-1u", "ok-1w", "ok-2u", "ok-2w"]);
 }
@@ -234,7 +240,8 @@ fn vars_loaded_below_across_do_not_escape() {
     let ran = job("[{across: [{var: a, values: [1]}], do: [{load_var: v, file: x/y}]}, \
          {across: [{var: b, values: [\"((.:v))\"]}], task: ok-1, file: a/b}]");
     assert_eq!(ran.outcome, errored("undefined vars: .:v"));
-    let ran = job("[{load_var: v, file: ok-9}, {across: [{var: b, values: [\"((.:v))\"]}], task: \"((.:b))\", file: a/b}]");
+    let ran =
+        job("[{load_var: v, file: ok-9}, {across: [{var: b, values: [\"((.:v))\"]}], task: \"((.:b))\", file: a/b}]");
     assert_eq!(ran.steps, ["ok-9"]);
 }
 
