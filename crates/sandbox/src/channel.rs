@@ -41,8 +41,7 @@ impl Channel {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
         let header = length.to_le_bytes();
-        let sent =
-            rustix::net::sendmsg(&self.0, &[IoSlice::new(&header)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        let sent = rustix::net::sendmsg(&self.0, &[IoSlice::new(&header)], &mut ancillary, SendFlags::NOSIGNAL)?;
         self.send_bytes(header.get(sent..).unwrap_or_default())?;
         self.send_bytes(&body)
     }

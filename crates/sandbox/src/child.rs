@@ -19,7 +19,7 @@ mod volumes;
 use std::os::fd::OwnedFd;
 
 use rustix::process::{WaitOptions, waitpid};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{CapabilitySet, UnshareFlags};
 
 use crate::channel::Channel;
 use crate::error::Failure;
@@ -58,7 +58,7 @@ fn obey(order: Order, fds: Vec<OwnedFd>, channel: &Channel) {
         Order::TryUpper { directory, trusted } => {
             overlay::try_upper(&directory, trusted).map_or_else(Report::Refused, |()| Report::Works)
         }
-        Order::Run(order) => match run(*order, fds, channel) {
+        Order::Run(order) => match run(&order, fds, channel) {
             Ok(()) => return,
             Err(failure) => Report::Failed(failure),
         },
@@ -68,9 +68,13 @@ fn obey(order: Order, fds: Vec<OwnedFd>, channel: &Channel) {
 }
 
 /// Leaves the caller's namespaces and waits for the one that goes on.
-fn run(order: RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Result<(), Failure> {
-    if let Some(look) = order.spec.user_namespace {
-        enter_look(look)?;
+fn run(order: &RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Result<(), Failure> {
+    let network_is_ours = order.spec.network == Network::Host || may_make_networks()?;
+    match order.spec.user_namespace {
+        Some(look) => enter_look(look)?,
+        // Where we hold CAP_SYS_ADMIN and little else, all capabilities are to be had one namespace further in.
+        None if !network_is_ours => enter_look(UserNamespace::Identity)?,
+        None => {}
     }
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     if order.spec.network == Network::None {
@@ -81,7 +85,7 @@ fn run(order: RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Result<(), Fail
     let _ = sys::unshare(UnshareFlags::NEWCGROUP);
     match sys::fork().map_err(Failure::at("fork"))? {
         Fork::Child => {
-            init::main(&order, fds, channel);
+            init::main(order, fds, channel);
             sys::exit_now(0);
         }
         Fork::Parent(pid) => {
@@ -91,6 +95,12 @@ fn run(order: RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Result<(), Fail
             Ok(())
         }
     }
+}
+
+/// Whether a new network would be ours to configure.
+fn may_make_networks() -> Result<bool, Failure> {
+    let capabilities = rustix::thread::capabilities(None).map_err(Failure::at("capget"))?;
+    Ok(capabilities.effective.contains(CapabilitySet::NET_ADMIN))
 }
 
 /// Moves into the user namespaces that look as asked.

@@ -2,6 +2,7 @@
 
 /// Settings of the system that explain refusals.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each a switch of the system")]
 pub(crate) struct Facts {
     /// A seccomp filter is on.
     filtered: bool,
@@ -13,11 +14,14 @@ pub(crate) struct Facts {
     apparmor: bool,
     /// `user.max_user_namespaces` is 0.
     none_allowed: bool,
+    /// We are root.
+    root: bool,
+    /// The `AppArmor` profile we run under, or none.
+    profile: Option<String>,
 }
 
 /// Advice for an ordinary user without subordinate ids.
-pub(crate) const SUBORDINATE_IDS: &str =
-    "to keep owners of files, give the user ranges in /etc/subuid and /etc/subgid (usermod --add-subuids 100000-165535 \
+pub(crate) const SUBORDINATE_IDS: &str = "to keep owners of files, give the user ranges in /etc/subuid and /etc/subgid (usermod --add-subuids 100000-165535 \
      --add-subgids 100000-165535 USER)";
 
 const PROGRAMS: &str = "install newuidmap and newgidmap (package uidmap or shadow-utils)";
@@ -26,6 +30,10 @@ const SECCOMP: &str = "a seccomp profile refuses this. In Concourse: `privileged
                        --security-opt seccomp=unconfined; or a Dockerfile whose needed stages have no RUN";
 const APPARMOR: &str = "AppArmor restricts user namespaces here: sysctl kernel.apparmor_restrict_unprivileged_userns=0, \
                         or a profile with `userns,` for this program";
+const PROFILE: &str =
+    "the AppArmor profile of this container refuses mounts; in Docker: --security-opt apparmor=unconfined";
+const ROOT_MAP: &str = "root may give itself a user namespace only with the capabilities SETUID, SETGID and SETFCAP: add them, or \
+                        run this as an ordinary user";
 const SYSCTL: &str = "user namespaces are switched off for ordinary users: sysctl kernel.unprivileged_userns_clone=1";
 const LIMIT: &str = "user namespaces are switched off: sysctl user.max_user_namespaces=15000";
 const NO_NEW_PRIVILEGES: &str = "no_new_privs is set, so that setuid programs have no effect: start this without it";
@@ -42,6 +50,8 @@ impl Facts {
             debian_off: is("/proc/sys/kernel/unprivileged_userns_clone", "0"),
             apparmor: is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
             none_allowed: is("/proc/sys/user/max_user_namespaces", "0"),
+            root: rustix::process::geteuid().is_root(),
+            profile: sysctl("/proc/self/attr/apparmor/current").filter(|profile| profile.ends_with("(enforce)")),
         }
     }
 }
@@ -65,6 +75,10 @@ pub(crate) fn way_out(step: &str, errno: i32, facts: &Facts) -> String {
         SYSCTL
     } else if facts.apparmor && refused {
         APPARMOR
+    } else if facts.profile.is_some() && errno == libc::EACCES {
+        PROFILE
+    } else if facts.root && refused && step.contains("uid_map") {
+        ROOT_MAP
     } else if facts.filtered && (refused || errno == libc::ENOSYS) {
         SECCOMP
     } else if errno == libc::ENOSPC {
@@ -90,6 +104,13 @@ mod tests {
             ("mount(tmpfs)", libc::EACCES, &ubuntu, APPARMOR),
             ("write /proc/self/uid_map", libc::EPERM, &ubuntu, APPARMOR),
             ("unshare(CLONE_NEWUSER)", libc::EPERM, &Facts { debian_off: true, ..filtered.clone() }, SYSCTL),
+            (
+                "mount(tmpfs)",
+                libc::EACCES,
+                &Facts { profile: Some("docker-default (enforce)".into()), ..none.clone() },
+                PROFILE,
+            ),
+            ("write /proc/self/uid_map", libc::EPERM, &Facts { root: true, ..filtered.clone() }, ROOT_MAP),
             ("unshare(CLONE_NEWUSER)", libc::ENOSPC, &none, LIMIT),
             ("run newuidmap", libc::ENOENT, &filtered, PROGRAMS),
             ("newuidmap failed: denied", 0, &Facts { no_new_privileges: true, ..none.clone() }, NO_NEW_PRIVILEGES),

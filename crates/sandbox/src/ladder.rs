@@ -69,6 +69,9 @@ fn climb(rung: Rung) -> Result<Sandbox, Attempt> {
     let uid = userns::own_ids().0;
     let ids = try_rung(rung)?;
     if let Some(ids) = &ids {
+        if std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count) > 1 {
+            return Err(with_hint(Failure::new("unshare(CLONE_NEWUSER): this process has threads", libc::EINVAL)));
+        }
         userns::move_into(ids).map_err(with_hint)?;
         if ids.writer == Writer::Programs {
             // The groups we had outside have no number in here.
@@ -93,15 +96,9 @@ fn climb(rung: Rung) -> Result<Sandbox, Attempt> {
 /// Tries a rung in a child. The ids of the user namespace it needs, if it needs one.
 fn try_rung(rung: Rung) -> Result<Option<NewIds>, Attempt> {
     let ids = ids_for(rung).map_err(with_hint)?;
-    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-    if ids.is_some() && threads > 1 {
-        return Err(with_hint(Failure::new("unshare(CLONE_NEWUSER): this process has threads", libc::EINVAL)));
-    }
     match spawn::ask(&Order::Try(ids.clone())) {
         Ok(Ok(())) => Ok(ids),
-        Ok(Err(attempt)) => {
-            Err(with_hint(Failure { step: attempt.call, errno: attempt.errno, hint: attempt.hint }))
-        }
+        Ok(Err(attempt)) => Err(with_hint(Failure { step: attempt.call, errno: attempt.errno, hint: attempt.hint })),
         Err(error) => Err(with_hint(Failure::new(chain(&error), 0))),
     }
 }
@@ -114,7 +111,9 @@ fn ids_for(rung: Rung) -> Result<Option<NewIds>, Failure> {
     match rung {
         Rung::Privileged if capabilities.contains(CapabilitySet::SYS_ADMIN) => Ok(None),
         Rung::Privileged => Err(Failure::new("CAP_SYS_ADMIN is not held", 0)),
-        Rung::NestedUserNamespace if uid == 0 && capabilities.contains(CapabilitySet::SETUID | CapabilitySet::SETGID) => {
+        Rung::NestedUserNamespace
+            if uid == 0 && capabilities.contains(CapabilitySet::SETUID | CapabilitySet::SETGID) =>
+        {
             let (uids, gids) = maps()?;
             Ok(Some(NewIds { uids: uids.identity(), gids: gids.identity(), writer: Writer::Outside }))
         }

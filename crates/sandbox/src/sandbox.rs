@@ -75,9 +75,8 @@ impl Sandbox {
     /// attributes.
     pub fn overlay_upper_works(&self, directory: &Path) -> Result<(), RunError> {
         let order = Order::TryUpper { directory: directory.to_owned(), trusted: self.ground.trusted };
-        spawn::ask(&order)?.map_err(|attempt| {
-            setup(Failure { step: attempt.call, errno: attempt.errno, hint: attempt.hint })
-        })
+        spawn::ask(&order)?
+            .map_err(|attempt| setup(Failure { step: attempt.call, errno: attempt.errno, hint: attempt.hint }))
     }
 
     /// Runs a command to its end. When this returns, none of its processes is left and nothing is mounted.
@@ -95,8 +94,7 @@ impl Sandbox {
             Streams::of_pipes(stdin).map_err(RunError::io("make pipes for the command's output"))?
         };
         let fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
-        let spawned =
-            Spawned::new(&order, &fds).map_err(RunError::io("start the sandbox's child (/proc/self/exe)"))?;
+        let spawned = Spawned::new(&order, &fds).map_err(RunError::io("start the sandbox's child (/proc/self/exe)"))?;
         drop(theirs);
         let report = Conversation { streams: ours, output, report: None }
             .hold(&spawned, cancel)
@@ -242,8 +240,8 @@ impl Conversation<'_> {
             fd.map(|_| place)
         });
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
-        let [channel, cancel, input, ..] = places
-            .map(|place| place.and_then(|place| fds.get(place)).is_some_and(|fd| !fd.revents().is_empty()));
+        let [channel, cancel, input, ..] =
+            places.map(|place| place.and_then(|place| fds.get(place)).is_some_and(|fd| !fd.revents().is_empty()));
         Ok(Ready { channel, cancel, input })
     }
 

@@ -163,6 +163,8 @@ pub(crate) fn new_session_keyring() {
 
 /// Switches the loopback interface of this network namespace on.
 pub(crate) fn loopback_up() -> io::Result<()> {
+    #[expect(clippy::cast_possible_truncation, reason = "the flag is 1")]
+    const UP: libc::c_short = libc::IFF_UP as libc::c_short;
     // SAFETY: all-zero is a valid `ifreq`, and the ioctls read and write just that.
     unsafe {
         let socket = check(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?;
@@ -172,7 +174,7 @@ pub(crate) fn loopback_up() -> io::Result<()> {
             *to = from.cast_signed() as libc::c_char;
         }
         check(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request))?;
-        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        request.ifr_ifru.ifru_flags |= UP;
         check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request)).map(drop)
     }
 }

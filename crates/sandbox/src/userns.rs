@@ -136,9 +136,7 @@ pub(crate) fn try_out(ids: Option<&NewIds>) -> Result<(), Attempt> {
     }
     sys::unshare(UnshareFlags::NEWNS).map_err(Failure::at("unshare(CLONE_NEWNS)")).map_err(attempt)?;
     let others = UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
-    sys::unshare(others)
-        .map_err(Failure::at("unshare(CLONE_NEWPID|CLONE_NEWIPC|CLONE_NEWUTS)"))
-        .map_err(attempt)?;
+    sys::unshare(others).map_err(Failure::at("unshare(CLONE_NEWPID|CLONE_NEWIPC|CLONE_NEWUTS)")).map_err(attempt)?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(Failure::at("mount(MS_PRIVATE)"))
         .map_err(attempt)?;

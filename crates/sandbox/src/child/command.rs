@@ -73,9 +73,11 @@ fn become_command(
     prepare(spec, rung, standard, channel).map_err(Report::Failed)?;
     let c_strings = |strings: Vec<OsString>| -> Result<Vec<CString>, Failure> {
         let c_string = |string: OsString| CString::new(string.into_vec());
-        strings.into_iter().map(c_string).collect::<Result<_, _>>().map_err(|_| {
-            Failure::new("the command or its environment holds a NUL character", libc::EINVAL)
-        })
+        strings
+            .into_iter()
+            .map(c_string)
+            .collect::<Result<_, _>>()
+            .map_err(|_| Failure::new("the command or its environment holds a NUL character", libc::EINVAL))
     };
     let pair = |(name, value): &(OsString, OsString)| {
         let mut pair = name.clone();
@@ -181,8 +183,7 @@ fn execute(spec: &RunSpec, args: &[CString], env: &[CString]) -> Report {
     };
     let shown = name.to_string_lossy().into_owned();
     if name.as_bytes().contains(&b'/') {
-        return attempt(name, name, args, env)
-            .unwrap_or(Report::NotFound { name: shown, searched: String::new() });
+        return attempt(name, name, args, env).unwrap_or(Report::NotFound { name: shown, searched: String::new() });
     }
     let path = spec.env.iter().rev().find(|(variable, _)| variable == "PATH");
     let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
@@ -207,7 +208,9 @@ fn attempt(path: &CString, name: &CString, args: &[CString], env: &[CString]) ->
     let error = sys::execve(path, args, env);
     let failure = |hint: &str| {
         let step = format!("exec {}", name.to_string_lossy());
-        Some(Report::Failed(Failure::at::<io::Error>(step)(io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0))).hint(hint)))
+        Some(Report::Failed(
+            Failure::at::<io::Error>(step)(io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0))).hint(hint),
+        ))
     };
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR) if rustix::fs::stat(&**path).is_err() => None,

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
@@ -181,7 +181,6 @@ impl Stub {
 }
 
 fn modified(directory: &OwnedFd) -> rustix::io::Result<Timespec> {
-    let stat = rustix::fs::fstat(directory)?;
-    #[expect(clippy::cast_possible_wrap, clippy::unnecessary_cast, reason = "the width differs between architectures")]
-    Ok(Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as _ })
+    let time = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MTIME)?.stx_mtime;
+    Ok(Timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec.into() })
 }

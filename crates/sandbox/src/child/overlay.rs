@@ -107,9 +107,8 @@ fn refused(errno: Errno, from: &Directories, what: &str) -> Failure {
 }
 
 fn is_overlay(directory: &OwnedFd) -> bool {
-    const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
-    #[expect(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "the type differs between architectures")]
-    rustix::fs::fstatfs(directory).is_ok_and(|stat| stat.f_type as u64 == OVERLAYFS_SUPER_MAGIC)
+    const OVERLAYFS_SUPER_MAGIC: i128 = 0x794c_7630;
+    rustix::fs::fstatfs(directory).is_ok_and(|stat| i128::from(stat.f_type) == OVERLAYFS_SUPER_MAGIC)
 }
 
 /// Tries an overlay with its upper directory in `directory`, which is empty and private to us, and lets it replace a lower

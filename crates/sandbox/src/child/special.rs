@@ -135,13 +135,11 @@ pub(super) fn dev(inside: &mut Inside, capabilities: Capabilities, tty_group: bo
         rustix::fs::symlinkat(to, &dev, name).map_err(Failure::at(format!("symlink /dev/{name}")))?;
     }
     for name in ["pts", "shm", "mqueue"] {
-        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).map_err(Failure::at(format!("mkdir /dev/{name}")))?;
+        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755))
+            .map_err(Failure::at(format!("mkdir /dev/{name}")))?;
     }
-    let options = if tty_group {
-        c"newinstance,ptmxmode=0666,mode=0620,gid=5"
-    } else {
-        c"newinstance,ptmxmode=0666,mode=0620"
-    };
+    let options =
+        if tty_group { c"newinstance,ptmxmode=0666,mode=0620,gid=5" } else { c"newinstance,ptmxmode=0666,mode=0620" };
     mount("devpts", "pts", "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, options)
         .map_err(Failure::at("mount devpts on /dev/pts"))?;
     mount("tmpfs", "shm", "tmpfs", PLAIN, c"mode=1777").map_err(Failure::at("mount a tmpfs on /dev/shm"))?;

@@ -77,9 +77,7 @@ pub(super) enum OpenRoot {
 impl OpenRoot {
     pub(super) fn open(root: &Root) -> Result<Self, Failure> {
         match root {
-            Root::Overlay { lowers, upper, work } => {
-                Ok(Self::Overlay(Directories::open(lowers, Some((upper, work)))?))
-            }
+            Root::Overlay { lowers, upper, work } => Ok(Self::Overlay(Directories::open(lowers, Some((upper, work)))?)),
             Root::Directory(path) => Ok(Self::Directory(overlay::open_directory(path)?)),
         }
     }

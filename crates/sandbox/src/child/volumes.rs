@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn mount_points_are_read_with_their_odd_characters() {
-        let info = b"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 22 0:5 / /a\\040b\\134c rw shared:1 - tmpfs tmpfs rw\nshort\n";
+        let info =
+            b"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 22 0:5 / /a\\040b\\134c rw shared:1 - tmpfs tmpfs rw\nshort\n";
         let points: Vec<_> = mount_points(info).collect();
         assert_eq!(points, [PathBuf::from("/"), PathBuf::from("/a b\\c")]);
     }

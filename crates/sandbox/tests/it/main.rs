@@ -22,8 +22,8 @@ fn main() -> ExitCode {
         [_, "suite", rung, scratch, busybox, filters @ ..] => {
             cases::suite(rung, Path::new(scratch), Path::new(busybox), filters)
         }
-        [_, "refused"] => cases::refused(),
-        [_, "victim", scratch, busybox] => cases::victim(Path::new(scratch), Path::new(busybox)),
+        [_, "refused", parts @ ..] => cases::refused(parts),
+        [_, "victim", scratch, busybox, one, two] => cases::victim(Path::new(scratch), Path::new(busybox), one, two),
         [_, "upper", directory] => cases::upper(Path::new(directory)),
         [_, "bench", scratch, busybox, count] => {
             cases::bench(Path::new(scratch), Path::new(busybox), count.parse().unwrap())

@@ -149,8 +149,7 @@ pub fn listing(directory: &Path) -> Vec<String> {
 pub fn lives(argument: &str) -> bool {
     let wanted = OsString::from(argument);
     fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        fs::read(entry.path().join("cmdline")).is_ok_and(|text| {
-            text.split(|byte| *byte == 0).any(|field| field == wanted.as_encoded_bytes())
-        })
+        fs::read(entry.path().join("cmdline"))
+            .is_ok_and(|text| text.split(|byte| *byte == 0).any(|field| field == wanted.as_encoded_bytes()))
     })
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use skycap_sandbox::{Cancel, Exit, Root, Rung, RunError, RunSpec, Stdin, TerminalSize, User};
+use skycap_sandbox::{Cancel, Exit, Root, RunError, RunSpec, Rung, Stdin, TerminalSize, User};
 
 use crate::world::{Collected, World, chain, lives};
 
@@ -177,13 +177,20 @@ fn a_terminal_reads_its_input_and_then_the_end(world: &World) {
     assert_eq!(world.run(&spec).stdout(), "end\r\n");
 }
 
+/// A number of seconds that no other test sleeps.
+fn long(number: u32) -> String {
+    (900_000_000 + 10 * std::process::id() + number).to_string()
+}
+
 fn leftover_processes_are_killed(world: &World) {
     let start = Instant::now();
-    let ran = world.run(&world.script("sleep 86401 & setsid sleep 86402 & (trap '' TERM HUP; sleep 86403) & echo ok").0);
+    let [one, two, three] = [1, 2, 3].map(long);
+    let script = format!("sleep {one} & setsid sleep {two} & (trap '' TERM HUP; sleep {three}) & echo ok");
+    let ran = world.run(&world.script(&script).0);
     assert_eq!((ran.stdout().as_str(), ran.exit), ("ok\n", Exit::Code(0)));
     assert!(start.elapsed() < Duration::from_secs(5));
-    for argument in ["86401", "86402", "86403"] {
-        assert!(!lives(argument), "sleep {argument} is left");
+    for argument in [one, two, three] {
+        assert!(!lives(&argument), "sleep {argument} is left");
     }
 }
 
@@ -232,13 +239,15 @@ fn a_wish_that_came_before_the_run_counts(world: &World) {
 
 fn the_sandbox_dies_with_its_caller(world: &World) {
     let scratch = world.directory();
+    let (one, two) = (long(4), long(5));
     let mut victim = std::process::Command::new("/proc/self/exe")
         .args(["victim".as_ref(), scratch.as_os_str(), world.busybox.as_os_str()])
+        .args([&one, &two])
         .spawn()
         .unwrap();
     let until = |what: &str, wanted: bool| {
         let start = Instant::now();
-        while (lives("86411") && lives("86412")) != wanted || (!wanted && lives("86412")) {
+        while lives(&one) != wanted || lives(&two) != wanted {
             assert!(start.elapsed() < Duration::from_secs(10), "{what}");
             std::thread::sleep(Duration::from_millis(20));
         }
