@@ -93,7 +93,7 @@ fn command_line(cli: Cli) -> ExitCode {
 fn context(world: World, global: Global, needs_sandbox: bool) -> Context {
     let sandbox = if needs_sandbox { Some(enter(global.sandbox.map(Rung::from))) } else { None };
     let context = Context::new(world, global, sandbox);
-    signals::cancel_on_signals(&context.cancel);
+    signals::cancel_on_signals(&context.cancel, &context.kill);
     context
 }
 

@@ -32,7 +32,9 @@ pub struct Context {
     pub environment: Environment,
     pub progress: Arc<dyn Progress>,
     /// Whether RUN and tasks can be run, for the commands that may need it.
-    sandbox: Option<Result<Sandbox, Refused>>,
+    sandbox: Option<Arc<Result<Sandbox, Refused>>>,
+    /// Set by the second signal: even what cleans up stops.
+    pub kill: Cancel,
     /// Set by SIGINT and SIGTERM.
     pub cancel: Cancel,
 }
@@ -41,7 +43,8 @@ impl Context {
     pub fn new(world: World, global: Global, sandbox: Option<Result<Sandbox, Refused>>) -> Self {
         let progress = report::printer(world.terminal, global.debug);
         let environment = world.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        Self { world, global, environment, progress, sandbox, cancel: Cancel::default() }
+        let sandbox = sandbox.map(Arc::new);
+        Self { world, global, environment, progress, sandbox, cancel: Cancel::default(), kill: Cancel::default() }
     }
 
     /// How registries are reached.
@@ -69,8 +72,13 @@ impl Context {
     }
 
     /// What resources and tasks are lent.
-    pub fn host(&self) -> Result<Host<'_>, Failure> {
-        let host = Host::new(self.settings()?, &self.environment, &self.world.scratch, Arc::clone(&self.progress))?;
+    pub fn host(&self) -> Result<Host, Failure> {
+        self.host_with(self.settings()?)
+    }
+
+    /// The same with settings that a command has changed.
+    pub fn host_with(&self, settings: Settings) -> Result<Host, Failure> {
+        let host = Host::new(settings, self.environment.clone(), &self.world.scratch, Arc::clone(&self.progress))?;
         Ok(host.with_keychain(self.keychain()?))
     }
 
@@ -89,17 +97,26 @@ impl Context {
 
     /// Only for commands that entered the sandbox's world at their start.
     pub fn sandbox(&self) -> Result<SandboxAccess<'_>, Failure> {
-        match &self.sandbox {
-            Some(Ok(sandbox)) => Ok(SandboxAccess::Available(sandbox)),
-            Some(Err(refused)) => Ok(SandboxAccess::Refused(refused)),
-            None => Err(Failure::new("this command does not run processes")),
-        }
+        let entered = self.sandbox.as_ref().ok_or_else(not_entered)?;
+        Ok(match &**entered {
+            Ok(sandbox) => SandboxAccess::Available(sandbox),
+            Err(refused) => SandboxAccess::Refused(refused),
+        })
+    }
+
+    /// The same, to keep.
+    pub fn shared_sandbox(&self) -> Result<Arc<Result<Sandbox, Refused>>, Failure> {
+        self.sandbox.clone().ok_or_else(not_entered)
     }
 
     /// What building needs beyond a host.
     pub fn workshop<'a>(&'a self, store: &'a Store) -> Result<Workshop<'a>, Failure> {
         Ok(Workshop { store, sandbox: self.sandbox()?, threads: threads() })
     }
+}
+
+fn not_entered() -> Failure {
+    Failure::new("this command does not run processes")
 }
 
 /// How many things may be computed at once.

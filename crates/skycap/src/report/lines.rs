@@ -34,64 +34,94 @@ impl Lines {
         Self { style: Style::new(colour), debug, tasks: Mutex::default() }
     }
 
-    fn print(text: &str) {
+    fn print(prefix: &str, text: &str) {
         // A log that is gone must not stop the work.
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
+        let _ = writeln!(std::io::stderr().lock(), "{prefix}{text}");
     }
 
-    fn print_output(&self, id: u64, line: &[u8]) {
+    fn print_output(&self, prefix: &str, id: u64, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
-        Self::print(&format!("{} {}", self.style.faint(&format!("#{id} |")), text.trim_end_matches(['\r', '\n'])));
+        Self::print(prefix, &format!("{} {}", self.style.faint(&format!("#{id} |")), text.trim_end_matches(['\r', '\n'])));
     }
 
-    fn output(&self, id: u64, bytes: &[u8]) {
+    fn output(&self, prefix: &str, id: u64, bytes: &[u8]) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(task) = tasks.get_mut(&id) else { return };
         task.line.extend_from_slice(bytes);
-        while let Some(end) = task.line.iter().position(|b| *b == b'\n').or((task.line.len() > LONGEST_LINE).then_some(LONGEST_LINE)) {
-            let line: Vec<u8> = task.line.drain(..=end.min(task.line.len() - 1)).collect();
-            self.print_output(id, &line);
+        while let Some(line) = next_line(&mut task.line) {
+            self.print_output(prefix, id, &line);
         }
     }
 
-    fn finish(&self, id: u64, outcome: &str) {
+    fn finish(&self, prefix: &str, id: u64, outcome: &str) {
         let Some(task) = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&id) else { return };
         if !task.line.is_empty() {
-            self.print_output(id, &task.line);
+            self.print_output(prefix, id, &task.line);
         }
         let time = self.style.faint(&units::duration(task.started.elapsed()));
-        if task.is_step {
-            Self::print(&format!("#{id} {outcome} {time}"));
+        let text = if task.is_step {
+            format!("#{id} {outcome} {time}")
         } else if task.done > 0 {
-            Self::print(&format!("{}: {outcome}, {} in {time}", task.label, bytes(task.done)));
+            format!("{}: {outcome}, {} in {time}", task.label, bytes(task.done))
         } else {
-            Self::print(&format!("{}: {outcome}", task.label));
+            format!("{}: {outcome}", task.label)
+        };
+        Self::print(prefix, &text);
+    }
+
+    fn start(&self, prefix: &str, id: u64, label: &str, total: Option<u64>) {
+        let is_step = total.is_none();
+        if is_step {
+            Self::print(prefix, &format!("#{id} {}", self.style.strong(label)));
+        }
+        let task = Running { label: label.to_owned(), started: Instant::now(), done: 0, is_step, line: Vec::new() };
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(id, task);
+    }
+
+    /// Shows an event with something in front of each line.
+    pub fn show(&self, prefix: &str, event: Event<'_>) {
+        match event {
+            Event::Started { id, label, total } => self.start(prefix, id, label, total),
+            Event::Advanced { id, bytes } => {
+                if let Some(task) = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&id) {
+                    task.done += bytes;
+                }
+            }
+            Event::Output { id, bytes } => self.output(prefix, id, bytes),
+            Event::Finished { id, outcome } => self.finish(prefix, id, outcome),
+            Event::Note(text) => Self::print(prefix, text),
+            Event::Warning(text) => Self::print(prefix, &self.style.warning(&format!("warning: {text}"))),
+            Event::Debug(text) if self.debug => Self::print(prefix, &self.style.faint(text)),
+            Event::Debug(_) => {}
         }
     }
 }
 
 impl Progress for Lines {
     fn event(&self, event: Event<'_>) {
-        match event {
-            Event::Started { id, label, total } => {
-                let is_step = total.is_none();
-                if is_step {
-                    Self::print(&format!("#{id} {}", self.style.strong(label)));
-                }
-                let task = Running { label: label.to_owned(), started: Instant::now(), done: 0, is_step, line: Vec::new() };
-                self.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(id, task);
-            }
-            Event::Advanced { id, bytes } => {
-                if let Some(task) = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&id) {
-                    task.done += bytes;
-                }
-            }
-            Event::Output { id, bytes } => self.output(id, bytes),
-            Event::Finished { id, outcome } => self.finish(id, outcome),
-            Event::Note(text) => Self::print(text),
-            Event::Warning(text) => Self::print(&self.style.warning(&format!("warning: {text}"))),
-            Event::Debug(text) if self.debug => Self::print(&self.style.faint(text)),
-            Event::Debug(_) => {}
-        }
+        self.show("", event);
+    }
+}
+
+/// Takes the first line out of what was printed so far, if it is whole or too long to wait for its end.
+pub fn next_line(text: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let end = text.iter().position(|b| *b == b'\n').map(|end| end + 1);
+    let end = end.or((text.len() > LONGEST_LINE).then_some(LONGEST_LINE))?;
+    Some(text.drain(..end).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_taken_when_they_are_whole_or_too_long() {
+        let mut text = b"one\ntwo\nthr".to_vec();
+        assert_eq!(next_line(&mut text).as_deref(), Some(&b"one\n"[..]));
+        assert_eq!(next_line(&mut text).as_deref(), Some(&b"two\n"[..]));
+        assert_eq!(next_line(&mut text), None);
+        let mut text = vec![b'x'; LONGEST_LINE + 1];
+        assert_eq!(next_line(&mut text).map(|line| line.len()), Some(LONGEST_LINE));
+        assert_eq!(text.len(), 1);
     }
 }

@@ -3,12 +3,14 @@
 
 mod bars;
 mod lines;
+mod steps;
 mod units;
 
 use std::sync::Arc;
 
 use skycap_image::Progress;
 
+pub use steps::Steps;
 pub use units::bytes;
 
 use crate::environment::Terminal;
@@ -39,6 +41,10 @@ impl Style {
 
     pub fn error(self, text: &str) -> String {
         self.paint("1;31", text)
+    }
+
+    pub fn good(self, text: &str) -> String {
+        self.paint("32", text)
     }
 
     pub fn warning(self, text: &str) -> String {
