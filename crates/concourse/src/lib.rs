@@ -22,6 +22,7 @@ mod known;
 pub mod oci_build;
 mod parallel;
 mod pattern;
+mod progress;
 mod protocol;
 mod registry_image;
 mod registry_tag;

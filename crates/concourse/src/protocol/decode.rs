@@ -75,6 +75,11 @@ impl<'j> Value<'j> {
         self.raw.get()
     }
 
+    /// The key as it was written.
+    pub(crate) fn key(&self) -> &'j str {
+        self.key
+    }
+
     /// Hands each field to `field`, by its key in lower case, in the order of the text. `null` has no fields.
     ///
     /// `field` answers keys that it does not know with [`Value::unknown`].

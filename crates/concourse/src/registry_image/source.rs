@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use skycap_image::{Event, Platform, Progress, Repository, Secret};
+use skycap_image::{Platform, Progress, Repository, Secret};
 use skycap_registry::{Access, Client, Credentials, Place};
 
+use crate::progress::Talkative;
 use crate::protocol::{DecodeError, Value};
 use crate::{Failure, Host};
 
@@ -158,7 +159,7 @@ impl Source {
 
     /// Who is told what happens: with `debug`, what else only fault-finders see is said aloud.
     pub(crate) fn progress(&self, host: &Host) -> Arc<dyn Progress> {
-        if self.debug { Arc::new(Talkative(Arc::clone(&host.progress))) } else { Arc::clone(&host.progress) }
+        if self.debug { Talkative::new(&host.progress) } else { Arc::clone(&host.progress) }
     }
 }
 
@@ -252,18 +253,6 @@ fn authority(host: &str) -> Result<String, Failure> {
     let name = if host.contains(['.', ':']) { format!("{host}/library/x") } else { format!("{host}:443/library/x") };
     let repository: Repository = name.parse().map_err(|_| invalid())?;
     Ok(if host.contains(['.', ':']) { repository.registry().to_owned() } else { host.to_owned() })
-}
-
-/// Says debug lines as notes.
-struct Talkative(Arc<dyn Progress>);
-
-impl Progress for Talkative {
-    fn event(&self, event: Event<'_>) {
-        match event {
-            Event::Debug(line) => self.0.event(Event::Note(line)),
-            other => self.0.event(other),
-        }
-    }
 }
 
 #[cfg(test)]
