@@ -86,7 +86,7 @@ impl Runner {
         config: Config,
         host: Host,
         store: Store,
-        sandbox: Result<Sandbox, Refused>,
+        sandbox: Arc<Result<Sandbox, Refused>>,
         options: Options,
         events: Arc<dyn Events>,
     ) -> Result<Self, RunnerError> {
@@ -103,8 +103,7 @@ impl Runner {
                 RunnerError::new(format!("open the state in {}: {error}", options.state.display()))
             }
         })?;
-        let engine =
-            Engine::new(config, host, store, Arc::new(sandbox), options, state, events).map_err(RunnerError::new)?;
+        let engine = Engine::new(config, host, store, sandbox, options, state, events).map_err(RunnerError::new)?;
         Ok(Self { engine })
     }
 

@@ -21,7 +21,7 @@ pub use step::{
 };
 pub use task::{Cache, ContainerLimits, ImageResource, Input, Output, Run, TaskConfig};
 
-use crate::vars::{Missing, Vars, interpolate};
+use crate::vars::{Missing, Vars, interpolate, locate};
 use crate::yaml::{Node, Position, parse};
 
 /// Why a file is not a pipeline. The texts are Concourse's, with a position before them.
@@ -61,7 +61,10 @@ pub fn read(bytes: &[u8], name: &str, vars: &Vars, missing: Missing) -> Result<N
     if let Some(duplicate) = document.duplicate {
         return Err(fail(duplicate.at, duplicate.message, None));
     }
-    interpolate(&document.root, vars, missing).map_err(|error| fail(document.root.at, error.to_string(), None))
+    interpolate(&document.root, vars, missing).map_err(|error| {
+        let at = error.reference().and_then(|name| locate(&document.root, name));
+        fail(at.unwrap_or(document.root.at), error.to_string(), None)
+    })
 }
 
 /// The extension that Concourse goes by, without its dot; empty if there is none.

@@ -80,6 +80,8 @@ pub struct Output {
 pub struct Cache {
     /// Where.
     pub path: String,
+    /// How old it may get.
+    pub ttl: Option<std::time::Duration>,
 }
 
 /// `container_limits`.
@@ -170,20 +172,19 @@ fn output(node: &Node) -> Decoded<Output> {
 
 fn cache(node: &Node) -> Decoded<Cache> {
     let mut fields = Fields::of(node, "TaskCacheConfig")?;
-    if let Some(ttl) = fields.optional_string("ttl")? {
-        match parse_duration(&ttl) {
-            Err(error) => return Err(DecodeError::new(node.at, format!("invalid cache ttl '{ttl}': {error}"))),
-            Ok(duration) if duration.as_secs() < 1 => {
-                return Err(DecodeError::new(node.at, format!("cache ttl must be at least 1s, got '{ttl}'")));
-            }
-            Ok(_) => {
-                return Err(DecodeError::new(node.at, "cache ttl is not supported here")
-                    .with_hint("leave ttl out: caches are kept until they are pruned"));
-            }
-        }
-    }
-    let cache = Cache { path: fields.string("path")? };
+    let ttl = fields.optional_string("ttl")?.map(|ttl| cache_ttl(&ttl, node.at)).transpose()?;
+    let cache = Cache { path: fields.string("path")?, ttl };
     fields.finish().map(|()| cache)
+}
+
+fn cache_ttl(ttl: &str, at: Position) -> Decoded<std::time::Duration> {
+    match parse_duration(ttl) {
+        Err(error) => Err(DecodeError::new(at, format!("invalid cache ttl '{ttl}': {error}"))),
+        Ok(duration) if duration.as_secs() < 1 => {
+            Err(DecodeError::new(at, format!("cache ttl must be at least 1s, got '{ttl}'")))
+        }
+        Ok(duration) => Ok(duration),
+    }
 }
 
 impl ContainerLimits {

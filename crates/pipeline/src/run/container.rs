@@ -187,11 +187,23 @@ fn explain(error: &RunError) -> String {
     text
 }
 
-/// Where a path of a task's configuration leads (`resolvePath`): every `..` goes, an absolute path stays, any other counts
-/// from the working directory.
+/// Where a path of a task's configuration leads (`resolvePath`): an absolute path stays; of any other every `..` goes, and
+/// the rest counts from the working directory.
 pub(crate) fn resolve_path(working_dir: &Path, path: &str) -> PathBuf {
-    let joined = working_dir.join(path.replace("..", ""));
-    joined.components().filter(|part| !matches!(part, Component::CurDir)).collect()
+    let joined = if path.starts_with('/') {
+        PathBuf::from(path)
+    } else {
+        working_dir.join(path.replace("..", "").trim_start_matches('/'))
+    };
+    let mut clean = PathBuf::new();
+    for part in joined.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(clean.pop()),
+            part => clean.push(part),
+        }
+    }
+    clean
 }
 
 /// The working directory of a task: users print it, so it is the one a cluster would choose.
@@ -213,7 +225,7 @@ mod tests {
             ("../../etc", "/w/etc"),
             ("a/../b", "/w/a/b"),
             ("/abs/x", "/abs/x"),
-            ("/abs/../x", "/abs/x"),
+            ("/abs/../x", "/x"),
         ] {
             let found = resolve_path(Path::new("/w"), path);
             assert_eq!(found, Path::new(expected), "{path}");

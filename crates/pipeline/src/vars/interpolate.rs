@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::{Lookup, Reference, VarError, go_type};
-use crate::yaml::{Map, Node, Value};
+use crate::yaml::{Map, Node, Position, Value};
 
 /// Go's `\w` is ASCII and its `\pL` any letter.
 #[allow(clippy::expect_used, reason = "the pattern is a constant that a test compiles")]
@@ -39,6 +39,19 @@ pub fn references(node: &Node) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     collect(node, &mut found);
     found
+}
+
+/// Where the tree refers to a name, as written.
+pub fn locate(node: &Node, name: &str) -> Option<Position> {
+    match &node.value {
+        Value::String(text) => names(text).iter().any(|found| found == name).then_some(node.at),
+        Value::List(items) => items.iter().find_map(|item| locate(item, name)),
+        Value::Map(map) => map.iter().find_map(|entry| {
+            let in_key = names(&entry.key).iter().any(|found| found == name).then_some(entry.at);
+            in_key.or_else(|| locate(&entry.value, name))
+        }),
+        _ => None,
+    }
 }
 
 fn collect(node: &Node, found: &mut BTreeSet<String>) {

@@ -8,7 +8,7 @@ mod interpolate;
 mod reference;
 
 pub use given::Vars;
-pub use interpolate::{Missing, interpolate, references};
+pub use interpolate::{Missing, interpolate, locate, references};
 pub use reference::Reference;
 
 use crate::yaml::{Node, Value};
@@ -69,17 +69,17 @@ pub enum VarError {
     },
 }
 
-/// Asks one place after the other.
-pub struct Chain<'l>(pub Vec<&'l dyn Lookup>);
-
-impl Lookup for Chain<'_> {
-    fn get(&self, reference: &Reference) -> Result<Option<Node>, VarError> {
-        for place in &self.0 {
-            if let Some(found) = place.get(reference)? {
-                return Ok(Some(found));
-            }
+impl VarError {
+    /// The reference that is to blame, as written; the first of several.
+    pub fn reference(&self) -> Option<&str> {
+        match self {
+            Self::Undefined(names) => names.first().map(String::as_str),
+            Self::Invalid { name, .. }
+            | Self::MissingField { name, .. }
+            | Self::NotAMap { name, .. }
+            | Self::MissingSource { name, .. }
+            | Self::NotPrimitive { name, .. } => Some(name),
         }
-        Ok(None)
     }
 }
 

@@ -260,9 +260,9 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Position) -> Re
         None | Some(_) => Value::String(text.to_owned()),
     };
     match value {
-        Value::Float(number) if !number.is_finite() => {
-            Err(fault(at, format!("json: unsupported value: {}", text.trim_start_matches(['.', '+']))))
-        }
+        Value::Float(number) if number.is_nan() => Err(fault(at, "json: unsupported value: NaN")),
+        Value::Float(f64::INFINITY) => Err(fault(at, "json: unsupported value: +Inf")),
+        Value::Float(f64::NEG_INFINITY) => Err(fault(at, "json: unsupported value: -Inf")),
         value => Ok(value),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Task;
 use crate::config::TaskConfig;
@@ -24,8 +25,15 @@ pub(super) struct Place {
     pub input: Option<PathBuf>,
     /// The artifacts that it becomes. With an input too, they share one directory.
     pub outputs: Vec<String>,
-    /// Where the cache lives in between.
-    pub cache: Option<PathBuf>,
+    /// Where the cache lives in between, and how old it may get.
+    pub cache: Option<Cache>,
+}
+
+/// A task's cache between builds.
+#[derive(Clone, Debug)]
+pub(super) struct Cache {
+    dir: PathBuf,
+    ttl: Option<Duration>,
 }
 
 impl Layout {
@@ -65,8 +73,8 @@ impl Layout {
             places.entry(at(&output.path, &output.name)).or_default().outputs.push(artifact);
         }
         for cache in &task.config.caches {
-            let kept = task.build.engine.state.task_cache(task.build.job, &task.step.name, &cache.path);
-            places.entry(at(&cache.path, "")).or_default().cache = Some(kept);
+            let dir = task.build.engine.state.task_cache(task.build.job, &task.step.name, &cache.path);
+            places.entry(at(&cache.path, "")).or_default().cache = Some(Cache { dir, ttl: cache.ttl });
         }
         Ok(Self { places })
     }
@@ -89,7 +97,7 @@ impl Layout {
                 }
                 Place { cache: Some(cache), .. } => {
                     let dir = fresh()?;
-                    take(cache, &dir)?;
+                    cache.take(&dir)?;
                     Contents::Own(dir)
                 }
                 Place { .. } => Contents::Fresh(fresh()?),
@@ -122,26 +130,40 @@ impl Prepared {
                 task.cx.scope.add_artifact(output, Artifact { dir: dir.clone() });
             }
             if let Some(cache) = place.cache.as_ref().filter(|_| place.outputs.is_empty()) {
-                put_back(dir, cache)?;
+                cache.put_back(dir)?;
             }
         }
         Ok(())
     }
 }
 
-/// Moves a cache's content into place. A build that is killed loses it, which a cache bears.
-pub(super) fn take(cache: &Path, dir: &Path) -> Result<(), Trouble> {
-    match fs::rename(cache, dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(during("take a task's cache")),
+impl Cache {
+    /// Moves the content into place. A build that is killed loses it, which a cache bears.
+    pub fn take(&self, dir: &Path) -> Result<(), Trouble> {
+        let age = fs::metadata(self.stamp()).and_then(|stamp| stamp.modified()).map(|kept| kept.elapsed());
+        let is_stale = self.ttl.is_some_and(|ttl| !matches!(age, Ok(Ok(age)) if age < ttl));
+        if is_stale {
+            state::remove(&self.dir).map_err(during("remove a task's cache that is too old"))?;
+        }
+        match fs::rename(&self.dir, dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(during("take a task's cache")),
+        }
     }
-}
 
-/// Keeps a cache for the next build.
-pub(super) fn put_back(dir: &Path, cache: &Path) -> Result<(), Trouble> {
-    state::remove(cache).map_err(during("replace a task's cache"))?;
-    if let Some(parent) = cache.parent() {
-        make(parent)?;
+    /// Keeps what the task left for the next build.
+    pub fn put_back(&self, dir: &Path) -> Result<(), Trouble> {
+        let what = "keep a task's cache";
+        state::remove(&self.dir).map_err(during(what))?;
+        if let Some(parent) = self.dir.parent() {
+            make(parent)?;
+        }
+        fs::write(self.stamp(), b"").map_err(during(what))?;
+        fs::rename(dir, &self.dir).map_err(during(what))
     }
-    fs::rename(dir, cache).map_err(during("keep a task's cache"))
+
+    /// A file whose age is the cache's.
+    fn stamp(&self) -> PathBuf {
+        self.dir.with_extension("kept")
+    }
 }

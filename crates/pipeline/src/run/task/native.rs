@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use skycap_concourse::{Environment, SandboxAccess, Workshop, oci_build};
 
 use super::Task;
-use super::layout::{Layout, put_back, take};
+use super::layout::Layout;
 use crate::config::ImageResource;
 use crate::run::container::{resolve_path, working_dir};
 use crate::run::engine::{Trouble, during, failed, interruptible};
@@ -53,7 +53,7 @@ fn lay_out(layout: &Layout, inside: &Path, root: &Path) -> Result<(), Trouble> {
         if let Some(input) = &place.input {
             files::copy(input, &dir).map_err(during(format_args!("copy an input to {}", path.display())))?;
         } else if let Some(cache) = place.cache.as_ref().filter(|_| dir != root) {
-            take(cache, &dir)?;
+            cache.take(&dir)?;
         }
     }
     Ok(())
@@ -91,7 +91,7 @@ fn keep(layout: &Layout, task: &Task<'_>, root: &Path) -> Result<(), Trouble> {
         fs::create_dir(&dir).map_err(during("keep an artifact"))?;
         if place.outputs.is_empty() {
             match &place.cache {
-                Some(cache) => put_back(&own, cache)?,
+                Some(cache) => cache.put_back(&own)?,
                 None => drop(fs::remove_dir_all(&own)),
             }
         }
