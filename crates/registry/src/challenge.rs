@@ -82,6 +82,7 @@ mod tests {
         challenge(&headers)
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "it stands in a table beside None")]
     fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Option<Challenge> {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         Some(Challenge::Bearer { realm: realm.to_owned(), service: owned(service), scope: owned(scope) })

@@ -274,10 +274,10 @@ fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e 
 mod tests {
     use super::*;
 
-    fn failure(method: Method, status: u16, body: &str) -> Failure {
+    fn failure(method: &Method, status: u16, body: &str) -> Failure {
         let url = Url::parse("https://user:pw@r.example/v2/a/manifests/1?sig=hidden&n=5").unwrap();
         Failure::of_status(
-            &method,
+            method,
             &url,
             StatusCode::from_u16(status).unwrap(),
             &HeaderMap::new(),
@@ -289,17 +289,17 @@ mod tests {
     #[test]
     fn an_error_document_gives_its_codes() {
         let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"1"}}]}"#;
-        let failure = failure(Method::GET, 404, body);
+        let failure = failure(&Method::GET, 404, body);
         let text = "GET https://r.example/v2/a/manifests/1?n=5: MANIFEST_UNKNOWN: manifest unknown; {\"Tag\":\"1\"}";
         assert_eq!((failure.what.as_str(), failure.kind), (text, Kind::NotFound));
     }
 
     #[test]
     fn other_bodies_are_shown_in_part_and_harmlessly() {
-        let failed = failure(Method::GET, 503, &format!("\u{1b}[31mbusy{}", "x".repeat(5000)));
+        let failed = failure(&Method::GET, 503, &format!("\u{1b}[31mbusy{}", "x".repeat(5000)));
         assert!(failed.what.contains("unexpected status code 503 Service Unavailable:  [31mbusyxx"), "{}", failed.what);
         assert!(failed.what.len() < 1300 && failed.passing);
-        let failed = failure(Method::HEAD, 401, "");
+        let failed = failure(&Method::HEAD, 401, "");
         assert!(failed.what.ends_with("401 Unauthorized (HEAD responses have no body, use GET for details) (hint)"));
         assert_eq!(failed.kind, Kind::Denied);
     }
@@ -314,7 +314,7 @@ mod tests {
             (501, "", Kind::Other, false),
             (522, "", Kind::Transient, true),
         ] {
-            let failure = failure(Method::GET, status, body);
+            let failure = failure(&Method::GET, status, body);
             assert_eq!((failure.kind, failure.passing), (kind, passing), "{status}");
         }
     }

@@ -182,4 +182,17 @@ mod tests {
             assert_eq!(judged(home, private, to), expected, "{home} -> {to}");
         }
     }
+
+    #[test]
+    fn names_that_resolve_to_private_addresses_are_refused() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let resolve = |exempt: &[&str]| {
+            let exempt = exempt.iter().map(|name| (*name).to_owned()).collect();
+            let names = PublicNames { exempt: Arc::new(exempt) };
+            runtime.block_on(names.resolve("localhost".parse().unwrap())).map(Iterator::count)
+        };
+        let error = resolve(&[]).unwrap_err().to_string();
+        assert!(error.contains("refused: localhost is the private address"), "{error}");
+        assert!(resolve(&["localhost"]).is_ok());
+    }
 }

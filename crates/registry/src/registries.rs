@@ -20,6 +20,11 @@ pub struct Registries {
 }
 
 impl Registries {
+    /// HTTPS everywhere, no mirror.
+    pub fn new(client: Client, keychain: Keychain) -> Self {
+        Self { client, keychain, insecure_plain_http: BTreeSet::new(), mirror: None }
+    }
+
     /// The repository of a reference.
     pub fn place(&self, reference: &Reference) -> Result<Place, SourceError> {
         let repository = reference.repository.clone();

@@ -147,16 +147,16 @@ impl Session {
         };
         let mut second = std::pin::pin!(self.ping_at(http));
         if let Some(error) = first_error {
-            return second.await.map_err(|other| both(error, other));
+            return second.await.map_err(|other| both(&error, &other));
         }
         tokio::select! {
             pinged = &mut first => match pinged {
                 Ok(pinged) => Ok(pinged),
-                Err(error) => second.await.map_err(|other| both(error, other)),
+                Err(error) => second.await.map_err(|other| both(&error, &other)),
             },
             pinged = &mut second => match pinged {
                 Ok(pinged) => Ok(pinged),
-                Err(other) => first.await.map_err(|error| both(error, other)),
+                Err(other) => first.await.map_err(|error| both(&error, &other)),
             },
         }
     }
@@ -252,7 +252,7 @@ impl Session {
 /// The next URL, if the answer is a redirect that may be followed.
 fn redirect(method: &Method, response: &Response) -> Result<Option<Url>, Failure> {
     let keeps_method = matches!(response.status().as_u16(), 307 | 308);
-    let moves = matches!(response.status().as_u16(), 301 | 302 | 303);
+    let moves = matches!(response.status().as_u16(), 301..=303);
     let is_read = *method == Method::GET || *method == Method::HEAD;
     if !(keeps_method || moves && is_read) {
         return Ok(None);
@@ -267,7 +267,7 @@ fn redirect(method: &Method, response: &Response) -> Result<Option<Url>, Failure
 }
 
 /// Both ways failed: the texts are joined, and it is worth another try if one of them is.
-fn both(https: Failure, http: Failure) -> Failure {
+fn both(https: &Failure, http: &Failure) -> Failure {
     let kind = if https.passing { http.kind } else { https.kind };
     Failure {
         passing: https.passing || http.passing,

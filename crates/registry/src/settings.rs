@@ -37,7 +37,7 @@ impl Default for Settings {
             proxies: Proxies::default(),
             user_agent: concat!("skycap/", env!("CARGO_PKG_VERSION")).to_owned(),
             retries: Retries::default(),
-            stall: Duration::from_secs(60),
+            stall: Duration::from_mins(1),
             concurrency: 4,
         }
     }
@@ -57,7 +57,7 @@ pub struct Retries {
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { first: Duration::from_millis(500), attempts: 6, limit: Duration::from_secs(60) }
+        Self { first: Duration::from_millis(500), attempts: 6, limit: Duration::from_mins(1) }
     }
 }
 

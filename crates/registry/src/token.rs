@@ -20,7 +20,7 @@ use crate::session::{Ask, Pass, Pinged, Session, Token, Tokens, basic, header};
 /// Token documents beyond this are refused.
 const LARGEST_TOKEN: usize = 1024 * 1024;
 /// The specification's life of a token that names none, and the least that we believe.
-const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+const SHORTEST_LIFE: Duration = Duration::from_mins(1);
 /// A token is renewed this long before its end.
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -77,7 +77,7 @@ impl Session {
             _ => tokens.refresh.clone(),
         };
         if let Some(identity) = identity {
-            match self.ask(base, oauth(&realm, service, scopes, &identity)?, None).await {
+            match self.ask(base, oauth(&realm, service, scopes, &identity), None).await {
                 Err(failure) if failure.is(StatusCode::NOT_FOUND) && tokens.refresh.is_some() => tokens.refresh = None,
                 answer => return self.read_token(&realm, &answer?, tokens),
             }
@@ -151,7 +151,7 @@ fn with_query(realm: &Url, service: Option<&str>, scopes: &[&str]) -> Url {
     url
 }
 
-fn oauth(realm: &Url, service: Option<&str>, scopes: &[&str], identity: &Secret) -> Result<Ask, Failure> {
+fn oauth(realm: &Url, service: Option<&str>, scopes: &[&str], identity: &Secret) -> Ask {
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", "refresh_token").append_pair("client_id", "skycap");
     if let Some(service) = service {
@@ -163,7 +163,7 @@ fn oauth(realm: &Url, service: Option<&str>, scopes: &[&str], identity: &Secret)
     ask.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     ask.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     ask.body = Some(Bytes::from(form.finish()));
-    Ok(ask)
+    ask
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ impl Request {
 pub struct Reply {
     upstream: bool,
     hang_up: bool,
+    query: Option<String>,
     status: Option<u16>,
     headers: Vec<(String, String)>,
     body: Option<Vec<u8>>,
@@ -61,6 +62,7 @@ impl Reply {
         Self {
             upstream,
             hang_up: false,
+            query: None,
             status: None,
             headers: Vec::new(),
             body: None,
@@ -79,6 +81,16 @@ impl Reply {
     /// The answer of the server behind this one; what else is set replaces a part of it.
     pub fn forward() -> Self {
         Self::new(true)
+    }
+
+    /// The answer of the server behind this one under another status: it did what it was asked and does not say so.
+    pub fn forward_as(status: u16) -> Self {
+        Self { status: Some(status), ..Self::new(true) }
+    }
+
+    /// The answer of the server behind this one to another query.
+    pub fn forward_query(query: &str) -> Self {
+        Self { query: Some(query.to_owned()), ..Self::new(true) }
     }
 
     /// No answer: the connection is closed.
@@ -229,7 +241,9 @@ impl Shared {
     /// Status, headers and body, the length always among the headers.
     fn answer(&self, request: &Request, reply: &Reply) -> io::Result<(u16, HashMap<String, String>, Vec<u8>)> {
         let (mut status, mut headers, mut body) = match self.upstream {
-            Some(upstream) if reply.upstream => ask(upstream, request)?,
+            Some(upstream) if reply.upstream => {
+                ask(upstream, request, reply.query.as_deref().unwrap_or(&request.query))?
+            }
             _ => (200, HashMap::new(), Vec::new()),
         };
         status = reply.status.unwrap_or(status);
@@ -304,10 +318,10 @@ fn length(headers: &[(String, String)]) -> u64 {
 }
 
 /// Passes a request on.
-fn ask(upstream: SocketAddr, request: &Request) -> io::Result<(u16, HashMap<String, String>, Vec<u8>)> {
+fn ask(upstream: SocketAddr, request: &Request, query: &str) -> io::Result<(u16, HashMap<String, String>, Vec<u8>)> {
     let mut stream = TcpStream::connect(upstream)?;
-    let question = if request.query.is_empty() { "" } else { "?" };
-    let mut head = format!("{} {}{question}{} HTTP/1.1\r\n", request.method, request.path, request.query);
+    let question = if query.is_empty() { "" } else { "?" };
+    let mut head = format!("{} {}{question}{query} HTTP/1.1\r\n", request.method, request.path);
     for (name, value) in request.headers.iter().filter(|(name, _)| name != "connection") {
         let _ = write!(head, "{name}: {value}\r\n");
     }

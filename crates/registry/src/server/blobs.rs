@@ -51,7 +51,7 @@ impl Service {
     }
 
     fn delete_blob(&self, name: &RepositoryName, digest: Digest) -> Result<Answer, Refusal> {
-        if self.contents(name)?.manifest(digest).is_some() {
+        if self.storage.contents(name)?.is_some_and(|contents| contents.manifest(digest).is_some()) {
             return Err(Refusal::unsupported());
         }
         match std::fs::remove_file(self.storage.blob(name, digest)) {

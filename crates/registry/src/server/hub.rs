@@ -91,7 +91,7 @@ fn image(os: &str, architecture: &str, variant: Option<&str>, manifest: &Descrip
 
 /// Tags pushed within one tick of the clock keep the order in which they arrived.
 fn newest_first(contents: &Contents) -> Vec<&Descriptor> {
-    let mut tags: Vec<&Descriptor> = contents.entries.iter().filter(|entry| tag_of(entry).is_some()).rev().collect();
+    let mut tags: Vec<&Descriptor> = contents.entries().iter().filter(|entry| tag_of(entry).is_some()).rev().collect();
     let pushed =
         |entry: &Descriptor| entry.annotations.get(PUSHED).and_then(|text| text.parse::<jiff::Timestamp>().ok());
     tags.sort_by_key(|entry| std::cmp::Reverse(pushed(entry)));

@@ -135,7 +135,7 @@ impl Service {
         let refers = |entry: &&Descriptor| entry.annotations.get(SUBJECT) == Some(&subject);
         let fits = |entry: &&Descriptor| filter.is_none() || entry.artifact_type.as_deref() == filter;
         let mut manifests: Vec<Value> = Vec::new();
-        for entry in contents.entries.iter().filter(refers).filter(fits) {
+        for entry in contents.entries().iter().filter(refers).filter(fits) {
             let bytes = std::fs::read(self.storage.blob(name, entry.digest))?;
             let annotations = serde_json::from_slice::<Value>(&bytes).unwrap_or_default()["annotations"].take();
             manifests.push(json!({

@@ -13,6 +13,7 @@
 //! repository that it was pushed to; mounting makes a hard link, so knowing a digest is not enough to read another
 //! repository's bytes.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -32,7 +33,7 @@ pub(super) const PUSHED: &str = "com.skycap.registry.pushed";
 /// The manifest that this one refers to.
 pub(super) const SUBJECT: &str = "com.skycap.registry.subject";
 /// What a process that died left behind is removed after this time.
-const LEFT_OVER: Duration = Duration::from_secs(24 * 3600);
+const LEFT_OVER: Duration = Duration::from_hours(24);
 /// Indexes kept parsed in memory.
 const CACHED: usize = 256;
 
@@ -48,55 +49,77 @@ type Stamp = (u64, i64, i64, u64);
 /// What a repository's `index.json` says.
 #[derive(Clone, Default)]
 pub(super) struct Contents {
-    /// In the order in which they were pushed.
-    pub entries: Vec<Descriptor>,
+    entries: Vec<Descriptor>,
+    by_tag: HashMap<String, usize>,
+    by_digest: HashMap<Digest, usize>,
 }
 
 impl Contents {
+    fn new(entries: Vec<Descriptor>) -> Self {
+        let tags = entries.iter().enumerate().filter_map(|(at, entry)| Some((tag_of(entry)?.to_owned(), at)));
+        let by_tag = tags.collect();
+        let by_digest = entries.iter().enumerate().map(|(at, entry)| (entry.digest, at)).collect();
+        Self { entries, by_tag, by_digest }
+    }
+
+    /// All manifests, once for each tag, in the order in which they were pushed.
+    pub fn entries(&self) -> &[Descriptor] {
+        &self.entries
+    }
+
     /// The manifest of a tag.
     pub fn tag(&self, tag: &str) -> Option<&Descriptor> {
-        self.entries.iter().find(|entry| tag_of(entry) == Some(tag))
+        self.entries.get(*self.by_tag.get(tag)?)
     }
 
     /// The manifest with a digest.
     pub fn manifest(&self, digest: Digest) -> Option<&Descriptor> {
-        self.entries.iter().find(|entry| entry.digest == digest)
+        self.entries.get(*self.by_digest.get(&digest)?)
     }
 
     /// The tags in order of their names.
     pub fn tags(&self) -> Vec<&str> {
-        let mut tags: Vec<&str> = self.entries.iter().filter_map(tag_of).collect();
+        let mut tags: Vec<&str> = self.by_tag.keys().map(String::as_str).collect();
         tags.sort_unstable();
         tags
     }
 
     /// Takes a manifest in. One that loses its tag stays, without a name, until it is deleted.
     pub fn add(&mut self, entry: Descriptor) {
-        if let Some(tag) = tag_of(&entry).map(str::to_owned) {
-            self.remove_tag(&tag);
-        } else if self.manifest(entry.digest).is_some() {
-            return;
+        match tag_of(&entry).map(str::to_owned) {
+            Some(tag) => drop(self.remove_tag(&tag)),
+            None if self.manifest(entry.digest).is_some() => return,
+            None => {}
         }
-        self.entries.retain(|other| other.digest != entry.digest || tag_of(other).is_some());
-        self.entries.push(entry);
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.retain(|other| other.digest != entry.digest || tag_of(other).is_some());
+        entries.push(entry);
+        *self = Self::new(entries);
     }
 
     /// Takes a tag away from its manifest; `false` if there is no such tag.
     pub fn remove_tag(&mut self, tag: &str) -> bool {
-        let Some(at) = self.entries.iter().position(|entry| tag_of(entry) == Some(tag)) else { return false };
-        let mut entry = self.entries.remove(at);
-        if self.manifest(entry.digest).is_none() {
-            entry.annotations.remove(TAG);
-            self.entries.push(entry);
+        let mut entries = std::mem::take(&mut self.entries);
+        let found = entries.iter().position(|entry| tag_of(entry) == Some(tag));
+        if let Some(at) = found {
+            let mut entry = entries.remove(at);
+            if entries.iter().all(|other| other.digest != entry.digest) {
+                entry.annotations.remove(TAG);
+                entries.push(entry);
+            }
         }
-        true
+        *self = Self::new(entries);
+        found.is_some()
     }
 
     /// Removes a manifest with all its tags; `false` if there is no such manifest.
     pub fn remove_manifest(&mut self, digest: Digest) -> bool {
-        let before = self.entries.len();
-        self.entries.retain(|entry| entry.digest != digest);
-        self.entries.len() < before
+        let mut entries = std::mem::take(&mut self.entries);
+        let before = entries.len();
+        entries.retain(|entry| entry.digest != digest);
+        let removed = entries.len() < before;
+        *self = Self::new(entries);
+        removed
     }
 }
 
@@ -149,7 +172,7 @@ impl Storage {
         }
         let index: IndexManifest = serde_json::from_reader(io::BufReader::new(file))
             .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
-        let contents = Arc::new(Contents { entries: index.manifests });
+        let contents = Arc::new(Contents::new(index.manifests));
         cache.retain(|(cached, _, _)| *cached != path);
         if cache.len() >= CACHED {
             cache.remove(0);
@@ -201,17 +224,7 @@ impl Storage {
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut staged = tempfile::Builder::new().prefix("staged-").tempfile_in(self.uploads())?;
         staged.write_all(bytes)?;
-        self.settle(staged.into_temp_path(), path)
-    }
-
-    /// Moves a staged file to its place for good.
-    fn settle(&self, staged: tempfile::TempPath, path: &Path) -> io::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-        let file = File::open(&staged)?;
-        file.set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.sync_all()?;
-        staged.persist(path).map_err(|error| error.error)?;
-        path.parent().map_or(Ok(()), sync_directory)
+        settle(staged.into_temp_path(), path)
     }
 
     /// Takes checked bytes in as a blob.
@@ -224,7 +237,7 @@ impl Storage {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        self.settle(staged, &path)
+        settle(staged, &path)
     }
 
     /// Takes bytes in memory in as a blob.
@@ -274,6 +287,16 @@ impl Storage {
     }
 }
 
+/// Moves a staged file to its place for good.
+fn settle(staged: tempfile::TempPath, path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let file = File::open(&staged)?;
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.sync_all()?;
+    staged.persist(path).map_err(|error| error.error)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
 fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
@@ -314,7 +337,7 @@ mod tests {
             })
             .unwrap();
         let failed: io::Result<()> = storage.change(&name, |contents| {
-            contents.entries.clear();
+            *contents = Contents::default();
             Err(io::Error::other("no"))
         });
         assert!(failed.is_err());

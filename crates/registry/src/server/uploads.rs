@@ -16,7 +16,7 @@ use super::storage::Storage;
 use crate::client::lock;
 
 /// An upload that nobody goes on with is given up after this time.
-const FORGOTTEN: Duration = Duration::from_secs(3600);
+const FORGOTTEN: Duration = Duration::from_hours(1);
 /// Uploads at once; more are a client gone wild.
 const MOST: usize = 10_000;
 

@@ -1,0 +1,21 @@
+//! The client against the embedded registry, against scripted faults and against other people's registry.
+
+#![allow(
+    clippy::single_match_else,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::format_push_string,
+    reason = "a test may fail loudly"
+)]
+
+mod auth;
+mod embedded;
+mod faults;
+mod hub;
+mod interop;
+mod push;
+mod redirects;
+mod roundtrip;
+mod support;
+mod tags;

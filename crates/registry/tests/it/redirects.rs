@@ -1,0 +1,223 @@
+//! Where a registry sends us, we go without credentials, or not at all.
+
+use std::sync::Arc;
+
+use skycap_image::{Artifact, BlobSource, ImageSink, ImageSource, Secret};
+use skycap_registry::{Access, Client, Mirror, Settings};
+use skycap_testkit::registry::{Reply, Scripted};
+
+use crate::support::{Kept, client, image, noise, place, place_as, read, server, settings, tag, user};
+
+#[test]
+fn r30_r31_a_blob_on_another_host_is_fetched_without_credentials() {
+    for status in [301, 302, 303, 307, 308] {
+        let storage = Scripted::start(|_| Reply::status(200).body(noise(1, 1000))).unwrap();
+        let there = format!("{}/bucket?signature=secret", storage.url());
+        let scripted = Scripted::start(move |request| {
+            if request.header("authorization").is_none() && request.path != "/v2/" {
+                return Reply::status(500);
+            }
+            match request.path.as_str() {
+                "/v2/" => Reply::status(401).header("www-authenticate", "Basic realm=\"x\""),
+                _ => Reply::status(status).header("location", there.clone()),
+            }
+        })
+        .unwrap();
+        let place = place_as(&client(), scripted.address(), "aa", user("me", "hunter2"));
+        let layer = image("amd64", &[noise(1, 1000)]).layers()[0].descriptor.clone();
+        assert_eq!(read(&place, &layer).unwrap(), noise(1, 1000), "{status}");
+        let seen = storage.requests();
+        assert_eq!(seen.len(), 1);
+        assert!(seen[0].headers.iter().all(|(name, _)| name != "authorization" && name != "cookie"), "{seen:?}");
+    }
+}
+
+#[test]
+fn r32_back_at_the_registry_the_credentials_are_shown_again() {
+    let scripted = Scripted::start(|request| match request.path.as_str() {
+        "/v2/" => Reply::status(401).header("www-authenticate", "Basic realm=\"x\""),
+        "/final" => Reply::status(200).body(r#"{"tags":["1"]}"#),
+        _ => Reply::status(307).header("location", "/final"),
+    })
+    .unwrap();
+    let place = place_as(&client(), scripted.address(), "aa", user("me", "hunter2"));
+    assert_eq!(place.tags().unwrap(), ["1"]);
+    assert!(scripted.requests().last().unwrap().header("authorization").is_some());
+}
+
+#[test]
+fn r33_a_loop_ends() {
+    let scripted = Scripted::start(|request| match request.path.as_str() {
+        "/v2/" => Reply::status(200),
+        path => Reply::status(302).header("location", format!("{path}x")),
+    })
+    .unwrap();
+    let error = place(&client(), scripted.address(), "aa").tags().unwrap_err().to_string();
+    assert!(error.ends_with("more than 10 redirects"), "{error}");
+    assert_eq!(scripted.requests().len(), 12);
+}
+
+#[test]
+fn r35_other_schemes_and_users_in_urls_are_refused() {
+    for target in ["file:///etc/passwd", "data:text/plain,x", "ftp://r/x", "http://user:hunter2@127.0.0.1/x"] {
+        let scripted = Scripted::start(move |request| match request.path.as_str() {
+            "/v2/" => Reply::status(200),
+            _ => Reply::status(302).header("location", target),
+        })
+        .unwrap();
+        let error = place(&client(), scripted.address(), "aa").tags().unwrap_err().to_string();
+        assert!(error.contains("refused") && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn errors_hide_the_signature_of_a_redirect() {
+    let storage = Scripted::start(|_| Reply::status(403).body("expired")).unwrap();
+    let there = format!("{}/bucket?signature=hunter2", storage.url());
+    let scripted = Scripted::start(move |request| match request.path.as_str() {
+        "/v2/" => Reply::status(200),
+        _ => Reply::status(302).header("location", there.clone()),
+    })
+    .unwrap();
+    let layer = image("amd64", &[noise(1, 10)]).layers()[0].descriptor.clone();
+    let Err(error) = place(&client(), scripted.address(), "aa").open(&layer) else { panic!("403") };
+    assert!(error.to_string().contains("/bucket: unexpected status code 403"), "{error}");
+    assert!(!format!("{error:?}").contains("hunter2"));
+}
+
+#[test]
+fn r38_an_upload_elsewhere_goes_there_without_credentials() {
+    let storage = Arc::new(Scripted::start(|_| Reply::status(201)).unwrap());
+    let there = format!("{}/upload?state=1", storage.url());
+    let scripted = Scripted::start(move |request| match (request.method.as_str(), request.path.as_str()) {
+        ("GET", "/v2/") => Reply::status(401).header("www-authenticate", "Basic realm=\"x\""),
+        ("HEAD", _) => Reply::status(404),
+        ("POST", _) => Reply::status(202).header("location", there.clone()),
+        _ => Reply::status(201),
+    })
+    .unwrap();
+    let place = place_as(&client(), scripted.address(), "aa", user("me", "hunter2"));
+    place.put(&Artifact::Image(image("amd64", &[noise(1, 1000)])), &[tag("1")]).unwrap();
+    let seen = storage.requests();
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|request| request.method == "PUT" && request.header("authorization").is_none()));
+    assert!(seen.iter().all(|request| request.query.starts_with("state=1&digest=sha256:")), "{seen:?}");
+    assert_eq!(seen.iter().map(|request| request.body.len()).max(), Some(1000));
+}
+
+/// A client that finds Docker Hub at `origin`, and its mirror at the script.
+fn mirrored(origin: &str, mirror: &Scripted, kept: Arc<Kept>) -> skycap_registry::Place {
+    let mut settings: Settings = settings();
+    settings.hosts.insert("docker.io".to_owned(), origin.to_owned());
+    let client = Client::new(settings, kept).unwrap();
+    let mirror = Mirror { registry: mirror.address().to_string(), credentials: user("mirror", "mirror") };
+    let access = Access { credentials: user("hub", "hub"), push: true, mirror: Some(mirror), ..Access::default() };
+    client.place("ruby".parse().unwrap(), access).unwrap()
+}
+
+#[test]
+fn r85_a_mirror_that_fails_or_does_not_know_is_passed_over() {
+    let (_dir, server) = server();
+    let origin = format!("http://{}", server.address());
+    for (reply, warned) in [
+        (Reply::status(404), false),
+        (Reply::status(401).header("www-authenticate", "Basic"), true),
+        (Reply::status(503), true),
+        (Reply::hang_up(), true),
+    ] {
+        let mirror = Scripted::start(move |request| {
+            assert_ne!(request.header("authorization"), Some("Basic aHViOmh1Yg=="), "the origin's password");
+            if request.path == "/v2/" { Reply::status(200) } else { reply.clone() }
+        })
+        .unwrap();
+        let kept = Arc::new(Kept::default());
+        let place = mirrored(&origin, &mirror, kept.clone());
+        let image = image("amd64", &[noise(1, 1000)]);
+        place.put(&Artifact::Image(image.clone()), &[tag("1")]).unwrap();
+        let before = mirror.requests().len();
+        assert_eq!(before, 0, "nothing is pushed to a mirror");
+        assert!(place.find(&tag("1")).unwrap().is_some());
+        let Artifact::Image(pulled) = place.get(&tag("1")).unwrap() else { panic!("an image") };
+        assert_eq!(read(&place, &pulled.layers()[0].descriptor).unwrap(), noise(1, 1000));
+        assert!(!mirror.requests().is_empty());
+        let warnings = kept.lines().iter().filter(|line| line.starts_with("warning mirror")).count();
+        assert_eq!(warnings == 1, warned, "{:?}", kept.lines());
+    }
+}
+
+#[test]
+fn a_mirror_answers_for_docker_hub_only() {
+    let mirror = Scripted::start(|_| Reply::status(500)).unwrap();
+    let (_dir, server) = server();
+    let access = Access {
+        mirror: Some(Mirror { registry: mirror.address().to_string(), credentials: user("m", "m") }),
+        ..Access::default()
+    };
+    let place = client().place(crate::support::repository(server.address(), "aa"), access).unwrap();
+    assert!(place.find(&tag("1")).unwrap().is_none());
+    assert!(mirror.requests().is_empty());
+    for registry in ["https://mirror", "host/path", ""] {
+        let mirror = Mirror { registry: registry.to_owned(), credentials: user("m", "m") };
+        let access = Access { mirror: Some(mirror), ..Access::default() };
+        assert!(client().place("ruby".parse().unwrap(), access).is_err(), "{registry}");
+    }
+}
+
+#[test]
+fn plain_requests_find_their_host_and_follow_nothing() {
+    let scripted = Scripted::start(|request| match request.path.as_str() {
+        "/moved" => Reply::status(302).header("location", "/elsewhere"),
+        "/busy" if request.seen == 0 => Reply::status(503),
+        "/down" => Reply::status(503).body("down"),
+        _ => Reply::status(200).header("x-seen", "yes").body(request.query.clone()),
+    })
+    .unwrap();
+    let mut settings = settings();
+    settings.hosts.insert("hub.docker.com".to_owned(), scripted.url());
+    let client = Client::new(settings, Arc::new(skycap_image::Silent)).unwrap();
+    let get = |path: &str| {
+        let credentials = skycap_registry::Credentials::Basic { username: "un".into(), password: Secret::new("pw") };
+        client.get(&format!("https://hub.docker.com{path}"), &[("accept", "x/y")], &credentials).unwrap()
+    };
+    let answer = get("/v2/repositories/x/tags?page_size=2");
+    assert_eq!(
+        (answer.status, answer.header("x-seen"), answer.body.as_slice()),
+        (200, Some("yes"), &b"page_size=2"[..])
+    );
+    assert_eq!(scripted.requests()[0].header("authorization"), Some("Basic dW46cHc="));
+    assert_eq!(scripted.requests()[0].header("accept"), Some("x/y"));
+    assert_eq!((get("/moved").status, get("/busy").status), (302, 200));
+    let down = get("/down");
+    assert_eq!((down.status, down.body.as_slice()), (503, &b"down"[..]));
+    assert!(client.get("ftp://x/", &[], &skycap_registry::Credentials::Anonymous).is_err());
+}
+
+#[test]
+fn r84_a_proxy_is_asked_as_told() {
+    let proxy = Scripted::start(|request| match request.path.as_str() {
+        "http://r.example/v2/" => Reply::status(200),
+        "http://r.example/v2/aa/tags/list" => Reply::status(200).body(r#"{"tags":["via-proxy"]}"#),
+        _ => Reply::status(500),
+    })
+    .unwrap();
+    let tags = |no: Option<&str>| {
+        let mut settings = Settings { retries: skycap_registry::Retries::NEVER, ..settings() };
+        settings.hosts.insert("r.example".to_owned(), "http://r.example".to_owned());
+        let url = format!("http://proxyuser:proxypass@{}", proxy.address());
+        settings.proxies = skycap_registry::Proxies { http: Some(url), https: None, no: no.map(str::to_owned) };
+        let client = Client::new(settings, Arc::new(skycap_image::Silent)).unwrap();
+        client.place("r.example/aa".parse().unwrap(), Access::default()).unwrap().tags()
+    };
+    assert_eq!(tags(None).unwrap(), ["via-proxy"]);
+    assert!(proxy.requests()[0].header("proxy-authorization").unwrap().starts_with("Basic "));
+    let seen = proxy.requests().len();
+    let error = tags(Some(".example")).unwrap_err().to_string();
+    assert!(!error.contains("proxypass"), "{error}");
+    assert_eq!(proxy.requests().len(), seen, "no_proxy goes past the proxy");
+    let settings = Settings {
+        proxies: skycap_registry::Proxies { http: Some("::".into()), ..Default::default() },
+        ..Settings::default()
+    };
+    let Err(error) = Client::new(settings, Arc::new(skycap_image::Silent)) else { panic!("no URL") };
+    assert!(error.to_string().contains("the proxy for http is not usable"), "{error}");
+}
