@@ -34,7 +34,7 @@ impl Encoder {
         self.out.push((number & 0x7f) as u8);
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.out.extend_from_slice(bytes);
     }
@@ -140,7 +140,7 @@ impl<'b> Decoder<'b> {
         self.number()?.try_into().ok()
     }
 
-    fn bytes(&mut self) -> Option<&'b [u8]> {
+    pub(crate) fn bytes(&mut self) -> Option<&'b [u8]> {
         let length = usize::try_from(self.number()?).ok()?;
         let (bytes, left) = self.left.split_at_checked(length)?;
         self.left = left;

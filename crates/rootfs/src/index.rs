@@ -4,6 +4,9 @@
 //! answered from the listings ([`crate::View`]). The entries are kept in the order of the archive, because that order
 //! decides what an image's files are: a link that is replaced by a directory half-way sends what is between to elsewhere.
 
+use std::collections::BTreeMap;
+use std::io;
+
 use skycap_image::{Digest, Layer};
 
 use crate::encoding::{Decoder, Encoder};
@@ -27,24 +30,46 @@ pub enum Record {
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct LayerIndex {
     records: Vec<(TreePath, Record)>,
+    /// Content that is asked for again and again, by its place in the bare tar.
+    kept: BTreeMap<u64, Box<[u8]>>,
 }
 
 /// In front of the encoded listing; another version gets another name.
-const MAGIC: &[u8] = b"skycap layer index 1\n";
+const MAGIC: &[u8] = b"skycap layer index 2\n";
+
+/// Files whose content a listing keeps, so that the name of a user costs no second pass over the layer.
+const KEPT: [&[u8]; 2] = [b"etc/passwd", b"etc/group"];
+/// Unless they are longer.
+const LONGEST_KEPT: u64 = 64 * 1024;
 
 impl LayerIndex {
     /// Streams a layer once, checked to its very end, and lists it.
     pub fn of(layer: &Layer, limits: &Limits) -> Result<Self, UnpackError> {
         let blob = layer.blobs.open_unverified(&layer.descriptor);
         let blob = blob.map_err(|source| Fault::Source(source).of(layer))?;
-        let mut records = Vec::new();
+        let mut index = Self::default();
         read_blob(layer, blob, limits, &mut |tar| {
-            entries(tar, limits, &mut |at, path, change| {
-                records.push((path.clone(), record(&change, at)));
-                Ok(())
-            })
+            entries(tar, limits, &mut |at, path, change| index.add(at, path, change))
         })?;
-        Ok(Self { records })
+        Ok(index)
+    }
+
+    fn add(&mut self, at: u64, path: &TreePath, change: Change<'_>) -> io::Result<()> {
+        self.records.push((path.clone(), record(&change, at)));
+        if let Change::File(_, size, data) = change
+            && size <= LONGEST_KEPT
+            && KEPT.contains(&path.as_bytes())
+        {
+            let mut content = Vec::new();
+            data.read_to_end(&mut content)?;
+            self.kept.insert(at, content.into());
+        }
+        Ok(())
+    }
+
+    /// The content at a place in the bare tar, if it is kept here.
+    pub(crate) fn content(&self, at: u64) -> Option<&[u8]> {
+        self.kept.get(&at).map(|content| &**content)
     }
 
     /// The entries in the order of the archive.
@@ -76,6 +101,11 @@ impl LayerIndex {
             encoder.path(path.as_bytes());
             encoder.record(record);
         }
+        encoder.number(self.kept.len() as u64);
+        for (at, content) in &self.kept {
+            encoder.number(*at);
+            encoder.bytes(content);
+        }
         let mut bytes = encoder.finish();
         let digest = Digest::sha256(&bytes);
         bytes.extend_from_slice(digest.as_bytes());
@@ -91,7 +121,9 @@ impl LayerIndex {
         let mut decoder = Decoder::new(bytes.strip_prefix(MAGIC)?);
         let count = decoder.number()?;
         let records = (0..count).map(|_| Some((decoder.path()?, decoder.record()?))).collect::<Option<Vec<_>>>()?;
-        decoder.is_at_end().then_some(Self { records })
+        let count = decoder.number()?;
+        let kept = (0..count).map(|_| Some((decoder.number()?, decoder.bytes()?.into()))).collect::<Option<_>>()?;
+        decoder.is_at_end().then_some(Self { records, kept })
     }
 }
 
@@ -141,7 +173,7 @@ mod tests {
             (path("etc/gone"), Record::Whiteout),
             (path("etc"), Record::Opaque),
         ];
-        LayerIndex { records }
+        LayerIndex { records, kept: [(7, (*b"root").into())].into() }
     }
 
     #[test]
@@ -201,7 +233,7 @@ mod tests {
             (vec![link("a", "b"), file("b")], false),
             (vec![link("a", "b")], true),
         ] {
-            let index = LayerIndex { records };
+            let index = LayerIndex { records, ..LayerIndex::default() };
             assert_eq!(index.needs_below(), expected, "{index:?}");
         }
     }

@@ -24,6 +24,7 @@ const MOST_LINKS: usize = 40;
 pub struct View {
     /// The root is the first. Those that no directory names any more are left where they are.
     inodes: Vec<Inode>,
+    layers: Vec<Arc<LayerIndex>>,
 }
 
 /// A file; hard links share it.
@@ -67,14 +68,14 @@ pub enum ResolveError {
 impl Default for View {
     /// Of an image without layers: an empty root.
     fn default() -> Self {
-        Self { inodes: vec![Inode::implied(0)] }
+        Self { inodes: vec![Inode::implied(0)], layers: Vec::new() }
     }
 }
 
 impl View {
     /// Applies listings, lowest layer first.
     pub fn new(layers: &[Arc<LayerIndex>]) -> Result<Self, MergeError> {
-        let mut view = Self::default();
+        let mut view = Self { layers: layers.to_vec(), ..Self::default() };
         for (number, layer) in layers.iter().enumerate() {
             merge::apply(&mut view, number, layer).map_err(|(path, what)| MergeError { layer: number, path, what })?;
         }
@@ -156,7 +157,8 @@ impl View {
         self.find(path).map(|inode| inode as u64)
     }
 
-    /// The content of a regular file, which may have `limit` bytes at most. `layers` are those of the view, in its order.
+    /// The content of a regular file, which may have `limit` bytes at most. `layers` are those of the view, in its order; they
+    /// are not opened for `/etc/passwd` and `/etc/group` unless these are huge.
     pub fn read(&self, path: &TreePath, layers: &[Layer], limit: u64) -> Result<Vec<u8>, UnpackError> {
         let failed = |what: String| UnpackError::File { path: path.clone(), what };
         match self.lookup(path).map(|entry| &entry.kind) {
@@ -164,6 +166,9 @@ impl View {
             Some(Kind::File { size }) => return Err(failed(format!("it has {size} bytes, more than {limit}"))),
             Some(_) => return Err(failed("it is no regular file".to_owned())),
             None => return Err(failed("it does not exist".to_owned())),
+        }
+        if let Some(content) = self.inode(path).and_then(|inode| self.layers.get(inode.layer)?.content(inode.at)) {
+            return Ok(content.to_vec());
         }
         let mut content = Vec::new();
         self.contents(std::slice::from_ref(path), layers, &mut |_, _, data| data.read_to_end(&mut content).map(drop))?;

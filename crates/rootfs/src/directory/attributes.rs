@@ -91,7 +91,13 @@ impl<'p> Attributes<'p> {
         let Metadata { uid, gid, .. } = *metadata;
         set(Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|error| match error {
             Errno::PERM | Errno::INVAL => {
-                let text = format!("its owner {uid}:{gid} cannot be set by this process ({error})");
+                let why = match error {
+                    Errno::INVAL => {
+                        "this user namespace does not map it (/proc/self/uid_map and gid_map say what it maps)"
+                    }
+                    _ => "this process may not give files away",
+                };
+                let text = format!("its owner {uid}:{gid} cannot be set: {why}");
                 io::Error::new(io::Error::from(error).kind(), text)
             }
             _ => error.into(),

@@ -46,32 +46,28 @@ fn visible<'v>(view: &'v View, layer: &CurrentLayer, path: &[u8]) -> Option<&'v 
 }
 
 impl Directory<'_> {
-    /// Remembers a whiteout, unless there is nothing it could hide.
+    /// Remembers a whiteout.
     pub(super) fn hide(&mut self, path: &TreePath) {
-        let Some(name) = path.file_name() else { return };
-        if let Some(parent) = self.below(path.parent().unwrap_or_default().as_bytes())
-            && let Ok(path) = parent.join(name)
-        {
-            self.layer.hidden.insert(path);
-        }
+        let Some((parent, name)) = path.split() else { return };
+        let path = self.below(parent).and_then(|parent| parent.join(name).ok());
+        self.layer.hidden.extend(path);
     }
 
     /// Remembers an opaque directory and makes sure that it is there.
     pub(super) fn make_opaque(&mut self, path: &[u8]) -> io::Result<()> {
-        if let Some(path) = self.below(path) {
-            self.layer.opaque.insert(path);
-        }
+        let below = self.below(path);
+        self.layer.opaque.extend(below);
         match self.parent(path) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTDIR) => Ok(()),
             other => other.map(drop),
         }
     }
 
-    /// Where a directory of the layer lies among the files below, if it is a directory there.
+    /// Where a directory lies once the links below the layer are followed; unchanged if nothing is known of it there.
     fn below(&self, path: &[u8]) -> Option<TreePath> {
         let Form::Overlay(_, view) = self.form else { return None };
-        let path = view.resolve(TreePath::parse(path).ok()?.as_path(), true).ok()?;
-        view.lookup(&path).is_some_and(crate::Entry::is_directory).then_some(path)
+        let path = TreePath::parse(path).ok()?;
+        Some(view.resolve(path.as_path(), true).unwrap_or(path))
     }
 
     /// Writes the marks of overlayfs.
@@ -81,22 +77,8 @@ impl Directory<'_> {
         let is_below_hidden = |path: &TreePath| {
             std::iter::successors(path.parent(), TreePath::parent).any(|ancestor| hidden.contains(&ancestor))
         };
-        for path in hidden.iter().filter(|path| view.lookup(path).is_some() && !is_below_hidden(path)) {
-            let Some((directory, name)) = path.split() else { continue };
-            let parent = match self.parent(directory) {
-                // The layer has a file there, which hides all that was below.
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTDIR) => continue,
-                other => other?,
-            };
-            match look(&parent.fd, name)?.map(|stat| file_type(&stat)) {
-                None => {
-                    let kind = FileType::CharacterDevice;
-                    rustix::fs::mknodat(&parent.fd, name, kind, Mode::empty(), 0).map_err(no_mark)?;
-                }
-                Some(FileType::Directory) => mark_opaque(&open_child(&parent.fd, name, READ)?, style)?,
-                // It replaces what is below without any mark.
-                Some(_) => {}
-            }
+        for path in hidden.iter().filter(|path| !is_below_hidden(path)) {
+            self.mark_hidden(path, style, view)?;
         }
         for path in std::mem::take(&mut self.layer.opaque) {
             let Some(directory) = self.existing(path.as_bytes())? else { continue };
@@ -104,6 +86,34 @@ impl Directory<'_> {
         }
         Ok(())
     }
+
+    fn mark_hidden(&mut self, path: &TreePath, style: OverlayXattrs, view: &View) -> io::Result<()> {
+        let Some((directory, name)) = path.split() else { return Ok(()) };
+        // Where neither this layer nor one below it has a directory, there is nothing to hide.
+        let parent = match self.existing(directory)? {
+            Some(parent) => parent,
+            None if is_directory(view, directory) => match self.parent(directory) {
+                // The layer has a file on the way, which hides all that was below.
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTDIR) => return Ok(()),
+                other => other?,
+            },
+            None => return Ok(()),
+        };
+        match look(&parent.fd, name)?.map(|stat| file_type(&stat)) {
+            None => {
+                let kind = FileType::CharacterDevice;
+                rustix::fs::mknodat(&parent.fd, name, kind, Mode::empty(), 0).map_err(no_mark)
+            }
+            Some(FileType::Directory) => mark_opaque(&open_child(&parent.fd, name, READ)?, style),
+            // It replaces what is below without any mark.
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+fn is_directory(view: &View, path: &[u8]) -> bool {
+    let path = TreePath::parse(path).ok();
+    path.and_then(|path| view.lookup(&path)).is_some_and(crate::Entry::is_directory)
 }
 
 fn mark_opaque(directory: &std::os::fd::OwnedFd, style: OverlayXattrs) -> io::Result<()> {

@@ -9,7 +9,7 @@ use skycap_image::{Artifact, Image, ImageConfig, ImageSink as _, ImageSource as 
 
 use crate::world::{Detail, Room, is_root, layers, tar, tree, unpack};
 
-/// Everything that both can do in the same way.
+/// Everything that all can do in the same way. (As an ordinary user, GNU tar and umoci fail at attributes of read-only files.)
 const TEXT: &str = "dir ./ 0755 @1
     dir bin 0755 @2
     file bin/busybox 0755 @3.000000005 \"busybox\"
@@ -18,7 +18,7 @@ const TEXT: &str = "dir ./ 0755 @1
     file bin/su 4755 @4 \"su\"
     file bin/wall 2755 0:5 @4 \"wall\"
     file bin/ping 0755 @5 security.capability=%01%00%00%02%00%20%00%00%00%00%00%00%00%00%00%00%00%00%00%00 \"ping\"
-    file bin/tagged 0444 @6 user.a=1 user.b=%00%ff \"tagged\"
+    file bin/tagged 0644 @6 user.a=1 user.b=%00%ff \"tagged\"
     dir tmp 1777 @7
     dir gone @8
     file gone/a \"a\"

@@ -15,7 +15,9 @@ use crate::world::{Detail, Room, chain, is_root, layers, options, tree, unpack};
 fn lowers(layers: &[Layer], directory: &Path, style: OverlayXattrs) -> Vec<PathBuf> {
     let mut lowers = Vec::new();
     for (number, layer) in layers.iter().enumerate() {
-        let below = view_of(&layers[..number]);
+        // As the store does it: a layer that stands alone is unpacked once, whatever is below it.
+        let needs_below = LayerIndex::of(layer, &Limits::default()).unwrap().needs_below();
+        let below = if needs_below { view_of(&layers[..number]) } else { View::default() };
         let destination = directory.join(format!("lower{number}"));
         unpack_overlay(layer, &below, &destination, &options(), style, &Silent).unwrap();
         lowers.insert(0, destination);
@@ -90,6 +92,10 @@ fn stacked_layers_look_like_merged_ones() {
         ("nothing to hide", "file a\n##\nfile .wh.none\nfile no/.wh.ne\nfile a/.wh.b\nfile b"),
         ("hidden twice", "dir a/b\nfile a/b/c\n##\nfile .wh.a\nfile a/.wh.b\nfile a/b/.wh.c\nfile z"),
         ("link over a hidden directory", "dir d\nfile d/x\ndir e\n##\nfile .wh.d\nlink d -> e\nfile d/y \"y\""),
+        (
+            "alone",
+            "dir a 0755 @1\nfile a/x\nfile a/y\ndir b\nfile b/x\nfile z\n##\ndir a 0700 @2\nfile a/.wh.x\ndir b 0711 @3\nfile b/.wh..wh..opq\nfile b/new\nfile .wh.z",
+        ),
         ("a device 0:0 is no whiteout", "file a \"a\"\n##\nfifo b"),
     ] {
         let layers = layers(text);

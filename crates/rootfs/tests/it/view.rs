@@ -108,6 +108,9 @@ fn a_view_knows_children_layers_and_content() {
     assert_eq!(view.read(&passwd, &layers, 5).unwrap(), b"root2");
     assert!(view.read(&passwd, &layers, 4).unwrap_err().to_string().contains("more than 4"));
     assert!(view.read(&etc, &layers, 4).unwrap_err().to_string().contains("no regular file"));
+    let unreachable: Vec<Layer> = Vec::new();
+    assert_eq!(view.read(&passwd, &unreachable, 5).unwrap(), b"root2", "it is kept in the listing");
+    assert!(view.read(&TreePath::parse(b"etc/motd").unwrap(), &unreachable, 5).is_err());
     let (copy, mut seen) = (TreePath::parse(b"etc/copy").unwrap(), Vec::new());
     view.contents(&[passwd, copy], &layers, &mut |paths, _, data| {
         seen.push((paths.len(), std::io::read_to_string(data)?));
