@@ -56,8 +56,10 @@ impl Failure {
         let request = format!("{method} {}", shown(url));
         let text = chain(&error);
         if let Some(reason) = tls_reason(&error) {
-            let hint = "a registry with a certificate of its own needs its CA in ca_certs";
-            return Self::lasting(Kind::Other, format!("{request}: TLS: {reason} ({hint})"));
+            return Self::lasting(Kind::Other, format!("{request}: TLS: {reason}"));
+        }
+        if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
+            return Self::lasting(Kind::Other, format!("{request}: the answer is not HTTP: {text}"));
         }
         if text.contains("Name or service not known") || text.contains("No address associated") {
             return Self::lasting(Kind::Other, format!("{request}: no such host (check the registry's name)"));
@@ -245,12 +247,15 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 fn tls_reason(error: &(dyn Error + 'static)) -> Option<String> {
-    let error = find::<rustls::Error>(error)?;
-    match error {
-        rustls::Error::InvalidCertificate(reason) => Some(format!("the server's certificate is not valid: {reason}")),
-        rustls::Error::InvalidMessage(_) => Some("the server does not speak TLS here".to_owned()),
-        other => Some(other.to_string()),
-    }
+    Some(match find::<rustls::Error>(error)? {
+        rustls::Error::InvalidCertificate(reason) => format!(
+            "the server's certificate is not valid: {reason} (a registry with an authority of its own needs it in ca_certs)"
+        ),
+        rustls::Error::InvalidMessage(_) => {
+            "the server does not speak TLS here (plain HTTP is only spoken where it is allowed: insecure)".to_owned()
+        }
+        other => other.to_string(),
+    })
 }
 
 /// Looks for a type of error along the chain, also inside I/O errors, which hide what they wrap.

@@ -7,10 +7,12 @@ mod helper;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use skycap_image::{Kind, SourceError};
 
 use crate::Credentials;
+use crate::client::lock;
 use crate::origin::canonical;
 use docker_config::DockerConfig;
 
@@ -21,6 +23,8 @@ pub struct Keychain {
     config: DockerConfig,
     /// Where helper programs are looked for, as in `PATH`.
     search_path: OsString,
+    /// What helpers said: asking again would start a program for every image.
+    answers: Arc<Mutex<BTreeMap<String, Option<Credentials>>>>,
 }
 
 impl Keychain {
@@ -50,21 +54,31 @@ impl Keychain {
     /// Says where credential helpers (`docker-credential-…`) are looked for: the value of `PATH`.
     #[must_use]
     pub fn with_search_path(self, search_path: &OsStr) -> Self {
-        Self { search_path: search_path.to_owned(), ..self }
+        Self { search_path: search_path.to_owned(), answers: Arc::default(), ..self }
     }
 
-    /// Who we are to that registry (`host` or `host:port`). May run a credential helper, for at most half a minute.
+    /// Who we are to that registry (`host` or `host:port`). May run a credential helper, once, for at most half a minute.
     pub fn credentials(&self, host: &str) -> Result<Credentials, SourceError> {
         let host = canonical(host);
         if let Some(given) = self.given.get(host) {
             return Ok(given.clone());
         }
         if let Some(name) = self.config.helper(host)
-            && let Some(credentials) = helper::get(name, &self.search_path, host)?
+            && let Some(credentials) = self.ask_helper(name, host)?
         {
             return Ok(credentials);
         }
         self.config.credentials(host)
+    }
+
+    fn ask_helper(&self, name: &str, host: &str) -> Result<Option<Credentials>, SourceError> {
+        let mut answers = lock(&self.answers);
+        if let Some(answer) = answers.get(host) {
+            return Ok(answer.clone());
+        }
+        let answer = helper::get(name, &self.search_path, host)?;
+        answers.insert(host.to_owned(), answer.clone());
+        Ok(answer)
     }
 }
 

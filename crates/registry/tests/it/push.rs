@@ -139,3 +139,31 @@ fn a_blob_that_cannot_be_read_is_not_pushed() {
     assert_eq!(error.kind, Kind::NotFound);
     assert!(target.tags().is_err(), "the repository has no name yet");
 }
+
+#[test]
+fn r79_an_early_refusal_is_read() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let refusing = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || {
+                let mut stream = stream.unwrap();
+                let mut head = [0; 256];
+                let _ = stream.read(&mut head);
+                let _ = stream.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            });
+        }
+    });
+    let scripted = Scripted::start(move |request| match request.method.as_str() {
+        "GET" => Reply::status(200),
+        "HEAD" => Reply::status(404),
+        _ => Reply::status(202).header("location", format!("http://{refusing}/upload")),
+    })
+    .unwrap();
+    let image = Artifact::Image(image("amd64", &[noise(1, 20_000_000)]));
+    let error = place(&client(), scripted.address(), "aa").put(&image, &[tag("1")]).unwrap_err().to_string();
+    assert!(error.contains("/upload?digest=sha256:") && error.contains("413 Payload Too Large"), "{error}");
+}

@@ -144,3 +144,24 @@ fn https_with_an_authority_of_its_own_needs_that_authority() {
     seeing.put(&Artifact::Image(image("amd64", &[noise(1, 500_000)])), &[tag("1")]).unwrap();
     assert_eq!(seeing.tags().unwrap(), ["1"]);
 }
+
+#[test]
+fn a_registry_nearby_may_speak_either_protocol_and_a_bad_certificate_does_not_wait() {
+    let Some((_files, _, certificate, key)) = crate::support::certificates() else {
+        eprintln!(
+            "skipped: a_registry_nearby_may_speak_either_protocol_and_a_bad_certificate_does_not_wait: no openssl"
+        );
+        return;
+    };
+    let tls = skycap_registry::server::Tls { certificate, key: skycap_image::Secret::new(key) };
+    let options = skycap_registry::server::Options { tls: Some(tls), ..Default::default() };
+    let (_dir, server) = crate::support::server_with(options);
+    let patient =
+        skycap_registry::Client::new(skycap_registry::Settings::default(), std::sync::Arc::new(skycap_image::Silent));
+    let started = std::time::Instant::now();
+    let error = place(&patient.unwrap(), server.address(), "aa").ping().unwrap_err().to_string();
+    let (https, http) = error.split_once("; ").unwrap();
+    assert!(https.starts_with("GET https://") && https.contains("certificate is not valid"), "{error}");
+    assert!(http.starts_with("GET http://") && http.contains("not HTTP"), "{error}");
+    assert!(started.elapsed() < std::time::Duration::from_secs(2), "no use in trying again");
+}
