@@ -192,6 +192,9 @@ fn nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)?)
 }
 
+/// How many buffers are read before we look around again: a terminal gives 4 KiB at a time.
+const ROUNDS: usize = 16;
+
 /// A run as the caller sees it: bytes one way and the other, and one report in the end.
 struct Conversation<'a> {
     streams: Streams,
@@ -215,9 +218,9 @@ impl Conversation<'_> {
             if ready.input {
                 self.streams.write();
             }
-            self.read_all(&mut buffer, false);
+            self.read_all(&mut buffer, ROUNDS);
             if ready.channel && !self.listen(spawned)? {
-                self.read_all(&mut buffer, true);
+                self.read_all(&mut buffer, usize::MAX);
                 return Ok(self.report);
             }
         }
@@ -262,13 +265,13 @@ impl Conversation<'_> {
         Ok(true)
     }
 
-    /// Passes on one buffer of each stream, or all there is.
-    fn read_all(&mut self, buffer: &mut [u8], to_the_end: bool) {
-        loop {
+    /// Passes on what there is of each stream, at most `rounds` buffers.
+    fn read_all(&mut self, buffer: &mut [u8], rounds: usize) {
+        for _ in 0..rounds {
             let output = &mut *self.output;
             let one = read(&mut self.streams.output, buffer, &mut |bytes| output.stdout(bytes));
             let two = read(&mut self.streams.error, buffer, &mut |bytes| output.stderr(bytes));
-            if !(to_the_end && (one || two)) {
+            if !one && !two {
                 break;
             }
         }
