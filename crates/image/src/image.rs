@@ -62,7 +62,7 @@ pub enum Artifact {
 impl Artifact {
     /// Reads a manifest or index; for an image also its config, with one further read.
     pub fn open(raw: RawManifest, blobs: Arc<dyn BlobSource>) -> Result<Self, SourceError> {
-        if sniff_index(&raw) {
+        if is_index(&raw)? {
             let parsed = parse(&raw.bytes, &raw.descriptor)?;
             return Ok(Self::Index(Index(Arc::new(IndexParts { raw, parsed, blobs }))));
         }
@@ -273,22 +273,36 @@ impl Index {
     }
 }
 
-/// The media type decides; a document without one is an index if it lists manifests.
-fn sniff_index(raw: &RawManifest) -> bool {
+/// Tells an index from a manifest. The media type that led to the document decides, then its own, then what it lists. A
+/// document that could be read as both is refused, whatever it says it is: two readers would see two images
+/// (CVE-2021-41190).
+fn is_index(raw: &RawManifest) -> Result<bool, SourceError> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Probe {
         #[serde(default)]
         media_type: MediaType,
         manifests: Option<serde::de::IgnoredAny>,
+        layers: Option<serde::de::IgnoredAny>,
+        config: Option<serde::de::IgnoredAny>,
     }
-    let stated = &raw.descriptor.media_type;
-    if stated.is_index() || stated.is_manifest() {
-        return stated.is_index();
+    let probe: Probe = parse(&raw.bytes, &raw.descriptor)?;
+    let refuse =
+        |why: String| Err(SourceError::new(Kind::Corrupt, format!("{} is refused: {why}", raw.descriptor.digest)));
+    if probe.manifests.is_some() && (probe.layers.is_some() || probe.config.is_some()) {
+        return refuse("it is a manifest and an index in one".to_owned());
     }
-    serde_json::from_slice::<Probe>(&raw.bytes).is_ok_and(|probe| {
-        probe.media_type.is_index() || (!probe.media_type.is_manifest() && probe.manifests.is_some())
-    })
+    let by_type = |media_type: &MediaType| match (media_type.is_index(), media_type.is_manifest()) {
+        (false, false) => None,
+        (is_index, _) => Some(is_index),
+    };
+    match (by_type(&raw.descriptor.media_type), by_type(&probe.media_type)) {
+        (Some(stated), Some(own)) if stated != own => refuse(format!(
+            "it was announced as {}, but says that it is {}",
+            raw.descriptor.media_type, probe.media_type
+        )),
+        (stated, own) => Ok(stated.or(own).unwrap_or(probe.manifests.is_some())),
+    }
 }
 
 /// Reads a document whole, checked and within bounds.
@@ -317,4 +331,36 @@ fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], descriptor: &Descriptor) 
 
 pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, SourceError> {
     serde_json::to_vec(value).map_err(|error| SourceError::caused(Kind::Other, "cannot write a JSON document", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Memory;
+
+    fn open(media_type: MediaType, text: &str) -> Result<Artifact, SourceError> {
+        Artifact::open(RawManifest::new(media_type, text.into()), Arc::new(Memory::default()))
+    }
+
+    #[test]
+    fn cve_2021_41190_a_document_is_never_a_manifest_and_an_index() {
+        let (index, manifest) = (MediaType::OciIndex, MediaType::OciManifest);
+        for (text, media_type, document) in [
+            ("in one", index.clone(), r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#),
+            ("in one", manifest.clone(), r#"{"schemaVersion":2,"manifests":[],"config":{}}"#),
+            ("in one", MediaType::default(), r#"{"schemaVersion":2,"manifests":[],"layers":[],"config":{}}"#),
+            ("announced as", index, r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#),
+            ("announced as", manifest, r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json"}"#),
+        ] {
+            let Err(error) = open(media_type, document) else { panic!("accepted {document}") };
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_document_without_a_media_type_goes_by_what_it_lists() {
+        for media_type in [MediaType::default(), MediaType::from("application/json"), MediaType::OciIndex] {
+            assert!(matches!(open(media_type, r#"{"schemaVersion":2,"manifests":[]}"#), Ok(Artifact::Index(_))));
+        }
+    }
 }

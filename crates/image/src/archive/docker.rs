@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::corrupt;
 use super::members::{Members, Span};
-use crate::compress::decoder;
 use crate::{Compression, Descriptor, Digest, ImageConfig, Manifest, MediaType, RawManifest, SourceError};
 
 /// The name of the file that makes an archive Docker's.
 pub(super) const MANIFEST: &str = "manifest.json";
+
+/// Of all images in an archive. `docker save` of a thousand images stays below it.
+const MOST_LAYERS: usize = 50_000;
 
 /// One image in `manifest.json` (moby `image/spec`, "Combined Image JSON + Filesystem Changeset Format").
 #[derive(Serialize, Deserialize)]
@@ -41,12 +43,22 @@ pub(super) struct Described {
 pub(super) fn entries(members: &Members) -> Result<Vec<Entry>, SourceError> {
     let bytes = members.document(MANIFEST)?;
     let parsed: Result<Vec<Entry>, _> = serde_json::from_slice(&bytes);
-    parsed.map_err(|error| SourceError::caused(crate::Kind::Corrupt, "manifest.json does not parse", error))
+    let entries =
+        parsed.map_err(|error| SourceError::caused(crate::Kind::Corrupt, "manifest.json does not parse", error))?;
+    let layers: usize = entries.iter().map(|entry| 1 + entry.layers.len()).sum();
+    if layers > MOST_LAYERS {
+        return Err(corrupt(format!("manifest.json lists {layers} configs and layers, more than {MOST_LAYERS}")));
+    }
+    Ok(entries)
 }
 
 /// Finds out what an entry's layers are and makes the manifest that go-containerregistry makes, byte for byte: that is
 /// what registry-image's versions are the digests of. Only layers in zstd, which it labels gzip, get their right label.
-pub(super) fn describe(members: &Members, entry: Entry) -> Result<Described, SourceError> {
+pub(super) fn describe(
+    members: &Members,
+    entry: Entry,
+    hashed: &mut BTreeMap<u64, Digest>,
+) -> Result<Described, SourceError> {
     let config_bytes = members.document(&entry.config)?;
     let config: ImageConfig = serde_json::from_slice(&config_bytes).map_err(|error| {
         SourceError::caused(crate::Kind::Corrupt, format!("config {} does not parse", entry.config), error)
@@ -63,7 +75,7 @@ pub(super) fn describe(members: &Members, entry: Entry) -> Result<Described, Sou
             Some(foreign) if !members.has(name) => descriptors.push(foreign.clone()),
             _ => {
                 let span = members.find(name)?;
-                let descriptor = layer(members, name, span, *diff_id)?;
+                let descriptor = layer(members, name, span, *diff_id, hashed)?;
                 layers.push((descriptor.digest, span));
                 descriptors.push(descriptor);
             }
@@ -79,8 +91,15 @@ pub(super) fn describe(members: &Members, entry: Entry) -> Result<Described, Sou
     })
 }
 
-fn layer(members: &Members, name: &str, span: Span, diff_id: Digest) -> Result<Descriptor, SourceError> {
-    let (compression, _) = decoder(members.open(span)?)?;
+/// `hashed` remembers by offset, so that a layer of many images is read once.
+fn layer(
+    members: &Members,
+    name: &str,
+    span: Span,
+    diff_id: Digest,
+    hashed: &mut BTreeMap<u64, Digest>,
+) -> Result<Descriptor, SourceError> {
+    let compression = members.compression(span)?;
     let media_type = match compression {
         Compression::None => MediaType::DockerLayer,
         Compression::Zstd => MediaType::DockerLayerZstd,
@@ -90,7 +109,10 @@ fn layer(members: &Members, name: &str, span: Span, diff_id: Digest) -> Result<D
         (Compression::None, _) => diff_id,
         // Whoever reads the layer checks the claim.
         (_, Some(digest)) => digest,
-        (_, None) => members.digest(span)?,
+        (_, None) => match hashed.get(&span.offset) {
+            Some(digest) => *digest,
+            None => *hashed.entry(span.offset).or_insert(members.digest(span)?),
+        },
     };
     Ok(Descriptor::new(media_type, digest, span.size))
 }

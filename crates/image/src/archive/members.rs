@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::corrupt;
-use crate::compress::decoder;
+use crate::compress::{decoder, recognise};
 use crate::image::LARGEST_DOCUMENT;
 use crate::tar::{Header, Kind, Reader};
 use crate::{BlobReader, Compression, Digest, SourceError};
@@ -36,9 +36,12 @@ enum Member {
 pub(super) struct Span {
     pub offset: u64,
     pub size: u64,
-    /// Known without a further pass if the archive is compressed.
-    digest: Option<Digest>,
+    /// Found while listing if the archive is compressed, because every look at a member costs reading up to it.
+    seen: Option<(Compression, Digest)>,
 }
+
+/// As many first bytes as show how a stream is packed.
+const MAGIC: u64 = 6;
 
 impl Members {
     /// Lists an archive.
@@ -58,7 +61,7 @@ impl Members {
             members.check_spans(metadata.len())?;
         } else {
             members.is_compressed = true;
-            members.scan(Reader::new(decoded), |reader| Ok(Some(Digest::sha256_of(reader)?.0))).map_err(failed)?;
+            members.scan(Reader::new(decoded), |reader| look_at(reader).map(Some)).map_err(failed)?;
         }
         Ok(members)
     }
@@ -112,10 +115,20 @@ impl Members {
         Ok(bytes)
     }
 
+    /// How a member is packed.
+    pub fn compression(&self, span: Span) -> Result<Compression, SourceError> {
+        if let Some((compression, _)) = span.seen {
+            return Ok(compression);
+        }
+        let mut start = Vec::new();
+        self.open(span)?.take(MAGIC).read_to_end(&mut start)?;
+        Ok(recognise(&start))
+    }
+
     /// The digest of a member.
     pub fn digest(&self, span: Span) -> Result<Digest, SourceError> {
-        match span.digest {
-            Some(digest) => Ok(digest),
+        match span.seen {
+            Some((_, digest)) => Ok(digest),
             None => Ok(Digest::sha256_of(self.open(span)?)?.0),
         }
     }
@@ -127,10 +140,10 @@ impl Members {
     fn scan<R: Read>(
         &mut self,
         mut reader: Reader<R>,
-        digest: impl Fn(&mut Reader<R>) -> io::Result<Option<Digest>>,
+        look: impl Fn(&mut Reader<R>) -> io::Result<Option<(Compression, Digest)>>,
     ) -> io::Result<()> {
         while let Some(header) = reader.next()? {
-            let span = Span { offset: reader.data_offset(), size: header.size, digest: digest(&mut reader)? };
+            let span = Span { offset: reader.data_offset(), size: header.size, seen: look(&mut reader)? };
             let Some(member) = member(&header, span) else { continue };
             let name = clean(&header.path);
             if self.by_name.len() >= MOST_MEMBERS {
@@ -154,6 +167,14 @@ impl Members {
             Some((name, _)) => Err(corrupt(format!("the archive is cut off in {}", String::from_utf8_lossy(name)))),
         }
     }
+}
+
+/// Reads a member once for all there is to know about its bytes.
+fn look_at(reader: &mut impl Read) -> io::Result<(Compression, Digest)> {
+    let mut start = Vec::new();
+    reader.by_ref().take(MAGIC).read_to_end(&mut start)?;
+    let (digest, _) = Digest::sha256_of(start.as_slice().chain(reader))?;
+    Ok((recognise(&start), digest))
 }
 
 fn invalid(what: String) -> io::Error {

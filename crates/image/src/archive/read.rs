@@ -69,8 +69,9 @@ fn read(path: &Path, members: Members, format: Format) -> Result<Archive, Source
 
 fn read_docker(members: &Members) -> Result<Listed, SourceError> {
     let (mut images, mut documents, mut spans) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    let mut hashed = BTreeMap::new();
     for entry in docker::entries(members)? {
-        let Described { names, manifest, config, layers } = docker::describe(members, entry)?;
+        let Described { names, manifest, config, layers } = docker::describe(members, entry, &mut hashed)?;
         documents.insert(config.0, config.1);
         documents.insert(manifest.descriptor.digest, manifest.bytes.clone());
         spans.extend(layers);

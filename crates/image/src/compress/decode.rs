@@ -35,7 +35,8 @@ pub fn decoder<'r>(reader: impl Read + Send + 'r) -> io::Result<(Compression, Bo
     Ok((compression, decoded))
 }
 
-fn recognise(start: &[u8]) -> Compression {
+/// Tells how a stream is packed by its first bytes; six are enough.
+pub(crate) fn recognise(start: &[u8]) -> Compression {
     match start {
         [0x1f, 0x8b, ..] => Compression::Gzip,
         // A skippable frame may come before the first real one (zstd:chunked, pzstd).

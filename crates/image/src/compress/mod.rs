@@ -8,4 +8,5 @@ mod encode;
 mod gzip;
 
 pub use decode::decoder;
+pub(crate) use decode::recognise;
 pub use encode::{LayerEncoder, Packed};

@@ -1,10 +1,12 @@
 //! Other people's tools on what we write, and ours on what they write.
 
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use skycap_image::archive::{self, Format, write_docker, write_docker_flat, write_oci};
 use skycap_image::layout::Layout;
+use skycap_image::tar::{Header, Kind, Reader, Writer};
 use skycap_image::{Artifact, ImageSink, ImageSource, Name};
 use skycap_testkit::listing::image;
 
@@ -81,5 +83,86 @@ fn we_read_what_skopeo_writes() {
         assert_eq!(read.config().rootfs, image.config().rootfs, "{to}");
         assert_eq!(read.config().config, image.config().config, "{to}");
         read_all(&Artifact::Image(read)).unwrap();
+    }
+}
+
+/// Runs GNU tar; `None` with a printed reason if there is none.
+fn gnu_tar(test: &str, arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> {
+    let mut command = Command::new("tar");
+    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("skipped: {test}: no tar: {error}");
+            return None;
+        }
+    };
+    let (mut stdin, bytes) = (child.stdin.take().unwrap(), input.to_vec());
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(&bytes)));
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    assert!(output.status.success(), "tar {arguments:?}");
+    Some(output.stdout)
+}
+
+fn headers(bytes: &[u8]) -> Vec<Header> {
+    let mut reader = Reader::new(bytes);
+    let mut headers = Vec::new();
+    while let Some(header) = reader.next().unwrap() {
+        headers.push(header);
+    }
+    headers
+}
+
+#[test]
+fn gnu_tar_reads_what_we_write() {
+    let long = b"directory/".repeat(40);
+    let mut writer = Writer::new(Vec::new());
+    let paths = [
+        b"a".to_vec(),
+        [&long[..], b"file"].concat(),
+        [b"p/".repeat(70), b"f".to_vec()].concat(),
+        b"\xc3\xa9 b".to_vec(),
+    ];
+    for path in &paths {
+        let header = Header { uid: 3_000_000, mtime: 12, mtime_nanos: 5, ..Header::file(path.clone(), 3) };
+        writer.append(&header, &b"abc"[..]).unwrap();
+    }
+    writer.entry(&Header::symlink(*b"s", long.clone())).unwrap();
+    let bytes = writer.finish().unwrap();
+    let listed = gnu_tar("gnu_tar_reads_what_we_write", &["-tf", "-", "--quoting-style=literal"], &bytes);
+    let Some(listed) = listed else { return };
+    let expected: Vec<&[u8]> = paths.iter().map(Vec::as_slice).chain([&b"s"[..]]).collect();
+    assert_eq!(listed.strip_suffix(b"\n").unwrap().split(|&byte| byte == b'\n').collect::<Vec<_>>(), expected);
+    let verbose = gnu_tar("gnu_tar_reads_what_we_write", &["-tvf", "-", "--numeric-owner"], &bytes).unwrap();
+    assert!(String::from_utf8_lossy(&verbose).contains("3000000/0"));
+}
+
+#[test]
+fn we_read_every_format_of_gnu_tar() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = "long-name-".repeat(12);
+    std::fs::create_dir_all(dir.path().join("d").join(&long)).unwrap();
+    std::fs::write(dir.path().join("d/file"), [7; 1000]).unwrap();
+    std::fs::hard_link(dir.path().join("d/file"), dir.path().join("d/other")).unwrap();
+    std::os::unix::fs::symlink(long.repeat(2), dir.path().join("d/link")).unwrap();
+    let at = dir.path().to_str().unwrap();
+    let mut expected = vec!["d/".to_owned(), "d/file".into(), "d/link".into(), format!("d/{long}/"), "d/other".into()];
+    for format in ["gnu", "oldgnu", "pax"] {
+        let arguments = ["-C", at, "--sort=name", &format!("--format={format}"), "-cf", "-", "d"];
+        let Some(bytes) = gnu_tar("we_read_every_format_of_gnu_tar", &arguments, b"") else { return };
+        let headers = headers(&bytes);
+        let mut names: Vec<_> = headers.iter().map(|header| String::from_utf8(header.path.clone()).unwrap()).collect();
+        names.sort();
+        expected.sort();
+        assert_eq!(names, expected, "{format}");
+        let link = headers.iter().find(|header| header.path == b"d/link").unwrap();
+        assert_eq!(link.link, long.repeat(2).as_bytes(), "{format}");
+        assert!(headers.iter().any(|header| header.kind == Kind::Hardlink && header.size == 0), "{format}");
+    }
+    for format in ["v7", "ustar"] {
+        let arguments = ["-C", at, &format!("--format={format}"), "-cf", "-", "d/file", "d/other"];
+        let Some(bytes) = gnu_tar("we_read_every_format_of_gnu_tar", &arguments, b"") else { return };
+        assert_eq!(headers(&bytes).iter().map(|header| header.kind).collect::<Vec<_>>(), [Kind::File, Kind::Hardlink]);
     }
 }
