@@ -17,6 +17,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 4_000_000, unpacked_bytes: 256 << 30, ratio: 1200, path_bytes: 4095, extension_bytes: 1 << 20 }
+        Self { entries: 2_000_000, unpacked_bytes: 256 << 30, ratio: 1200, path_bytes: 4095, extension_bytes: 1 << 20 }
     }
 }

@@ -14,6 +14,9 @@ use crate::directory::handle::list;
 use crate::scan::{Content, Scanned, open_directory, scan};
 use crate::{Change, Device, Metadata, Owners, Tree, TreePath};
 
+/// What Linux takes in one piece. Longer paths can be made step by step, but no other program could unpack them.
+const LONGEST_PATH: usize = 4095;
+
 /// Writes a layer as a bare tar. The same calls make the same bytes.
 pub struct Pack<W: Write> {
     tar: Writer<W>,
@@ -28,14 +31,19 @@ impl<W: Write> Pack<W> {
 
     /// Adds an entry. The caller sorts: parents first, hard links after the file they name.
     ///
-    /// A name that begins with `.wh.` is an error, because readers would take it for a whiteout.
+    /// A name that begins with `.wh.` is an error, because readers would take it for a whiteout; so is a path of more than
+    /// 4,095 bytes.
     pub fn add(&mut self, path: &TreePath, change: Change<'_>) -> io::Result<()> {
         if let Some(marker) = path.components().find(|name| name.starts_with(b".wh.")) {
             let text = format!("{path}: a layer cannot hold a file named {}", marker.escape_ascii());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        self.entries += 1;
         let name = path.as_bytes();
+        if name.len() > LONGEST_PATH {
+            let text = format!("{path}: a path of {} bytes is longer than {LONGEST_PATH}", name.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        self.entries += 1;
         match change {
             Change::Directory(metadata) => self.tar.entry(&header(directory_name(name), TarKind::Directory, metadata)),
             Change::File(metadata, size, data) => {

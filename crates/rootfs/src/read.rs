@@ -40,8 +40,9 @@ pub(crate) fn read_blob(
         let decoding = scope.spawn(move || decode(Verified::new(blob, &layer.descriptor), &sender));
         let mut bare = Bare::new(receiver, layer, limits);
         let consumed = consume_all(&mut bare, limits, consume);
-        // What went wrong with the bytes explains what went wrong with their meaning.
-        let drained = if is_local(&consumed) { Ok(()) } else { bare.drain() };
+        // What went wrong with the bytes explains why they make no sense. In any other case the rest is not worth fetching.
+        let is_worth_the_rest = matches!(consumed, Ok(()) | Err(Fault::Read(_)));
+        let drained = if is_worth_the_rest { bare.drain() } else { Ok(()) };
         let found = bare.finish();
         let decoded = decoding.join().unwrap_or_else(|_| Err(io::Error::other("the decoder panicked")));
         decoded.map_err(Fault::Read)?;
@@ -68,11 +69,6 @@ fn consume_all(
 
 /// The bare tar of a layer.
 pub(crate) type LayerTar<'b> = tar::Reader<&'b mut Bare>;
-
-/// The fault is not in the bytes: nothing is gained by reading the rest.
-fn is_local(consumed: &Result<(), Fault>) -> bool {
-    matches!(consumed, Err(Fault::Apply { .. } | Fault::Limit { .. }))
-}
 
 /// Hands over decompressed pieces. The last word is whether the blob was what it should be.
 fn decode(mut blob: Verified<BlobReader>, pieces: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {

@@ -105,3 +105,35 @@ fn hostile_layers_are_refused_or_stay_inside_and_benign_ones_come_out_right() {
         run(&file);
     }
 }
+
+/// Every layer of links under every layer of whiteouts: whatever comes of it, memory and disk agree and nothing outside
+/// changes.
+#[test]
+fn links_below_whiteouts_stay_inside() {
+    let read = |file: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cases").join(file);
+        cases(&format!("\n{}", std::fs::read_to_string(path).unwrap()))
+    };
+    let lowers: Vec<Case> = read("b-symlinks.txt").into_iter().chain(read("c-hardlinks.txt")).collect();
+    let uppers = read("d-whiteouts.txt");
+    let room = Room::new();
+    for lower in &lowers {
+        for upper in &uppers {
+            let name = format!("{} under {}", lower.name, upper.name);
+            let top = upper.layers.rsplit("##").next().unwrap();
+            let layers = layers(&format!("{}\n##\n{top}", lower.layers));
+            let on_disk = unpack(&layers, &room.rootfs());
+            let indexes: Result<Vec<_>, _> =
+                layers.iter().map(|layer| LayerIndex::of(layer, &Limits::default()).map(Into::into)).collect();
+            let in_memory = indexes.ok().and_then(|indexes| View::new(&indexes).ok());
+            assert_eq!(on_disk.is_ok(), in_memory.is_some(), "{name}");
+            if let Some(view) = in_memory {
+                let disk = tree(&room.rootfs(), Detail::Shape);
+                assert_eq!(crate::view::render(&view, &layers), disk, "{name}");
+                std::fs::remove_dir_all(room.rootfs()).unwrap();
+            }
+            assert!(!room.rootfs().exists(), "{name}");
+        }
+        room.assert_untouched(&lower.name);
+    }
+}
