@@ -1,6 +1,6 @@
 //! The store from outside: what it gives back, what damage does to it, and what is left when a process dies.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests; what is skipped says why")]
 
 mod blobs;
 mod collect;

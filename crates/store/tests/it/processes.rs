@@ -46,6 +46,80 @@ fn child() {
     }
 }
 
+/// Does everything once. The directory comes on its standard input.
+#[test]
+#[ignore = "the child of other tests"]
+fn child_once() {
+    let mut dir = String::new();
+    std::io::stdin().read_line(&mut dir).unwrap();
+    work(Path::new(dir.trim()), 0);
+}
+
+/// Runs `child_once` under strace, which does something to its Nth call that changes files. `None` with a printed reason
+/// if that cannot be done here.
+fn tampered_child(test: &str, dir: &Path, what: &str, call: usize) -> Option<bool> {
+    const CALLS: &str = "write,openat,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,fsync,syncfs,fchmod";
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={CALLS}"), "-e"]);
+    command.arg(format!("inject={CALLS}:{what}:when={call}")).arg(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "--nocapture", "--test-threads=1", "processes::child_once"]);
+    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("skipped: {test}: no strace: {error}");
+            return None;
+        }
+    };
+    // The child may be dead before it reads.
+    let _ = writeln!(child.stdin.take().unwrap(), "{}", dir.display());
+    Some(child.wait().unwrap().success())
+}
+
+/// Every so many calls, which gives a few dozen points; all of them with `SKYCAP_ALL_POINTS`.
+fn step() -> usize {
+    #[allow(clippy::disallowed_methods, reason = "a test may look at its own environment")]
+    let all = std::env::var_os("SKYCAP_ALL_POINTS").is_some();
+    if all { 1 } else { 13 }
+}
+
+fn tamper_everywhere(test: &str, what: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    match tampered_child(test, dir.path(), what, 1_000_000) {
+        None => return,
+        Some(false) => return eprintln!("skipped: {test}: strace may not trace here"),
+        Some(true) => {}
+    }
+    let mut points = 0;
+    for call in (1..).step_by(step()) {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(unharmed) = tampered_child(test, dir.path(), what, call) else { return };
+        if unharmed && call > 300 {
+            break;
+        }
+        assert!(call < 3000, "it never gets through");
+        points += 1;
+        if !dir.path().join("sessions-1").exists() {
+            continue;
+        }
+        check(dir.path());
+        work(dir.path(), 0);
+        check(dir.path());
+        assert_eq!(fs::read_dir(dir.path().join("sessions-1")).unwrap().count(), 0, "call {call}");
+    }
+    assert!(points > 20, "only {points} points");
+}
+
+#[test]
+fn a_kill_at_any_call_leaves_nothing_that_is_taken_for_whole() {
+    tamper_everywhere("a_kill_at_any_call_leaves_nothing_that_is_taken_for_whole", "signal=KILL");
+}
+
+#[test]
+fn a_full_disk_at_any_call_leaves_nothing_that_is_taken_for_whole() {
+    tamper_everywhere("a_full_disk_at_any_call_leaves_nothing_that_is_taken_for_whole", "error=ENOSPC");
+}
+
 fn spawn(dir: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "--nocapture", "processes::child"]);

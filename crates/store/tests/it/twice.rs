@@ -6,7 +6,6 @@ use std::process::Command;
 const NOBODY: u32 = 65_534;
 
 #[test]
-#[allow(clippy::print_stderr, reason = "a test that cannot run says why")]
 fn every_test_also_holds_for_an_ordinary_user() {
     let skipped = |why: &str| eprintln!("skipped: every_test_also_holds_for_an_ordinary_user: {why}");
     if !rustix::process::geteuid().is_root() {
