@@ -9,7 +9,7 @@ use crate::ladder::Rung;
 
 /// A system call that was refused while a rung of the ladder was tried.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
-#[error("{call}: {}", text_of(*errno))]
+#[error("{call}{}", text_of(*errno))]
 pub struct Attempt {
     /// The call and what it was for, for instance `unshare(CLONE_NEWUSER)`.
     pub call: String,
@@ -123,19 +123,19 @@ fn hint_line(hint: &str) -> String {
     if hint.is_empty() { String::new() } else { format!("\nhint: {hint}") }
 }
 
-/// The text of an error number, with its number left out: `Operation not permitted`.
+/// An error number by its name and text: `: EPERM (Operation not permitted)`. Nothing for none.
 fn text_of(errno: i32) -> String {
     if errno == 0 {
-        return "not available".to_owned();
+        return String::new();
     }
     let text = io::Error::from_raw_os_error(errno).to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     match rustix::io::Errno::from_raw_os_error(errno) {
-        rustix::io::Errno::PERM => format!("EPERM ({text})"),
-        rustix::io::Errno::INVAL => format!("EINVAL ({text})"),
-        rustix::io::Errno::ACCESS => format!("EACCES ({text})"),
-        rustix::io::Errno::NOSPC => format!("ENOSPC ({text})"),
-        rustix::io::Errno::NOSYS => format!("ENOSYS ({text})"),
-        _ => format!("error {errno} ({text})"),
+        rustix::io::Errno::PERM => format!(": EPERM ({text})"),
+        rustix::io::Errno::INVAL => format!(": EINVAL ({text})"),
+        rustix::io::Errno::ACCESS => format!(": EACCES ({text})"),
+        rustix::io::Errno::NOSPC => format!(": ENOSPC ({text})"),
+        rustix::io::Errno::NOSYS => format!(": ENOSYS ({text})"),
+        _ => format!(": error {errno} ({text})"),
     }
 }

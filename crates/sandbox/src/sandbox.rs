@@ -112,7 +112,7 @@ impl Sandbox {
 
 fn setup(failure: Failure) -> RunError {
     let source = match failure.errno {
-        0 => io::Error::other("no system call was made"),
+        0 => io::Error::other("no further reason is known"),
         errno => io::Error::from_raw_os_error(errno),
     };
     RunError::Setup { step: failure.step, hint: failure.hint, source }

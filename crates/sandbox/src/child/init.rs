@@ -13,6 +13,7 @@ use super::stage::{self, OpenRoot, Stage};
 use super::{special, terminal, volumes};
 use crate::channel::Channel;
 use crate::error::Failure;
+use crate::ladder::Rung;
 use crate::spawn::{END, Report, RunOrder};
 use crate::spec::{Capabilities, Network};
 use crate::sys::{self, Fork};
@@ -87,6 +88,9 @@ impl World {
         volumes::network_files(&mut inside, &mut stage, spec)?;
         for mount in &mounts {
             mount.mount(&mut inside, &mut stage, ground.trusted)?;
+        }
+        if ground.rung == Rung::SingleId {
+            volumes::one_id_for_apt(&mut inside, &mut stage)?;
         }
         let missing = if spec.create_cwd { Missing::Keep } else { Missing::Error };
         inside.find(&spec.cwd, missing)?;

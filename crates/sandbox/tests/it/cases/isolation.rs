@@ -1,10 +1,11 @@
 //! What a command cannot see or do.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use skycap_sandbox::{Capabilities, Network, RunSpec, Rung, User, UserNamespace};
+use skycap_sandbox::{Capabilities, Exit, Mount, Network, Root, RunSpec, Rung, User, UserNamespace};
 
 use crate::world::World;
 
@@ -21,6 +22,7 @@ super::cases! {
     the_network_of_the_host_is_there,
     a_user_namespace_looks_as_asked,
     everything_is_permitted_when_asked,
+    apt_and_dpkg_work_with_one_id,
 }
 
 fn capabilities_are_the_usual_fourteen(world: &World) {
@@ -191,8 +193,62 @@ fn everything_is_permitted_when_asked(world: &World) {
         );
         spec.capabilities = Capabilities::All;
         spec.user_namespace = look;
-        let fuse = if std::path::Path::new("/dev/fuse").exists() { "fuse\n" } else { "" };
+        let fuse = if Path::new("/dev/fuse").exists() { "fuse\n" } else { "" };
         let ran = world.run(&spec);
         assert_eq!(ran.stdout(), format!("mounted\nunshared\nother\n{fuse}"), "{:?}", ran.output);
     }
+}
+
+/// With the programs of this machine, if it is a Debian, and a repository and a package made on the spot.
+fn apt_and_dpkg_work_with_one_id(world: &World) {
+    if world.sandbox.rung() != Rung::SingleId || !Path::new("/usr/bin/dpkg-deb").exists() {
+        return;
+    }
+    let apt = world.directory();
+    for name in ["etc/apt.conf.d", "lib/lists/partial", "cache/archives/partial", "dpkg/info", "dpkg/updates", "repo"] {
+        fs::create_dir_all(apt.join(name)).unwrap();
+    }
+    fs::write(apt.join("etc/sources.list"), "deb [trusted=yes] file:/repo ./\n").unwrap();
+    fs::write(apt.join("dpkg/status"), "").unwrap();
+    let script = "set -e; mkdir -p /tmp/p/DEBIAN /tmp/p/opt/tool; echo tool > /tmp/p/opt/tool/file
+        printf 'Package: tool\\nVersion: 1\\nArchitecture: all\\nMaintainer: x <x@x>\\nDescription: x\\n' > /tmp/p/DEBIAN/control
+        printf '#!/bin/sh\\nset -e\\nchown 7:7 /opt/tool/file\\nchgrp tty /opt/tool\\n' > /tmp/p/DEBIAN/postinst
+        chmod 755 /tmp/p/DEBIAN/postinst; dpkg-deb -Zgzip -b /tmp/p /repo/tool.deb
+        cd /repo; (dpkg-deb -f tool.deb; echo Filename: ./tool.deb; echo Size: $(stat -c %s tool.deb); \
+        echo SHA256: $(sha256sum tool.deb | cut -d' ' -f1)) > Packages
+        apt-get update; apt-get install -y tool; apt-config dump APT::Sandbox::User; cat /opt/tool/file";
+    let (mut spec, upper) = world.script(script);
+    let Root::Overlay { lowers, .. } = &mut spec.root else { unreachable!() };
+    let debian = world.directory();
+    fs::create_dir_all(debian.join("etc")).unwrap();
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        symlink(format!("usr/{name}"), debian.join(name)).unwrap();
+    }
+    for name in ["passwd", "group"] {
+        fs::copy(format!("/etc/{name}"), debian.join("etc").join(name)).unwrap();
+    }
+    *lowers = vec![debian];
+    spec.env = vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())];
+    let bind = |from: &str, target: &str| Mount::Bind {
+        source: apt.join(from),
+        within: None,
+        target: target.into(),
+        read_only: from == "/usr",
+    };
+    spec.mounts = vec![
+        bind("/usr", "/usr"),
+        bind("etc", "/etc/apt"),
+        bind("lib", "/var/lib/apt"),
+        bind("cache", "/var/cache/apt"),
+        bind("dpkg", "/var/lib/dpkg"),
+        bind("repo", "/repo"),
+        Mount::Tmpfs { target: "/tmp".into(), size: None, mode: 0o1777 },
+        Mount::Tmpfs { target: "/var/log".into(), size: None, mode: 0o755 },
+    ];
+    let ran = world.run(&spec);
+    assert_eq!(ran.exit, Exit::Code(0), "{:?}", ran.output);
+    // Old versions of apt verify that they have changed to their own user, and give up.
+    assert!(ran.stdout().ends_with("APT::Sandbox::User \"root\";\ntool\n"), "{:?}", ran.output);
+    assert_eq!(fs::read_to_string(upper.join("opt/tool/file")).unwrap(), "tool\n");
+    assert!(!apt.join("etc/apt.conf.d/zz-one-id").exists(), "it was not kept");
 }
