@@ -40,9 +40,8 @@ pub(crate) fn read_blob(
         let decoding = scope.spawn(move || decode(Verified::new(blob, &layer.descriptor), &sender));
         let mut bare = Bare::new(receiver, layer, limits);
         let consumed = consume_all(&mut bare, limits, consume);
-        // What went wrong with the bytes explains why they make no sense. In any other case the rest is not worth fetching.
-        let is_worth_the_rest = matches!(consumed, Ok(()) | Err(Fault::Read(_)));
-        let drained = if is_worth_the_rest { bare.drain() } else { Ok(()) };
+        // What went wrong with the bytes explains why they make no sense. After any other fault the rest is not worth fetching.
+        let drained = if matches!(consumed, Err(Fault::Read(_))) { bare.drain() } else { Ok(()) };
         let found = bare.finish();
         let decoded = decoding.join().unwrap_or_else(|_| Err(io::Error::other("the decoder panicked")));
         decoded.map_err(Fault::Read)?;
@@ -64,6 +63,7 @@ fn consume_all(
     let tar_limits = tar::Limits { extension: limits.extension_bytes, ..tar::Limits::default() };
     let mut tar = tar::Reader::with_limits(bare, tar_limits);
     consume(&mut tar)?;
+    // To the very end of the stream, behind the end of the archive.
     Ok(tar.finish()?)
 }
 
