@@ -36,7 +36,7 @@ pub fn build(
         move |fault: Fault| BuildError::of_request(what, fault)
     };
     let epoch = epoch(request)?;
-    let images = Registry { resolver, store, progress, known: Mutex::default() };
+    let images = Registry { resolver, progress, known: Mutex::default() };
     let mut graph = Graph::default();
     let targets = plan(request, &dockerfile, &images, &mut graph, progress)?;
     let context = Context::open(&request.context, request.ignore.clone()).map_err(other("the build context"))?;
@@ -101,7 +101,9 @@ fn finish(
     let mut layers: Vec<Layer> = Vec::new();
     for id in graph.chain(target.head) {
         match &graph.node(id).operation {
-            Operation::Base(base) => layers.extend(base.iter().cloned()),
+            Operation::Base(base) => {
+                layers.extend(base.layers.iter().map(|layer| base_layer(layer, base.is_remote, store)))
+            }
             _ => layers.push(executed.made(id).ok_or_else(missing)?.layer(store)),
         }
     }
@@ -130,10 +132,15 @@ fn finish(
     Ok(Built { target: target.name, platform: target.platform, image, steps: steps.collect() })
 }
 
-/// Images of registries: each looked up once, their blobs read through the store.
+/// A base's layer as the image holds it: what comes from far away stays in the store once it was read.
+fn base_layer(layer: &Layer, is_remote: bool, store: &Store) -> Layer {
+    let blobs = if is_remote { store.through(Arc::clone(&layer.blobs)) } else { Arc::clone(&layer.blobs) };
+    Layer { blobs, ..layer.clone() }
+}
+
+/// Images of registries: each looked up once.
 struct Registry<'a> {
     resolver: &'a dyn Resolver,
-    store: &'a Store,
     progress: &'a dyn Progress,
     known: Mutex<BTreeMap<(String, Platform), Image>>,
 }
@@ -154,9 +161,6 @@ impl Images for Registry<'_> {
         let image = artifact
             .for_platform(platform)
             .map_err(|error| Fault::caused(format!("the image {name} cannot be had for {platform}"), error))?;
-        let blobs = self.store.through(Arc::clone(image.blobs()));
-        let image =
-            Image::from_parts(image.raw().clone(), image.manifest().clone(), image.config_bytes().to_vec(), blobs)?;
         task.finish("done");
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, image.clone());
         Ok(image)

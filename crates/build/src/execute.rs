@@ -264,7 +264,7 @@ impl<'a> Engine<'a> {
         let mut layers = Vec::new();
         for id in self.graph.chain(id) {
             if let Operation::Base(base) = &self.graph.node(id).operation {
-                layers.extend(base.iter().cloned());
+                layers.extend(base.layers.iter().cloned());
                 continue;
             }
             let made = state.made.get(&self.canonical(id));

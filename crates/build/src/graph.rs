@@ -31,13 +31,22 @@ pub(crate) struct Node {
 /// How a file system comes about.
 pub(crate) enum Operation {
     /// The layers of an image, or none.
-    Base(Vec<Layer>),
+    Base(Base),
     /// What a program leaves.
     Run(Run),
     /// Files put into it.
     Copy(Copy),
     /// A directory made in it.
     Workdir(Workdir),
+}
+
+/// What an image brings.
+#[derive(Default)]
+pub(crate) struct Base {
+    /// Lowest first.
+    pub layers: Vec<Layer>,
+    /// Whether their blobs come from far away, so that they are worth keeping.
+    pub is_remote: bool,
 }
 
 /// A program to run.

@@ -91,7 +91,7 @@ struct Known<'k> {
 impl Known<'_> {
     fn key(&self, node: &Node, keep_file_times: bool) -> Digest {
         match &node.operation {
-            Operation::Base(layers) => base(layers, &node.platform),
+            Operation::Base(image) => base(&image.layers, &node.platform),
             Operation::Run(run) => self.run(run, &node.platform),
             Operation::Copy(copy) => self.copy(copy, keep_file_times),
             Operation::Workdir(workdir) => self.workdir(workdir),

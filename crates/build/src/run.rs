@@ -118,7 +118,7 @@ impl Engine<'_> {
         let mut directories: Vec<Option<PathBuf>> = Vec::new();
         for id in self.graph.chain(id) {
             match &self.graph.node(id).operation {
-                Operation::Base(base) => directories.extend(base.iter().map(|_| None)),
+                Operation::Base(base) => directories.extend(base.layers.iter().map(|_| None)),
                 _ => directories.push(self.upper(id)),
             }
         }

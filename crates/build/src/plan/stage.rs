@@ -9,7 +9,7 @@ use super::scope::Variables;
 use super::{Entry, Planner, Stage, Step};
 use crate::dockerfile::{Instruction, Spanned, expand, parse_trigger};
 use crate::error::{BuildError, Fault};
-use crate::graph::{Node, NodeId, Operation};
+use crate::graph::{Base, Node, NodeId, Operation};
 
 /// What BuildKit sets if the base does not.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -77,13 +77,13 @@ impl Planner<'_> {
         let mut stage = match (named, earlier) {
             (Some(artifact), _) => {
                 let image = artifact.for_platform(&platform)?;
-                self.from_image(number, &name, platform, &image)
+                self.from_image(number, &name, platform, &image, false)
             }
             (None, Some(base)) => self.from_stage(base)?,
             (None, None) if name == "scratch" => self.from_scratch(number, platform),
             (None, None) => {
                 let image = self.images.image(&name, &platform)?;
-                self.from_image(number, &name, platform, &image)
+                self.from_image(number, &name, platform, &image, true)
             }
         };
         let triggers = std::mem::take(&mut stage.config.config.on_build);
@@ -111,14 +111,14 @@ impl Planner<'_> {
     }
 
     fn from_scratch(&mut self, number: usize, platform: Platform) -> Stage {
-        let head = self.base(number, "scratch", &platform, Vec::new());
+        let head = self.base(number, "scratch", &platform, Base::default());
         let mut config = ImageConfig::default();
         config.config.working_dir = "/".to_owned();
         self.fresh(head, platform, config)
     }
 
-    fn from_image(&mut self, number: usize, name: &str, platform: Platform, image: &Image) -> Stage {
-        let head = self.base(number, name, &platform, image.layers());
+    fn from_image(&mut self, number: usize, name: &str, platform: Platform, image: &Image, is_remote: bool) -> Stage {
+        let head = self.base(number, name, &platform, Base { layers: image.layers(), is_remote });
         let mut stage = self.fresh(head, platform, image.config().clone());
         stage.base_history = aligned_history(image.config());
         let line = self.dockerfile.stages[number].from.span.line;
@@ -126,10 +126,10 @@ impl Planner<'_> {
         stage
     }
 
-    fn base(&mut self, number: usize, name: &str, platform: &Platform, layers: Vec<skycap_image::Layer>) -> NodeId {
+    fn base(&mut self, number: usize, name: &str, platform: &Platform, base: Base) -> NodeId {
         let line = self.dockerfile.stages[number].from.span.line;
         let label = format!("FROM {name}");
-        self.graph.add(Node { operation: Operation::Base(layers), line, label, platform: platform.clone() })
+        self.graph.add(Node { operation: Operation::Base(base), line, label, platform: platform.clone() })
     }
 
     /// A stage on a base of which only the configuration is known.

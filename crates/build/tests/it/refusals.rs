@@ -1,0 +1,138 @@
+//! What is wrong is said, with its line.
+
+use crate::world::World;
+
+pub const TESTS: &[crate::Test] = &[
+    ("broken_inputs_are_errors_with_a_line", broken_inputs_are_errors_with_a_line),
+    ("what_is_not_supported_is_an_error_with_a_line", what_is_not_supported_is_an_error_with_a_line),
+    ("an_ignored_source_is_explained", an_ignored_source_is_explained),
+    ("a_base_that_was_tampered_with_is_refused", a_base_that_was_tampered_with_is_refused),
+    ("arguments_that_nothing_asks_for_are_reported", arguments_that_nothing_asks_for_are_reported),
+    ("a_cancelled_build_says_so", a_cancelled_build_says_so),
+];
+
+fn check(cases: &[(&str, &str)]) {
+    for (dockerfile, expected) in cases {
+        let mut world = World::new();
+        world.image(
+            "base",
+            "layer\n  file etc/passwd 0644 0:0 \"root:x:0:0::/:/bin/sh\\n\"\n  dir dir\n  file file 0644 0:0 \"\"\n",
+        );
+        world.file("a", "a");
+        world.file("d/a", "a");
+        let error = world.error(dockerfile);
+        assert!(error.contains(expected), "{dockerfile}\nexpected: {expected}\nfound: {error}");
+    }
+}
+
+fn broken_inputs_are_errors_with_a_line() {
+    check(&[
+        ("FROM base\nRUNN x\n", "Dockerfile:2: "),
+        ("FROM missing\n", "Dockerfile:1: the image missing cannot be had"),
+        ("FROM UPPER:x\n", "Dockerfile:1: UPPER:x is no image reference"),
+        ("FROM ${NOTHING}\n", "Dockerfile:1: base name (${NOTHING}) should not be blank"),
+        ("FROM base\n\nCOPY none /\n", "Dockerfile:3: \"/none\": not found"),
+        ("FROM base\nCOPY a d /x\n", "Dockerfile:2: when using COPY with more than one source file"),
+        ("FROM base\nCOPY a /dir/../file/x\n", "Dockerfile:2: /file: not a directory"),
+        ("FROM base\nCOPY d /file\n", "Dockerfile:2: cannot copy to non-directory: /file"),
+        ("FROM base\nCOPY --chown=nobody a /\n", "Dockerfile:2: unable to find user nobody"),
+        ("FROM base\nCOPY --chown=0:staff a /\n", "Dockerfile:2: unable to find group staff"),
+        ("FROM base\nCOPY --chmod=999 a /\n", "Dockerfile:2: invalid chmod parameter: '999'"),
+        ("FROM base\nUSER app\nWORKDIR /x\n", "Dockerfile:3: unable to find user app"),
+        ("FROM base\nSTOPSIGNAL SIGNAL\n", "Dockerfile:2: invalid signal: SIGNAL"),
+        ("FROM base\nEXPOSE 70000\n", "Dockerfile:2: invalid containerPort: 70000"),
+        ("FROM base\nLABEL a=${x:?unset}\n", "Dockerfile:2: "),
+        (
+            "FROM base AS a\nCOPY --from=b / /\nFROM base AS b\n",
+            "cannot copy from stage \"b\", it needs to be defined before",
+        ),
+        ("FROM base\nCOPY --from=7 / /\n", "Dockerfile:2: invalid stage index 7"),
+        ("FROM base\nCOPY --from=elsewhere / /\n", "Dockerfile:2: the image elsewhere cannot be had"),
+        ("FROM --platform=nonsense base\n", "Dockerfile:1: invalid platform"),
+        ("FROM base\nCOPY https://example.org/a /\n", "Dockerfile:2: source can't be a URL for COPY"),
+    ]);
+}
+
+fn what_is_not_supported_is_an_error_with_a_line() {
+    check(&[
+        ("FROM base\nADD https://example.org/a /\n", "Dockerfile:2: ADD cannot fetch https://example.org/a yet"),
+        ("FROM base\nADD git@example.org:a/b.git /\n", "Dockerfile:2: ADD cannot fetch git@example.org:a/b.git yet"),
+        ("FROM base\nADD --keep-git-dir=true a /\n", "Dockerfile:2: ADD --keep-git-dir"),
+        ("FROM base\nRUN --security=insecure x\n", "Dockerfile:2: RUN --security=insecure"),
+        ("FROM base\nRUN --mount=type=ssh x\n", "Dockerfile:2: RUN --mount=type=ssh"),
+        ("FROM base\nRUN --mount=type=cache,target=/c,from=base x\n", "Dockerfile:2: RUN --mount=type=cache with from"),
+    ]);
+    let world = World::new();
+    let mut request = world.request("FROM scratch\nCOPY . /\n");
+    request.build_args.insert("SOURCE_DATE_EPOCH".to_owned(), "context".to_owned());
+    let error = world.build(&request).err().unwrap();
+    assert!(error.to_string().contains("only a number of seconds"), "{error}");
+    request.build_args.clear();
+    request.targets = vec![Some("nowhere".to_owned())];
+    let error = world.build(&request).err().unwrap();
+    assert!(error.to_string().contains("target stage \"nowhere\" could not be found"), "{error}");
+}
+
+fn an_ignored_source_is_explained() {
+    let world = World::new();
+    world.file("secret.txt", "x");
+    let mut request = world.request("FROM scratch\nCOPY secret.txt /\n");
+    request.ignore = skycap_build::ignore::Ignore::parse(b"secret*\n").unwrap();
+    let error = world.build(&request).err().unwrap();
+    assert_eq!(error.to_string(), "Dockerfile:2: \"/secret.txt\": not found");
+    assert!(error.hint().unwrap().contains(".dockerignore"), "{:?}", error.hint());
+}
+
+/// A blob source that gives other bytes than were asked for.
+struct Tampered(std::sync::Arc<dyn skycap_image::BlobSource>);
+
+impl skycap_image::BlobSource for Tampered {
+    fn open_unverified(
+        &self,
+        blob: &skycap_image::Descriptor,
+    ) -> Result<skycap_image::BlobReader, skycap_image::SourceError> {
+        use std::io::Read as _;
+        let mut bytes = Vec::new();
+        self.0.open_unverified(blob)?.read_to_end(&mut bytes)?;
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        Ok(Box::new(std::io::Cursor::new(bytes)))
+    }
+}
+
+fn a_base_that_was_tampered_with_is_refused() {
+    let mut world = World::new();
+    world.image("base", "layer\n  file srv/a 0644 0:0 \"a\"\n");
+    let skycap_image::Artifact::Image(image) = world.images.known["library/base"].clone() else { panic!("an image") };
+    let blobs = std::sync::Arc::new(Tampered(std::sync::Arc::clone(image.blobs())));
+    let image = skycap_image::Image::from_parts(
+        image.raw().clone(),
+        image.manifest().clone(),
+        image.config_bytes().to_vec(),
+        blobs,
+    );
+    world.images.known.insert("library/base".to_owned(), skycap_image::Artifact::Image(image.unwrap()));
+    world.file("a", "a");
+    let error = world.error("FROM base\nCOPY a /srv/b\n");
+    assert!(error.contains("Dockerfile:2: "), "{error}");
+    assert!(error.contains("corrupt") || error.contains("hashes to") || error.contains("malformed"), "{error}");
+}
+
+fn arguments_that_nothing_asks_for_are_reported() {
+    let world = World::new();
+    let mut request = world.request("FROM scratch\nARG USED\nLABEL a=$USED\n");
+    for name in ["USED", "UNUSED", "http_proxy", "TARGETARCH", "SOURCE_DATE_EPOCH"] {
+        request.build_args.insert(name.to_owned(), "1".to_owned());
+    }
+    world.built_as(&request);
+    let lines = world.log.lines.lock().unwrap().clone();
+    assert_eq!(lines, ["no ARG asks for these build arguments: UNUSED"]);
+}
+
+fn a_cancelled_build_says_so() {
+    let world = World::new();
+    world.file("a", "a");
+    let request = world.request("FROM scratch\nCOPY a /\n");
+    request.cancel.cancel();
+    assert!(matches!(world.build(&request), Err(skycap_build::BuildError::Cancelled)));
+}
