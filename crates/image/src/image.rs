@@ -245,9 +245,11 @@ impl Index {
         &self.0.blobs
     }
 
-    /// The first child that serves a platform.
+    /// The first child that serves a platform. One that names none counts as linux/amd64, as go-containerregistry has it.
     pub fn find(&self, platform: &Platform) -> Option<&Descriptor> {
-        self.0.parsed.manifests.iter().find(|child| child.platform.as_ref().is_some_and(|p| platform.accepts(p)))
+        let unnamed = Platform::new("linux", "amd64");
+        let offered = |child: &Descriptor| platform.accepts(child.platform.as_ref().unwrap_or(&unnamed));
+        self.0.parsed.manifests.iter().find(|child| offered(child))
     }
 
     /// Reads a child.
