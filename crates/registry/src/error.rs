@@ -101,15 +101,11 @@ impl Failure {
         if !hint.is_empty() && matches!(kind, Kind::Denied | Kind::RateLimited) {
             let _ = write!(what, " ({hint})");
         }
-        Self {
-            what,
-            kind,
-            status: Some(status),
-            codes,
-            retry_after: crate::retry::retry_after(headers),
-            passing: is_passing(status),
-            source: None,
+        let retry_after = crate::retry::retry_after(headers);
+        if let Some(wait) = retry_after {
+            let _ = write!(what, "; retry after {} s", wait.as_secs());
         }
+        Self { what, kind, status: Some(status), codes, retry_after, passing: is_passing(status), source: None }
     }
 
     /// Says how often it was tried.

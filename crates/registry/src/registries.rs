@@ -20,7 +20,7 @@ pub struct Registries {
 }
 
 impl Registries {
-    /// HTTPS everywhere, no mirror.
+    /// Without plain HTTP (other than on this machine) and without a mirror.
     pub fn new(client: Client, keychain: Keychain) -> Self {
         Self { client, keychain, insecure_plain_http: BTreeSet::new(), mirror: None }
     }

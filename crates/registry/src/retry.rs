@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
+use skycap_image::Kind;
 
 use crate::Retries;
 use crate::error::Failure;
@@ -23,7 +24,8 @@ impl Tries {
     /// How long to wait before the next try, or the error to give up with.
     pub fn after(&mut self, failure: Failure) -> Result<Wait, Failure> {
         self.made += 1;
-        if !failure.passing || self.made >= self.policy.attempts {
+        let wanted = failure.kind != Kind::RateLimited || self.policy.rate_limited;
+        if !failure.passing || !wanted || self.made >= self.policy.attempts {
             return Err(failure.after(self.made));
         }
         let backoff = jittered(self.policy.first.saturating_mul(1 << (self.made - 1).min(20)), random());
@@ -90,7 +92,8 @@ mod tests {
 
     #[test]
     fn waits_grow_and_stay_within_bounds() {
-        let policy = Retries { first: Duration::from_secs(1), attempts: 4, limit: Duration::from_secs(3) };
+        let policy =
+            Retries { first: Duration::from_secs(1), attempts: 4, limit: Duration::from_secs(3), rate_limited: true };
         let mut tries = Tries::new(policy);
         for bounds in [(0.5, 1.5), (1.0, 3.0), (2.0, 3.0)] {
             let wait = tries.after(Failure::passing("x")).ok().unwrap().time.as_secs_f64();
@@ -101,7 +104,12 @@ mod tests {
 
     #[test]
     fn a_huge_retry_after_is_capped() {
-        let mut tries = Tries::new(Retries { first: Duration::ZERO, attempts: 2, limit: Duration::from_secs(3) });
+        let mut tries = Tries::new(Retries {
+            first: Duration::ZERO,
+            attempts: 2,
+            limit: Duration::from_secs(3),
+            rate_limited: true,
+        });
         let failure = Failure { retry_after: Some(Duration::from_secs(1_000_000_000)), ..Failure::passing("x") };
         assert_eq!(tries.after(failure).ok().unwrap().time, Duration::from_secs(3));
     }

@@ -53,17 +53,20 @@ pub struct Retries {
     pub attempts: u32,
     /// The longest single wait; also caps `Retry-After`.
     pub limit: Duration,
+    /// Whether 429 is tried again like other passing failures. If not, it comes back at once, with the kind
+    /// [`RateLimited`](skycap_image::Kind::RateLimited), and the caller decides.
+    pub rate_limited: bool,
 }
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { first: Duration::from_millis(500), attempts: 6, limit: Duration::from_mins(1) }
+        Self { first: Duration::from_millis(500), attempts: 6, limit: Duration::from_mins(1), rate_limited: true }
     }
 }
 
 impl Retries {
     /// Every request is sent once.
-    pub const NEVER: Self = Self { first: Duration::ZERO, attempts: 1, limit: Duration::ZERO };
+    pub const NEVER: Self = Self { first: Duration::ZERO, attempts: 1, limit: Duration::ZERO, rate_limited: false };
 }
 
 /// Proxies as the usual environment variables describe them; the binary reads those.

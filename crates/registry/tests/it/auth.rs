@@ -221,7 +221,7 @@ fn any_reference_is_resolved_with_its_own_credentials() {
     let ruby = client.place("ruby".parse().unwrap(), access).unwrap();
     ruby.put(&Artifact::Image(image("amd64", &[])), &[tag("3")]).unwrap();
     let keychain = Keychain::default().with("docker.io", credentials);
-    let registries = Registries { client, keychain, insecure_plain_http: [].into(), mirror: None };
+    let registries = Registries::new(client, keychain);
     assert!(registries.find(&"ruby:3".parse().unwrap()).unwrap().is_some());
     assert!(registries.find(&"ruby:4".parse().unwrap()).unwrap().is_none());
     assert!(registries.get(&"docker.io/library/ruby:3".parse().unwrap()).is_ok());

@@ -166,6 +166,21 @@ fn r18_a_limit_that_stays_says_whether_we_were_known() {
 }
 
 #[test]
+fn a_caller_may_want_to_hear_of_the_limit_at_once() {
+    let scripted = Scripted::start(|request| match (request.path.as_str(), request.seen) {
+        ("/v2/", _) => Reply::status(200),
+        (_, 0) => Reply::status(503),
+        _ => Reply::status(429).header("retry-after", "7"),
+    })
+    .unwrap();
+    let retries = skycap_registry::Retries { rate_limited: false, ..settings().retries };
+    let client = Client::new(Settings { retries, ..settings() }, Arc::new(skycap_image::Silent)).unwrap();
+    let error = place(&client, scripted.address(), "aa").tags().unwrap_err();
+    assert_eq!((error.kind, scripted.requests().len()), (Kind::RateLimited, 3));
+    assert!(error.to_string().contains("; retry after 7 s"), "{error}");
+}
+
+#[test]
 fn r19_passing_server_errors_pass() {
     for status in [408, 425, 500, 502, 503, 504, 522] {
         let (bytes, requests) =

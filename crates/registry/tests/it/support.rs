@@ -17,7 +17,12 @@ use tempfile::TempDir;
 /// Retries without the waiting.
 pub fn settings() -> Settings {
     Settings {
-        retries: Retries { first: Duration::from_millis(5), attempts: 4, limit: Duration::from_secs(3) },
+        retries: Retries {
+            first: Duration::from_millis(5),
+            attempts: 4,
+            limit: Duration::from_secs(3),
+            rate_limited: true,
+        },
         stall: Duration::from_secs(5),
         ..Settings::default()
     }
