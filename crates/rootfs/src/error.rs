@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use skycap_image::{Digest, SourceError};
+use skycap_image::{Digest, Kind, SourceError};
 
 use crate::{InvalidPath, TreePath};
 
@@ -87,6 +87,28 @@ pub enum Fault {
         #[source]
         source: io::Error,
     },
+}
+
+impl UnpackError {
+    /// How a caller may react, as far as the place that the layers came from is to blame.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Layer { fault: Fault::Source(error), .. } => error.kind,
+            Self::Layer { fault: Fault::Read(error), .. } => kind_of(error),
+            Self::Layer { fault: Fault::DiffId { .. } | Fault::Name(_) | Fault::Entry { .. }, .. } => Kind::Corrupt,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// A place's error may have travelled inside an I/O error.
+fn kind_of(error: &io::Error) -> Kind {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<SourceError>());
+    match inner {
+        Some(error) => error.kind,
+        None if error.kind() == io::ErrorKind::InvalidData => Kind::Corrupt,
+        None => Kind::Other,
+    }
 }
 
 impl Fault {

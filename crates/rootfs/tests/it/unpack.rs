@@ -73,6 +73,7 @@ fn a_blob_with_one_flipped_bit_anywhere_is_refused_and_leaves_nothing() {
             let error =
                 unpack(&[Layer { blobs: Arc::new(Liar(bytes)), ..honest.clone() }], &room.rootfs()).unwrap_err();
             assert!(chain(&error).contains("hashes to"), "byte {index}: {}", chain(&error));
+            assert_eq!(error.kind(), Kind::Corrupt);
             assert!(!room.rootfs().exists());
             room.assert_untouched("flipped");
         }
@@ -244,6 +245,7 @@ fn a_broken_connection_is_an_error_with_its_cause_and_stops_the_others() {
     let layers = [layer("file ok"), broken.clone(), layer("file later"), broken];
     let error = unpack(&layers, &room.rootfs()).unwrap_err();
     assert!(chain(&error).contains("the connection was lost"), "{}", chain(&error));
+    assert_eq!(error.kind(), Kind::Transient);
     assert!(!room.rootfs().exists());
     room.assert_untouched("broken");
 }
