@@ -96,6 +96,11 @@ fn stacked_layers_look_like_merged_ones() {
             "alone",
             "dir a 0755 @1\nfile a/x\nfile a/y\ndir b\nfile b/x\nfile z\n##\ndir a 0700 @2\nfile a/.wh.x\ndir b 0711 @3\nfile b/.wh..wh..opq\nfile b/new\nfile .wh.z",
         ),
+        ("a hidden link leads nowhere", "dir usr/bin\nlink bin -> usr/bin\n##\nfile .wh.bin\nfile bin/sh \"sh\""),
+        (
+            "a hidden directory describes nothing",
+            "dir d @1\ndir d/sub 0700 5:6 @2\nfile d/sub/x\n##\ndir d @3\nfile d/.wh..wh..opq\nfile d/sub/y",
+        ),
         ("a device 0:0 is no whiteout", "file a \"a\"\n##\nfifo b"),
     ] {
         let layers = layers(text);
