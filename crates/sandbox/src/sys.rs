@@ -125,7 +125,7 @@ pub(crate) fn kill_all(signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(-1, signal) }).map(drop)
 }
 
-/// The attributes of [`mount_set_attributes`], as the kernel lays them out.
+/// The attributes of [`mount_restrict`], as the kernel lays them out.
 #[repr(C)]
 #[derive(Default)]
 struct MountAttributes {
@@ -135,11 +135,13 @@ struct MountAttributes {
     user_namespace: u64,
 }
 
-/// Makes a mount and all mounts below it read-only (Linux 5.12).
-pub(crate) fn mount_read_only_recursive(mount: BorrowedFd<'_>) -> io::Result<()> {
+/// Makes a mount and all mounts below it read-only, or their device files useless, or both (Linux 5.12).
+pub(crate) fn mount_restrict(mount: BorrowedFd<'_>, read_only: bool, no_devices: bool) -> io::Result<()> {
     const MOUNT_ATTR_RDONLY: u64 = 1;
+    const MOUNT_ATTR_NODEV: u64 = 4;
     const AT_RECURSIVE: libc::c_int = 0x8000;
-    let attributes = MountAttributes { set: MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
+    let set = u64::from(read_only) * MOUNT_ATTR_RDONLY + u64::from(no_devices) * MOUNT_ATTR_NODEV;
+    let attributes = MountAttributes { set, ..MountAttributes::default() };
     // SAFETY: the path is an empty C string, the attributes are of the size that is named.
     let answer = unsafe {
         libc::syscall(

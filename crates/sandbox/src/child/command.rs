@@ -136,6 +136,10 @@ fn switch_user(user: &User, rung: Rung) -> Result<(), Failure> {
     if rung == Rung::SingleId {
         return Ok(());
     }
+    // The kernel takes the highest number for "leave it as it is", which is root.
+    if [user.uid, user.gid].iter().chain(&user.groups).any(|id| *id == u32::MAX) {
+        return Err(Failure::new(format!("{} is no id of a user or group", u32::MAX), libc::EINVAL));
+    }
     let hint = "only the ids in /proc/self/uid_map exist here; see /etc/subuid and /etc/subgid";
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));

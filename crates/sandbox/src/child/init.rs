@@ -9,7 +9,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
 use super::command::{self, Standard};
 use super::inside::{Inside, Missing, Stub};
-use super::stage::{self, OpenRoot, Stage};
+use super::stage::{self, OpenRoot, Rules, Stage};
 use super::{special, terminal, volumes};
 use crate::channel::Channel;
 use crate::error::Failure;
@@ -76,18 +76,18 @@ impl World {
         stage::make_private()?;
         let root = OpenRoot::open(&spec.root)?;
         let mounts = spec.mounts.iter().map(volumes::open).collect::<Result<Vec<_>, _>>()?;
-        let mut stage = Stage::new()?;
-        let mut inside = Inside::new(root.mount(&mut stage, ground.trusted)?);
+        // Root of the machine could change it through device files and parts of /proc and /sys, whatever its capabilities.
+        let guard = ground.real_root && spec.capabilities == Capabilities::Default14;
+        let mut stage = Stage::new(Rules { trusted: ground.trusted, no_devices: guard })?;
+        let mut inside = Inside::new(root.mount(&mut stage)?);
 
-        // Root of the machine could change it through these, whatever its capabilities.
-        let mask = ground.real_root && spec.capabilities == Capabilities::Default14;
-        special::proc(&mut inside, mask)?;
+        special::proc(&mut inside, guard)?;
         let (_, gids) = userns::own_maps().map_err(Failure::at("read /proc/self/gid_map"))?;
-        let dev = special::dev(&mut inside, spec.capabilities, gids.has(5))?;
-        special::sys(&mut inside, spec.capabilities, spec.network, mask)?;
+        let dev = special::dev(&mut inside, spec.capabilities, gids.has(5), guard)?;
+        special::sys(&mut inside, spec.capabilities, spec.network, guard)?;
         volumes::network_files(&mut inside, &mut stage, spec)?;
         for mount in &mounts {
-            mount.mount(&mut inside, &mut stage, ground.trusted)?;
+            mount.mount(&mut inside, &mut stage)?;
         }
         if ground.rung == Rung::SingleId {
             volumes::one_id_for_apt(&mut inside, &mut stage)?;

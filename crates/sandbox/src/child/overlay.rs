@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use super::inside::by_descriptor;
-use super::stage::Stage;
+use super::stage::{Rules, Stage};
 use crate::error::{Attempt, Failure};
 
 /// The directories of an overlay, open.
@@ -41,7 +41,8 @@ pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
 }
 
 /// Mounts an overlay on the stage; its root. `what` names it in errors.
-pub(super) fn mount(stage: &mut Stage, from: &Directories, trusted: bool, what: &str) -> Result<OwnedFd, Failure> {
+pub(super) fn mount(stage: &mut Stage, from: &Directories, what: &str) -> Result<OwnedFd, Failure> {
+    let Rules { trusted, no_devices } = stage.rules();
     let room = stage.room()?;
     rustix::process::fchdir(&room).map_err(Failure::at("fchdir"))?;
     for name in ["on", "empty"] {
@@ -69,7 +70,8 @@ pub(super) fn mount(stage: &mut Stage, from: &Directories, trusted: bool, what: 
     }
     // Redirects and metadata-only copies would put references to other layers into this one.
     options.push_str(if trusted { ",redirect_dir=nofollow,metacopy=off,index=off" } else { ",userxattr,index=off" });
-    let flags = if from.upper.is_some() { MountFlags::empty() } else { MountFlags::RDONLY };
+    let mut flags = if from.upper.is_some() { MountFlags::empty() } else { MountFlags::RDONLY };
+    flags.set(MountFlags::NODEV, no_devices);
     let attempt = |options: &str| {
         let options = CString::new(options).map_err(|_| Errno::INVAL)?;
         rustix::mount::mount("overlay", "on", "overlay", flags, &*options)
@@ -124,8 +126,8 @@ pub(super) fn try_upper(directory: &Path, trusted: bool) -> Result<(), Attempt> 
         let (lower, upper, work) = (make("lower")?, make("upper")?, make("work")?);
         make("lower/replaced")?;
         let from = Directories::open(&[lower], Some((&upper, &work)))?;
-        let mut stage = Stage::new()?;
-        let root = mount(&mut stage, &from, trusted, "a trial")?;
+        let mut stage = Stage::new(Rules { trusted, no_devices: false })?;
+        let root = mount(&mut stage, &from, "a trial")?;
         rustix::fs::unlinkat(&root, "replaced", AtFlags::REMOVEDIR)
             .and_then(|()| rustix::fs::mkdirat(&root, "replaced", Mode::from_raw_mode(0o755)))
             .map_err(Failure::at("replace a directory of an overlay"))?;

@@ -24,7 +24,7 @@ const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 /// Mounts `/proc`. Where a part of the outer one is hidden, the kernel refuses a new one; then the outer one is bound: the
 /// numbers in it are those of the outer pid namespace, but `/proc/self` is right.
-pub(super) fn proc(inside: &mut Inside, mask: bool) -> Result<(), Failure> {
+pub(super) fn proc(inside: &mut Inside, guard: bool) -> Result<(), Failure> {
     let target = inside.find(Path::new("/proc"), Missing::MountPoint)?;
     let place = by_descriptor(&target);
     if let Err(refused) = mount("proc", &*place, "proc", PLAIN, None) {
@@ -32,7 +32,7 @@ pub(super) fn proc(inside: &mut Inside, mask: bool) -> Result<(), Failure> {
             .map_err(|_| refused)
             .map_err(Failure::at("mount /proc in the root file system"))?;
     }
-    if mask {
+    if guard {
         let proc = inside.find(Path::new("/proc"), Missing::Error)?;
         hide(&proc, &HIDDEN_FILES, &HIDDEN_DIRECTORIES, &READ_ONLY).map_err(Failure::at("hide parts of /proc"))?;
     }
@@ -45,7 +45,7 @@ pub(super) fn sys(
     inside: &mut Inside,
     capabilities: Capabilities,
     network: Network,
-    mask: bool,
+    guard: bool,
 ) -> Result<(), Failure> {
     let read_only = capabilities == Capabilities::Default14;
     let target = inside.find(Path::new("/sys"), Missing::MountPoint)?;
@@ -53,7 +53,7 @@ pub(super) fn sys(
     let flags = if read_only { PLAIN | MountFlags::RDONLY } else { PLAIN };
     if mount("sysfs", &*place, "sysfs", flags, None).is_ok() {
         let sys = inside.find(Path::new("/sys"), Missing::Error)?;
-        if mask {
+        if guard {
             hide(&sys, &[], &["firmware"], &[]).map_err(Failure::at("hide parts of /sys"))?;
         }
         // Programs read the limits of their control group there; a machine without any has nothing to show.
@@ -62,7 +62,7 @@ pub(super) fn sys(
             && read_only
         {
             let cgroup = inside.find(Path::new("/sys/fs/cgroup"), Missing::Error)?;
-            volumes::make_read_only(&cgroup).map_err(Failure::at("make /sys/fs/cgroup read-only"))?;
+            volumes::READ_ONLY.put_on(&cgroup).map_err(Failure::at("make /sys/fs/cgroup read-only"))?;
         }
         return Ok(());
     }
@@ -72,7 +72,7 @@ pub(super) fn sys(
     }
     if read_only {
         let sys = inside.find(Path::new("/sys"), Missing::Error)?;
-        volumes::make_read_only(&sys).map_err(Failure::at("make /sys read-only"))?;
+        volumes::READ_ONLY.put_on(&sys).map_err(Failure::at("make /sys read-only"))?;
     }
     Ok(())
 }
@@ -97,7 +97,7 @@ fn hide(base: &OwnedFd, files: &[&str], directories: &[&str], read_only: &[&str]
         }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let covered = rustix::fs::openat(base, *name, flags, Mode::empty())?;
-        volumes::make_read_only(&covered)?;
+        volumes::READ_ONLY.put_on(&covered)?;
         rustix::process::fchdir(base)?;
     }
     Ok(())
@@ -116,9 +116,16 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// Mounts `/dev`: a tmpfs with the outer devices bound into it. The directory itself is returned for the terminal.
-pub(super) fn dev(inside: &mut Inside, capabilities: Capabilities, tty_group: bool) -> Result<OwnedFd, Failure> {
+pub(super) fn dev(
+    inside: &mut Inside,
+    capabilities: Capabilities,
+    tty_group: bool,
+    guard: bool,
+) -> Result<OwnedFd, Failure> {
     let target = inside.find(Path::new("/dev"), Missing::MountPoint)?;
-    mount("tmpfs", by_descriptor(&target), "tmpfs", MountFlags::NOSUID, c"mode=0755,size=65536k")
+    // The devices are mounts of their own; what the command makes beside them need not work.
+    let flags = if guard { MountFlags::NOSUID | MountFlags::NODEV } else { MountFlags::NOSUID };
+    mount("tmpfs", by_descriptor(&target), "tmpfs", flags, c"mode=0755,size=65536k")
         .map_err(Failure::at("mount a tmpfs on /dev"))?;
     let dev = inside.find(Path::new("/dev"), Missing::Error)?;
     rustix::process::fchdir(&dev).map_err(Failure::at("fchdir"))?;

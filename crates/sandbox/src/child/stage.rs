@@ -10,6 +10,7 @@ use rustix::thread::UnshareFlags;
 
 use super::inside::by_descriptor;
 use super::overlay::{self, Directories};
+use super::volumes::Restriction;
 use crate::error::Failure;
 use crate::spec::Root;
 use crate::sys;
@@ -33,15 +34,30 @@ pub(super) const ABOVE: &str = "/..";
 pub(super) struct Stage {
     floor: OwnedFd,
     rooms: usize,
+    rules: Rules,
+}
+
+/// What holds for every mount.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Overlays use `trusted.` attributes.
+    pub(super) trusted: bool,
+    /// Device files cannot be opened: root of the machine can make some for its disks.
+    pub(super) no_devices: bool,
 }
 
 impl Stage {
     /// Puts a stage over the root directory. Paths still begin below it, as our root does; the way up to it is `/..`.
-    pub(super) fn new() -> Result<Self, Failure> {
-        rustix::mount::mount("tmpfs", "/", "tmpfs", MountFlags::empty(), c"mode=0755")
+    pub(super) fn new(rules: Rules) -> Result<Self, Failure> {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        rustix::mount::mount("tmpfs", "/", "tmpfs", flags, c"mode=0755")
             .map_err(Failure::at("mount a tmpfs over /"))?;
         let floor = overlay::open_directory(Path::new(ABOVE))?;
-        Ok(Self { floor, rooms: 0 })
+        Ok(Self { floor, rooms: 0, rules })
+    }
+
+    pub(super) fn rules(&self) -> Rules {
+        self.rules
     }
 
     /// A new directory.
@@ -83,15 +99,18 @@ impl OpenRoot {
     }
 
     /// Mounts it on the stage.
-    pub(super) fn mount(&self, stage: &mut Stage, trusted: bool) -> Result<OwnedFd, Failure> {
+    pub(super) fn mount(&self, stage: &mut Stage) -> Result<OwnedFd, Failure> {
         match self {
-            Self::Overlay(directories) => overlay::mount(stage, directories, trusted, "the root file system"),
+            Self::Overlay(directories) => overlay::mount(stage, directories, "the root file system"),
             Self::Directory(directory) => {
                 let room = stage.room()?;
                 let step = || "bind the root file system";
                 let place = by_descriptor(&room);
                 rustix::mount::mount_bind_recursive(by_descriptor(directory), place).map_err(Failure::at(step()))?;
-                stage.last_room()
+                let root = stage.last_room()?;
+                let restriction = Restriction { read_only: false, no_devices: stage.rules.no_devices };
+                restriction.put_on(&root).map_err(Failure::at(step()))?;
+                Ok(root)
             }
         }
     }

@@ -52,17 +52,23 @@ fn open_source(source: &Path, within: Option<&Path>) -> Result<OwnedFd, Failure>
 
 impl OpenMount<'_> {
     /// Mounts it inside.
-    pub(super) fn mount(&self, inside: &mut Inside, stage: &mut Stage, trusted: bool) -> Result<(), Failure> {
+    pub(super) fn mount(&self, inside: &mut Inside, stage: &mut Stage) -> Result<(), Failure> {
+        let no_devices = stage.rules().no_devices;
         match self {
-            Self::Bind { source, target, read_only } => bind(inside, source, target, *read_only),
+            Self::Bind { source, target, read_only } => {
+                bind(inside, source, target, Restriction { read_only: *read_only, no_devices })
+            }
             Self::Overlay { directories, source, target } => {
                 let what = target.display().to_string();
-                let root = overlay::mount(stage, directories, trusted, &what)?;
+                let root = overlay::mount(stage, directories, &what)?;
                 let source = Inside::new(root).find(source, Missing::Error)?;
-                bind(inside, &source, target, directories.upper.is_none())
+                bind(inside, &source, target, Restriction { read_only: directories.upper.is_none(), no_devices })
             }
             Self::Tmpfs { target, size, mode } => tmpfs(inside, target, *size, *mode),
             Self::File { target, content, mode, uid, gid } => {
+                if *uid == u32::MAX || *gid == u32::MAX {
+                    return Err(Failure::new(format!("{} is no id of a user or group", u32::MAX), libc::EINVAL));
+                }
                 let source = stage.file(content, *mode)?;
                 rustix::fs::chownat(
                     &source,
@@ -72,24 +78,21 @@ impl OpenMount<'_> {
                     rustix::fs::AtFlags::EMPTY_PATH,
                 )
                 .map_err(Failure::at(format!("give {} to {uid}:{gid}", target.display())))?;
-                bind(inside, &source, target, true)
+                bind(inside, &source, target, READ_ONLY)
             }
         }
     }
 }
 
 /// Binds an open file or directory, with all that is mounted below it.
-fn bind(inside: &mut Inside, source: &impl AsFd, target: &Path, read_only: bool) -> Result<(), Failure> {
+fn bind(inside: &mut Inside, source: &impl AsFd, target: &Path, restriction: Restriction) -> Result<(), Failure> {
     let step = || format!("bind on {}", target.display());
     let stat = rustix::fs::fstat(source).map_err(Failure::at(step()))?;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let place = inside.find(target, if directory { Missing::MountPoint } else { Missing::MountPointFile })?;
     mount_bind_recursive(by_descriptor(source), by_descriptor(&place)).map_err(Failure::at(step()))?;
-    if read_only {
-        let mounted = inside.find(target, Missing::Error)?;
-        make_read_only(&mounted).map_err(Failure::at(format!("make {} read-only", target.display())))?;
-    }
-    Ok(())
+    let mounted = inside.find(target, Missing::Error)?;
+    restriction.put_on(&mounted).map_err(Failure::at(format!("restrict the mount on {}", target.display())))
 }
 
 fn tmpfs(inside: &mut Inside, target: &Path, size: Option<u64>, mode: u32) -> Result<(), Failure> {
@@ -101,29 +104,46 @@ fn tmpfs(inside: &mut Inside, target: &Path, size: Option<u64>, mode: u32) -> Re
         .map_err(Failure::at(format!("mount a tmpfs on {}", target.display())))
 }
 
-/// Makes the mount whose root is `mounted` read-only, and all mounts below it.
-pub(super) fn make_read_only(mounted: impl AsFd) -> rustix::io::Result<()> {
-    let mounted = mounted.as_fd();
-    if sys::mount_read_only_recursive(mounted).is_ok() {
-        return Ok(());
+/// What a mount, and all mounts below it, are not good for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Restriction {
+    pub(super) read_only: bool,
+    /// Device files cannot be opened.
+    pub(super) no_devices: bool,
+}
+
+/// Cannot be written to.
+pub(super) const READ_ONLY: Restriction = Restriction { read_only: true, no_devices: false };
+
+impl Restriction {
+    /// Restricts the mount whose root is `mounted`. No restriction is lifted.
+    pub(super) fn put_on(self, mounted: impl AsFd) -> rustix::io::Result<()> {
+        let mounted = mounted.as_fd();
+        let nothing = !self.read_only && !self.no_devices;
+        if nothing || sys::mount_restrict(mounted, self.read_only, self.no_devices).is_ok() {
+            return Ok(());
+        }
+        // Linux before 5.12, or a filter that does not know the call: one by one, and keeping the flags that are locked.
+        let mut restriction = MountFlags::BIND;
+        restriction.set(MountFlags::RDONLY, self.read_only);
+        restriction.set(MountFlags::NODEV, self.no_devices);
+        let top = rustix::fs::readlink(by_descriptor(&mounted), Vec::new())?;
+        let top = PathBuf::from(std::ffi::OsString::from_vec(top.into_bytes()));
+        let info = std::fs::read("/proc/self/mountinfo").map_err(|_| rustix::io::Errno::IO)?;
+        for point in mount_points(&info).filter(|point| point.starts_with(&top)) {
+            // The names of what is on the stage begin at the stage.
+            let point = [Path::new(stage::ABOVE).as_os_str(), point.as_os_str()].join(OsStr::new(""));
+            let stat = rustix::fs::statvfs(&point)?;
+            rustix::mount::mount_remount(&point, restriction | kept(stat.f_flag), c"")?;
+        }
+        Ok(())
     }
-    // Linux before 5.12, or a filter that does not know the call: one by one, and keeping the flags that are locked.
-    let top = rustix::fs::readlink(by_descriptor(&mounted), Vec::new())?;
-    let top = PathBuf::from(std::ffi::OsString::from_vec(top.into_bytes()));
-    let info = std::fs::read("/proc/self/mountinfo").map_err(|_| rustix::io::Errno::IO)?;
-    for point in mount_points(&info).filter(|point| point.starts_with(&top)) {
-        // The names of what is on the stage begin at the stage.
-        let point = [Path::new(stage::ABOVE).as_os_str(), point.as_os_str()].join(OsStr::new(""));
-        let stat = rustix::fs::statvfs(&point)?;
-        let flags = MountFlags::BIND | MountFlags::RDONLY | kept(stat.f_flag);
-        rustix::mount::mount_remount(&point, flags, c"")?;
-    }
-    Ok(())
 }
 
 /// The mount flags that a remount must repeat.
 fn kept(flags: StatVfsMountFlags) -> MountFlags {
     let pairs = [
+        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
         (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
         (StatVfsMountFlags::NODEV, MountFlags::NODEV),
         (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
@@ -175,7 +195,7 @@ pub(super) fn network_files(inside: &mut Inside, stage: &mut Stage, spec: &RunSp
         mount_bind(by_descriptor(&source), by_descriptor(&place)).map_err(Failure::at(format!("bind on {path}")))?;
         if spec.network_files == NetworkFiles::ReadOnly {
             let mounted = inside.find(Path::new(path), Missing::Error)?;
-            make_read_only(&mounted).map_err(Failure::at(format!("make {path} read-only")))?;
+            READ_ONLY.put_on(&mounted).map_err(Failure::at(format!("make {path} read-only")))?;
         }
     }
     Ok(())
@@ -188,7 +208,7 @@ pub(super) fn one_id_for_apt(inside: &mut Inside, stage: &mut Stage) -> Result<(
         return Ok(());
     }
     let source = stage.file(b"APT::Sandbox::User \"root\";\n", 0o644)?;
-    bind(inside, &source, &directory.join("zz-one-id"), true)
+    bind(inside, &source, &directory.join("zz-one-id"), READ_ONLY)
 }
 
 fn hosts(spec: &RunSpec) -> String {

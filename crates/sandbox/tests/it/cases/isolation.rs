@@ -17,6 +17,8 @@ super::cases! {
     mounts_do_not_leak_either_way,
     the_first_process_gives_nothing_away,
     devices_are_the_usual_ones,
+    device_files_of_ones_own_do_not_open,
+    a_sandbox_stands_inside_a_sandbox,
     settings_of_the_kernel_cannot_be_changed,
     no_network_is_only_a_loopback,
     the_network_of_the_host_is_there,
@@ -125,6 +127,50 @@ fn devices_are_the_usual_ones(world: &World) {
         text,
         "fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n3\n3\n1777\nx\nptmx\n"
     );
+}
+
+fn device_files_of_ones_own_do_not_open(world: &World) {
+    let outside = world.directory();
+    let (mut spec, _) = world.script(
+        "for d in / /dev /bind /t; do mknod $d/own c 1 5 2>/dev/null; head -c 5 $d/own 2>/dev/null | wc -c; done",
+    );
+    spec.mounts = vec![
+        Mount::Bind { source: outside.clone(), within: None, target: "/bind".into(), read_only: false },
+        Mount::Tmpfs { target: "/t".into(), size: None, mode: 0o755 },
+    ];
+    assert_eq!(world.run(&spec).stdout(), "0\n0\n0\n0\n");
+    spec.root = Root::Directory(outside);
+    spec.mounts.clear();
+    spec.args = vec!["/busybox".into(), "head".into(), "-c5".into(), "/own".into()];
+    let Root::Directory(directory) = &spec.root else { unreachable!() };
+    fs::copy(&world.busybox, directory.join("busybox")).unwrap();
+    assert_eq!(world.run(&spec).stdout(), "");
+}
+
+/// As when a task that builds images runs in a pipeline that this runs.
+fn a_sandbox_stands_inside_a_sandbox(world: &World) {
+    let scratch = world.directory();
+    let bind = |source: &Path, target: &str| Mount::Bind {
+        source: source.to_owned(),
+        within: None,
+        target: target.into(),
+        read_only: false,
+    };
+    for look in [None, Some(UserNamespace::RootIsHighest)] {
+        let (mut spec, _) = world.script(
+            "mkdir /scratch/s; /it suite NestedUserNamespace /scratch/s /busybox exit_codes a_terminal_has mounts_do_not \
+             settings; x=$?; rm -rf /scratch/s; exit $x",
+        );
+        spec.user_namespace = look;
+        spec.mounts = vec![
+            bind(&std::env::current_exe().unwrap(), "/it"),
+            bind(&world.busybox, "/busybox"),
+            bind(&scratch, "/scratch"),
+        ];
+        let ran = world.run(&spec);
+        assert_eq!(ran.exit, Exit::Code(0), "{:?}", ran.output);
+        assert_eq!(ran.stdout().matches("\nok ").count(), 4, "{:?}", ran.output);
+    }
 }
 
 fn settings_of_the_kernel_cannot_be_changed(world: &World) {

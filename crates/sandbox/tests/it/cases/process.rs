@@ -92,6 +92,11 @@ fn the_user_is_the_given_one(world: &World) {
     };
     let ran = world.run(&spec);
     assert!(ran.stdout().starts_with(expected) && ran.stdout().ends_with("open\n"), "{:?}", ran.output);
+    if world.sandbox.owners_kept() {
+        let mut spec = spec.clone();
+        spec.user.gid = u32::MAX;
+        assert!(chain(&world.try_run(&spec).err().unwrap()).contains("4294967295 is no id"));
+    }
     if world.sandbox.rung() == Rung::SubordinateIds {
         spec.user.uid = 100_000;
         let text = chain(&world.try_run(&spec).err().expect("no such id"));
