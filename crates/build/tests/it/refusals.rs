@@ -43,8 +43,8 @@ fn broken_inputs_are_errors_with_a_line() {
         ("FROM base\nEXPOSE 70000\n", "Dockerfile:2: invalid containerPort: 70000"),
         ("FROM base\nLABEL a=${x:?unset}\n", "Dockerfile:2: "),
         (
-            "FROM base AS a\nCOPY --from=b / /\nFROM base AS b\n",
-            "cannot copy from stage \"b\", it needs to be defined before",
+            "FROM base AS a\nCOPY --from=b / /\nFROM base AS b\nFROM a\n",
+            "Dockerfile:2: cannot copy from stage \"b\", it needs to be defined before",
         ),
         ("FROM base\nCOPY --from=7 / /\n", "Dockerfile:2: invalid stage index 7"),
         ("FROM base\nCOPY --from=elsewhere / /\n", "Dockerfile:2: the image elsewhere cannot be had"),

@@ -91,7 +91,8 @@ fn a_run_on_scratch_layers_sees_copied_files() {
     let Some(world) = world("a_run_on_scratch_layers_sees_copied_files") else { return };
     fs::copy("/bin/busybox", world.context().join("busybox")).unwrap();
     world.file("etc/text", "content");
-    let built = world.built("FROM scratch\nCOPY busybox /sh\nCOPY etc /etc\nRUN [\"/sh\", \"cat\", \"/etc/text\"]\n");
+    let built =
+        world.built("FROM scratch\nCOPY busybox /busybox\nCOPY etc /etc\nRUN [\"/busybox\", \"cat\", \"/etc/text\"]\n");
     assert_eq!(world.output(), "content");
     assert_eq!(last_layer(&built), Vec::<String>::new(), "nothing that the sandbox mounted stays");
 }

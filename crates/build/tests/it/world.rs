@@ -272,7 +272,7 @@ fn line(header: &tar::Header, content: &[u8]) -> String {
         tar::Kind::Fifo => "fifo",
         tar::Kind::CharacterDevice | tar::Kind::BlockDevice => "device",
     };
-    let path = header.path.escape_ascii();
+    let path = header.path.strip_suffix(b"/").unwrap_or(&header.path).escape_ascii();
     let mut line = format!("  {kind} {path} {:04o} {}:{}", header.mode, header.uid, header.gid);
     if header.mtime != 315_619_200 {
         line.push_str(&format!(" mtime={}", header.mtime));
