@@ -51,9 +51,9 @@ impl Failure {
         }
     }
 
-    /// Whether a registry said that it was asked too often.
-    pub(crate) fn is_rate_limited(&self) -> bool {
-        self.kind == Some(Kind::RateLimited)
+    /// What kind of trouble a registry made, if one did.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        self.kind
     }
 
     /// A setting that is known, but not built yet. It is never ignored.
@@ -123,12 +123,12 @@ mod tests {
     #[test]
     fn a_registrys_complaint_is_known_wherever_it_travels() {
         let limited = || SourceError::new(Kind::RateLimited, "429");
-        assert!(Failure::from(limited()).is_rate_limited());
+        assert_eq!(Failure::from(limited()).kind(), Some(Kind::RateLimited));
         let inside = std::io::Error::from(limited());
-        assert!(Failure::caused_by(&inside).is_rate_limited());
+        assert_eq!(Failure::caused_by(&inside).kind(), Some(Kind::RateLimited));
         let outside = SourceError::caused(Kind::Other, "layer", std::io::Error::from(limited()));
-        assert!(Failure::from(outside).is_rate_limited());
-        assert!(!Failure::from(SourceError::new(Kind::Denied, "403")).is_rate_limited());
+        assert_eq!(Failure::from(outside).kind(), Some(Kind::RateLimited));
+        assert_eq!(Failure::new("x").kind(), None);
     }
 
     #[test]

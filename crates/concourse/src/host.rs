@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use skycap_build::SandboxAccess;
 use skycap_image::Progress;
-use skycap_registry::{Client, Keychain, Settings};
+use skycap_registry::{Client, Keychain, Retries, Settings};
 use skycap_rootfs::Owners;
 use skycap_store::Store;
 
+use crate::registry_image::Restarts;
 use crate::{Environment, Failure};
 
 /// Everything a resource may use of the machine it runs on. Copies share the client's connections and tokens.
@@ -35,7 +36,9 @@ pub struct Host {
     restarting: Arc<OnceLock<Client>>,
 }
 
-/// The first pause before a get starts again. The original's is 5 s, and 5 ms where `TEST` is `true`.
+/// How often a get begins again that was answered 429: with the pauses, some six minutes.
+const RATE_LIMITED_RESTARTS: u32 = 9;
+/// The first pause before that. The original's is 5 s, and 5 ms where `TEST` is `true`.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const FIRST_PAUSE_IN_TESTS: Duration = Duration::from_millis(5);
 
@@ -68,19 +71,24 @@ impl Host {
         })
     }
 
-    /// Like the client, but a 429 comes back at once: who asked begins again with everything.
+    /// Like the client, but nothing is tried again: who asked begins again with everything.
     pub(crate) fn restarting_client(&self) -> Result<&Client, Failure> {
         if let Some(client) = self.restarting.get() {
             return Ok(client);
         }
-        let settings = self.settings.clone();
+        let settings = Settings { retries: Retries::NEVER, ..self.settings.clone() };
         let client = Client::new(settings, Arc::clone(&self.progress))?;
         Ok(self.restarting.get_or_init(|| client))
     }
 
-    /// How long to wait before beginning again for the first time.
-    pub(crate) fn first_pause(&self) -> Duration {
-        if is_test(&self.environment) { FIRST_PAUSE_IN_TESTS } else { FIRST_PAUSE }
+    /// How a get is begun again that a registry refused or broke off.
+    pub(crate) fn restarts(&self) -> Restarts {
+        Restarts {
+            rate_limited: RATE_LIMITED_RESTARTS,
+            rate_limited_pause: if is_test(&self.environment) { FIRST_PAUSE_IN_TESTS } else { FIRST_PAUSE },
+            transient: self.settings.retries.attempts.saturating_sub(1),
+            transient_pause: self.settings.retries.first,
+        }
     }
 
     /// A copy with a keychain.

@@ -1,4 +1,4 @@
-//! Saying more than usual.
+//! Saying more than usual, or less.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ pub(crate) struct Talkative(Arc<dyn Progress>);
 
 impl Talkative {
     /// Tells `progress` everything.
-    pub(crate) fn new(progress: &Arc<dyn Progress>) -> Arc<dyn Progress> {
+    pub(crate) fn around(progress: &Arc<dyn Progress>) -> Arc<dyn Progress> {
         Arc::new(Self(Arc::clone(progress)))
     }
 }
@@ -19,6 +19,17 @@ impl Progress for Talkative {
         match event {
             Event::Debug(line) => self.0.event(Event::Note(line)),
             other => self.0.event(other),
+        }
+    }
+}
+
+/// Passes warnings on and nothing else.
+pub(crate) struct Warnings<'p>(pub(crate) &'p dyn Progress);
+
+impl Progress for Warnings<'_> {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Warning(_) = event {
+            self.0.event(event);
         }
     }
 }

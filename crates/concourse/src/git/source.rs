@@ -39,6 +39,7 @@ pub(super) struct Source {
 }
 
 /// A get's `params`.
+#[allow(clippy::struct_excessive_bools, reason = "they are the resource's own switches")]
 #[derive(Clone, Debug, Default)]
 pub(super) struct GetParams {
     /// 0 for all of the history.
@@ -77,7 +78,9 @@ impl Request {
         for (key, value) in object("the request", &parsed)? {
             match (key.as_str(), operation) {
                 ("source", _) => request.source = Source::decode(value)?,
-                ("version", Operation::Check | Operation::Get) => request.version = object("version", value)?.clone(),
+                ("version", Operation::Check | Operation::Get) => {
+                    request.version.clone_from(object("version", value)?);
+                }
                 ("params", Operation::Get) => request.get = GetParams::decode(value)?,
                 ("params", Operation::Put) => request.put = PutParams::decode(value)?,
                 _ => return Err(unknown(key)),
@@ -114,15 +117,15 @@ impl Source {
 
     fn field(&mut self, key: &str, name: &str, value: &Value) -> Result<(), Failure> {
         match key {
-            "uri" => text(name, value).map(|text| self.uri = text.trim().to_owned()),
-            "branch" => text(name, value).map(|text| self.branch = text.trim().to_owned()),
+            "uri" => trimmed(name, value).map(|text| self.uri = text),
+            "branch" => trimmed(name, value).map(|text| self.branch = text),
             "username" => text(name, value).map(|text| self.username = text),
             "password" => text(name, value).map(|text| self.password = Secret::new(text)),
             "private_key" => text(name, value).map(|text| self.private_key = Secret::new(text)),
             "private_key_user" => text(name, value).map(|text| self.private_key_user = text),
             "paths" => texts(name, value).map(|texts| self.paths = texts),
             "ignore_paths" => texts(name, value).map(|texts| self.ignore_paths = texts),
-            "tag_filter" => text(name, value).map(|text| self.tag_filter = text.trim().to_owned()),
+            "tag_filter" => trimmed(name, value).map(|text| self.tag_filter = text),
             "fetch_tags" => truth(name, value).map(|truth| self.fetch_tags = truth),
             "skip_ssl_verification" => truth(name, value).map(|truth| self.skip_ssl_verification = truth),
             "disable_ci_skip" => truth(name, value).map(|truth| self.disable_ci_skip = truth),
@@ -218,7 +221,7 @@ impl PutParams {
             let name = format!("params.{key}");
             match key.as_str() {
                 "repository" => params.repository = text(&name, value)?,
-                "branch" => params.branch = text(&name, value)?.trim().to_owned(),
+                "branch" => params.branch = trimmed(&name, value)?,
                 "force" => params.force = truth(&name, value)?,
                 "rebase" | "merge" | "returning" | "tag" | "only_tag" | "tag_prefix" | "annotate" | "notes"
                 | "force_with_lease" | "refs_prefix" => refuse_unless_silent(&name, value)?,
@@ -271,6 +274,10 @@ fn text(name: &str, value: &Value) -> Result<String, Failure> {
         Value::Number(number) => Ok(number.to_string()),
         _ => Err(Failure::new(format!("{name} must be a string"))),
     }
+}
+
+fn trimmed(name: &str, value: &Value) -> Result<String, Failure> {
+    text(name, value).map(|text| text.trim().to_owned())
 }
 
 fn texts(name: &str, value: &Value) -> Result<Vec<String>, Failure> {

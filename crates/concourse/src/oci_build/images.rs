@@ -47,7 +47,12 @@ impl AtHand {
 
 fn open(path: &Path) -> Result<Artifact, Failure> {
     let metadata = path.metadata().map_err(|error| io_failure("inspect", path, &error))?;
-    if metadata.is_dir() { Ok(Layout::open(path)?.as_index()?) } else { Ok(archive::open(path)?.only()?) }
+    if !metadata.is_dir() {
+        return Ok(archive::open(path)?.only()?);
+    }
+    let layout = Layout::open(path)?;
+    // The index around a single image says nothing, not even for which platform it is.
+    if layout.artifacts()?.len() == 1 { Ok(layout.only()?) } else { Ok(layout.as_index()?) }
 }
 
 /// Registries, with mirrors of Docker Hub in front.

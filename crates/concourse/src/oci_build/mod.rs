@@ -47,7 +47,7 @@ pub fn run(
     host: &Host,
     workshop: &Workshop<'_>,
 ) -> Result<Outcome, Failure> {
-    let host = &if params.debug { host.clone().with_progress(Talkative::new(&host.progress)) } else { host.clone() };
+    let host = &if params.debug { host.clone().with_progress(Talkative::around(&host.progress)) } else { host.clone() };
     let files = Files { directory: working_directory };
     let keychain = match &params.docker_config {
         Some(directory) => Keychain::open(&working_directory.join(directory))?,
@@ -60,7 +60,8 @@ pub fn run(
         host.progress.event(Event::Note(&note));
     }
 
-    let built = build(&request, &images, workshop.store, workshop.sandbox, &*host.progress).map_err(failed)?;
+    let built =
+        build(&request, &images, workshop.store, workshop.sandbox, &*host.progress).map_err(|error| failed(&error))?;
     let per_target = built.len().checked_div(request.targets.len()).unwrap_or_default().max(1);
     let built: Vec<Image> = built.into_iter().map(|built| built.image).collect();
     let form = match (params.output_oci, params.unpack_rootfs) {
@@ -96,8 +97,8 @@ fn output_names(targets: &[Option<String>]) -> impl Iterator<Item = String> {
     targets.iter().enumerate().map(name)
 }
 
-fn failed(error: BuildError) -> Failure {
-    let failure = Failure::caused_by(&error);
+fn failed(error: &BuildError) -> Failure {
+    let failure = Failure::caused_by(error);
     match error.hint() {
         Some(hint) => failure.with_hint(hint),
         None => failure,

@@ -147,7 +147,7 @@ impl Params {
             let mut text = String::new();
             value.string(&mut text).map(|()| {
                 if !text.is_empty() {
-                    refused.push((name, why))
+                    refused.push((name, why));
                 }
             })
         };

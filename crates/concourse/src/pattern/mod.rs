@@ -5,7 +5,7 @@
 mod go;
 mod ruby;
 
-pub(crate) use go::{GoPattern, InvalidGoPattern};
+pub(crate) use go::GoPattern;
 pub(crate) use ruby::{InvalidRubyPattern, RubyPattern};
 
 /// A character that stands for itself, whatever the engine thinks of it.

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn constraints_decide_before_pre_releases() -> Result<(), crate::version::InvalidConstraint> {
+    fn constraints_decide_before_pre_releases() -> Result<(), Box<dyn std::error::Error>> {
         let constraint = Constraint::parse("^1")?;
         let rules = Rules { constraint: Some(&constraint), ..rules("") };
         assert_eq!(names(&Candidates::of(&tags("0.9 1.0 1.9.9 2.0 latest"), &rules)), "1.0 1.9.9");

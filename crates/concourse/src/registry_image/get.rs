@@ -1,34 +1,35 @@
 //! `in`: a version becomes files.
 //!
-//! Everything that can be wrong with the request is found before anybody is asked. A registry that answers 429, to
-//! whatever request, is asked everything again after a pause, with a new session: quotas are counted by session, and strict
-//! servers expect it. Anything else that may pass is tried again request by request by the client.
+//! Everything that can be wrong with the request is found before anybody is asked. Where a registry answers 429, 5xx or not
+//! at all while an image is looked up, everything is asked again after a pause, with a new session: that is the sequence
+//! of requests that strict servers know from the original. Layers are fetched by a client that tries again request by
+//! request and goes on where a body broke off.
 
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use skycap_image::layout::Layout;
-use skycap_image::{Artifact, Digest, Event, Image, Name, Platform, Progress, archive};
+use skycap_image::{
+    Artifact, BlobReader, BlobSource, Descriptor, Digest, Event, Image, Name, Platform, Progress, RawManifest,
+    SourceError, archive,
+};
 use skycap_registry::Place;
 use skycap_rootfs::{Limits, Unpack, unpack};
 
+use super::Restarts;
 use super::request::GetRequest;
 use crate::files::{Stage, io_failure, write_file};
 use crate::pattern::GoPattern;
+use crate::progress::Warnings;
 use crate::{Failure, Host, encode};
 
 /// How many layers are fetched at once.
 const LAYERS_AT_ONCE: usize = 4;
-/// How often everything is asked again after a 429.
-const ORIGIN_RESTARTS: u32 = 9;
 /// A mirror that is short of breath is not waited for: the origin has the same image.
 const MIRROR_RESTARTS: u32 = 1;
-/// The longest pause before everything is asked again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What is to be fetched, checked.
 struct Order {
@@ -94,26 +95,36 @@ fn pattern(field: &str, text: &str) -> Result<Option<GoPattern>, Failure> {
 pub(super) fn get(request: &GetRequest, destination: &Path, host: &Host) -> Result<Value, Failure> {
     let order = Order::of(request)?;
     let progress = request.source.progress(host);
-    let client = host.restarting_client()?;
+    let strict = host.restarting_client()?;
+    std::fs::create_dir_all(destination).map_err(|error| io_failure("make", destination, &error))?;
     let delivery = Delivery { order: &order, destination, host, progress: &*progress };
 
     let mut found = None;
-    if let Some(mirror) = request.source.mirror(client)? {
-        match delivery.fetch_with_restarts(&mirror, MIRROR_RESTARTS) {
+    if let (Some(documents), Some(layers)) = (request.source.mirror(strict)?, request.source.mirror(strict)?) {
+        let name = documents.repository().clone();
+        let restarts = host.restarts();
+        let pause = restarts.rate_limited_pause.min(restarts.transient_pause);
+        let patience = Restarts {
+            rate_limited: MIRROR_RESTARTS,
+            rate_limited_pause: pause,
+            transient: MIRROR_RESTARTS,
+            transient_pause: pause,
+        };
+        match delivery.fetch_with_restarts(&Registry { documents, layers }, patience) {
             Ok(fields) => found = Some(fields),
             Err(failure) => {
-                let warning = format!("download from mirror {} failed: {}", mirror.repository(), failure.message);
+                let warning = format!("download from mirror {name} failed: {}", failure.message);
                 progress.event(Event::Warning(&warning));
             }
         }
     }
-    let fields = match found {
-        Some(fields) => fields,
-        None => {
-            let origin = request.source.origin(client, host, false)?;
-            let fetched = delivery.fetch_with_restarts(&origin, ORIGIN_RESTARTS);
-            fetched.map_err(|failure| failure.during("download failed"))?
-        }
+    let fields = if let Some(fields) = found {
+        fields
+    } else {
+        let documents = request.source.origin(strict, host, false)?;
+        let layers = request.source.origin(&host.client, host, false)?;
+        let fetched = delivery.fetch_with_restarts(&Registry { documents, layers }, host.restarts());
+        fetched.map_err(|failure| failure.during("download failed"))?
     };
 
     let version = &request.version;
@@ -127,6 +138,24 @@ pub(super) fn get(request: &GetRequest, destination: &Path, host: &Host) -> Resu
     Ok(json!({"version": version.to_json(), "metadata": metadata}))
 }
 
+/// A repository, asked for documents once and for layers as often as it takes.
+#[derive(Clone)]
+struct Registry {
+    documents: Place,
+    layers: Place,
+}
+
+impl BlobSource for Registry {
+    fn open_unverified(&self, blob: &Descriptor) -> Result<BlobReader, SourceError> {
+        let place = if blob.media_type.is_image_config() { &self.documents } else { &self.layers };
+        place.open_unverified(blob)
+    }
+
+    fn manifest(&self, manifest: &Descriptor) -> Result<RawManifest, SourceError> {
+        self.documents.manifest(manifest)
+    }
+}
+
 struct Delivery<'d> {
     order: &'d Order,
     destination: &'d Path,
@@ -135,28 +164,27 @@ struct Delivery<'d> {
 }
 
 impl Delivery<'_> {
-    /// Fetches, and starts again with a new session while the registry answers 429.
-    fn fetch_with_restarts(&self, place: &Place, restarts: u32) -> Result<Vec<Value>, Failure> {
-        let note = format!("fetching {}@{}", place.repository(), self.order.digest);
+    /// Fetches, and starts again with a new session where that may help.
+    fn fetch_with_restarts(&self, registry: &Registry, restarts: Restarts) -> Result<Vec<Value>, Failure> {
+        let note = format!("fetching {}@{}", registry.documents.repository(), self.order.digest);
         self.progress.event(Event::Note(&note));
-        let mut pause = self.host.first_pause();
-        for _ in 0..restarts {
-            match self.fetch(place) {
-                Err(failure) if failure.is_rate_limited() => {
-                    let warning = format!("transient error: {}; retrying in {pause:?}", failure.message);
-                    self.progress.event(Event::Warning(&warning));
-                    thread::sleep(pause);
-                    pause = (pause * 3 / 2).min(LONGEST_PAUSE);
-                    place.forget();
-                }
-                other => return other,
-            }
+        let mut restarts = restarts;
+        loop {
+            let failure = match self.fetch(registry) {
+                Ok(fields) => return Ok(fields),
+                Err(failure) => failure,
+            };
+            let Some(pause) = restarts.after(&failure) else { return Err(failure) };
+            let warning = format!("transient error: {}; retrying in {pause:?}", failure.message);
+            self.progress.event(Event::Warning(&warning));
+            thread::sleep(pause);
+            registry.documents.forget();
         }
-        self.fetch(place)
     }
 
     /// Fetches once; answers the metadata that the image itself gives.
-    fn fetch(&self, place: &Place) -> Result<Vec<Value>, Failure> {
+    fn fetch(&self, registry: &Registry) -> Result<Vec<Value>, Failure> {
+        let place = &registry.documents;
         place.ping().map_err(|error| Failure::from(error).during("initialize transport"))?;
         let raw = place.raw(&Name::Digest(self.order.digest));
         let raw = raw.map_err(|error| Failure::from(error).during("fetch descriptor"))?;
@@ -164,7 +192,7 @@ impl Delivery<'_> {
             return Ok(Vec::new());
         }
         let during = |error| Failure::from(error).during("fetching image");
-        let artifact = Artifact::open(raw, Arc::new(place.clone())).map_err(during)?;
+        let artifact = Artifact::open(raw, Arc::new(registry.clone())).map_err(during)?;
         let image = self.order.needs_image().then(|| artifact.for_platform(&self.order.platform)).transpose();
         let image = image.map_err(during)?;
         if !self.order.skip_download {
@@ -173,10 +201,10 @@ impl Delivery<'_> {
                     self.layout(&artifact).map_err(|failure| failure.during("write oci layout"))?;
                 }
                 (Format::Rootfs, Some(image)) => {
-                    self.rootfs(image).map_err(|failure| failure.during("write rootfs"))?
+                    self.rootfs(image).map_err(|failure| failure.during("write rootfs"))?;
                 }
                 (Format::Oci, Some(image)) => {
-                    self.archive(image).map_err(|failure| failure.during("write oci image"))?
+                    self.archive(image).map_err(|failure| failure.during("write oci image"))?;
                 }
                 (Format::Rootfs | Format::Oci, None) => {}
             }
@@ -189,7 +217,8 @@ impl Delivery<'_> {
         check_is_image(image)?;
         let options =
             Unpack { owners: self.host.owners, concurrency: LAYERS_AT_ONCE, limits: Limits::default(), sync: false };
-        let unpacked = unpack(&image.layers(), &self.destination.join("rootfs"), &options, self.progress);
+        // The client already reports every layer.
+        let unpacked = unpack(&image.layers(), &self.destination.join("rootfs"), &options, &Warnings(self.progress));
         unpacked.map_err(|error| Failure::caused_by(&error).during("extract image"))?;
         let config = &image.config().config;
         let metadata = json!({

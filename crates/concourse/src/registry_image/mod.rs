@@ -7,6 +7,7 @@ mod get;
 mod load;
 mod put;
 mod request;
+mod restart;
 mod source;
 mod tags;
 
@@ -14,6 +15,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+pub(crate) use self::restart::Restarts;
 use crate::{Failure, Host, Resource};
 
 /// The resource type.

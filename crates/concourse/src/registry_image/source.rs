@@ -10,6 +10,7 @@ use crate::protocol::{DecodeError, Value};
 use crate::{Failure, Host};
 
 /// The fields of `source` that are honoured, as they were written.
+#[allow(clippy::struct_excessive_bools, reason = "they are the resource's own switches")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Source {
     pub(crate) repository: String,
@@ -159,7 +160,7 @@ impl Source {
 
     /// Who is told what happens: with `debug`, what else only fault-finders see is said aloud.
     pub(crate) fn progress(&self, host: &Host) -> Arc<dyn Progress> {
-        if self.debug { Talkative::new(&host.progress) } else { Arc::clone(&host.progress) }
+        if self.debug { Talkative::around(&host.progress) } else { Arc::clone(&host.progress) }
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use self::source::Request;
 use self::web::Site;
-use crate::files::write_file;
+use crate::files::{io_failure, write_file};
 use crate::{Failure, Host, Resource};
 
 /// The resource type.
@@ -33,9 +33,7 @@ impl Resource for RegistryTag {
         if !is_tag || tag.starts_with(['.', '-']) {
             return Err(Failure::new(format!("version.tag {tag:?} is no tag")));
         }
-        if !destination.is_dir() {
-            return Err(Failure::new(format!("destination {} is no directory", destination.display())));
-        }
+        std::fs::create_dir_all(destination).map_err(|error| io_failure("make", destination, &error))?;
         let digest = Site::new(&request.source, host)?.digest(tag)?;
         write_file(destination, "tag", tag)?;
         write_file(destination, "digest", &digest)?;

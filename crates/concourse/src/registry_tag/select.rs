@@ -12,8 +12,8 @@ pub(super) fn select(tags: &[String], rules: &Rules, cursor: Option<&str>) -> Re
     let mut seen = BTreeSet::new();
     let mut kept = Vec::new();
     for tag in tags.iter().filter(|tag| seen.insert(*tag)) {
-        if let Some(kept_as) = keep(tag, rules)? {
-            kept.push((tag.clone(), kept_as));
+        if passes(tag, rules)? {
+            kept.push((tag.clone(), version(tag, rules)?));
         }
     }
     sort(&mut kept, rules);
@@ -26,17 +26,22 @@ pub(super) fn select(tags: &[String], rules: &Rules, cursor: Option<&str>) -> Re
     Ok(tags)
 }
 
-/// What a tag is sorted by as a version; nothing if it is left out.
-fn keep(tag: &str, rules: &Rules) -> Result<Option<Option<GemVersion>>, InvalidRubyPattern> {
+/// Whether a tag is a version at all.
+fn passes(tag: &str, rules: &Rules) -> Result<bool, InvalidRubyPattern> {
     if let Some(regexp) = &rules.regexp
         && regexp.find(tag)?.is_none()
     {
-        return Ok(None);
+        return Ok(false);
     }
-    let Some(semver) = &rules.semver else { return Ok(Some(None)) };
-    let text = without_prefix(tag, semver)?;
-    let version = strict_version(text).filter(|v| semver.matcher.as_ref().is_none_or(|matcher| matcher.admits(v)));
-    Ok(version.map(|_| Some(GemVersion::parse(text))))
+    let Some(semver) = &rules.semver else { return Ok(true) };
+    let version = strict_version(without_prefix(tag, semver)?);
+    Ok(version.is_some_and(|version| semver.matcher.as_ref().is_none_or(|matcher| matcher.admits(&version))))
+}
+
+/// What a tag is sorted by as a version.
+fn version(tag: &str, rules: &Rules) -> Result<Option<GemVersion>, InvalidRubyPattern> {
+    let Some(semver) = &rules.semver else { return Ok(None) };
+    Ok(Some(GemVersion::parse(without_prefix(tag, semver)?)))
 }
 
 fn without_prefix<'t>(tag: &'t str, semver: &Semver) -> Result<&'t str, InvalidRubyPattern> {

@@ -219,7 +219,7 @@ fn hub_digest(document: &Value, platform: &Platform) -> Option<String> {
 /// The `Link` header's target for the next page.
 fn next_link(response: &Response) -> Option<&str> {
     response.headers.iter().filter(|(name, _)| name == "link").find_map(|(_, value)| {
-        value.split(",").find_map(|link| {
+        value.split(',').find_map(|link| {
             let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
             let is_next = parameters.split(';').filter_map(|p| p.trim().strip_prefix("rel=")).any(|rel| {
                 rel.trim_matches('"').split_ascii_whitespace().any(|word| word.eq_ignore_ascii_case("next"))

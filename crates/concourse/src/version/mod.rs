@@ -6,7 +6,7 @@ mod gem;
 mod matcher;
 mod semver;
 
-pub(crate) use constraint::{Constraint, InvalidConstraint};
+pub(crate) use constraint::Constraint;
 pub(crate) use gem::GemVersion;
-pub(crate) use matcher::{InvalidMatcher, Matcher};
-pub(crate) use semver::{InvalidVersion, Version, compare_digits};
+pub(crate) use matcher::Matcher;
+pub(crate) use semver::{Version, compare_digits};

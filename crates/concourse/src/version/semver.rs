@@ -58,11 +58,6 @@ impl Version {
         Ok(Self { major, minor, patch, pre: pre.to_owned(), metadata })
     }
 
-    /// Major, minor and patch without anything else.
-    pub(crate) fn release(major: u64, minor: u64, patch: u64) -> Self {
-        Self { major, minor, patch, pre: String::new(), metadata: String::new() }
-    }
-
     /// Whether it comes before its release.
     pub(crate) fn is_pre_release(&self) -> bool {
         !self.pre.is_empty()
