@@ -204,3 +204,22 @@ fn what_the_upper_directory_does_not_hold_is_refused() {
         assert!(error.to_string().contains(text), "{error}");
     }
 }
+
+#[test]
+fn a_mark_that_hides_nothing_is_not_written() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let room = Room::new();
+    let upper = room.path().join("upper");
+    fs::create_dir_all(upper.join("tmp")).unwrap();
+    fs::set_permissions(upper.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+    for name in ["tmp/never-there", "none"] {
+        if let Err(error) = mknodat(CWD, upper.join(name), FileType::CharacterDevice, Mode::empty(), 0) {
+            eprintln!("skipped: a_mark_that_hides_nothing_is_not_written: mknod: {error}");
+            return;
+        }
+    }
+    let mut pack = Pack::new(Vec::new());
+    // Squashed, so that the directory is as in the view for an ordinary user, too.
+    let count = pack_overlay_upper(&upper, &view_of(&layers(BASE)), Owners::Squash, &|_| false, &mut pack).unwrap();
+    assert_eq!(count, 0);
+}
