@@ -33,7 +33,17 @@ impl Vars {
     /// `-l file`: a mapping. Its numbers become float64, as fly's do, so they cannot be embedded in a text.
     pub fn add_file(&mut self, name: &str, bytes: &[u8]) -> Result<(), GivenError> {
         let root = parse(bytes).map_err(|error| GivenError::yaml(name, error))?.root;
-        match floats(root).value {
+        self.add_map(name, floats(root))
+    }
+
+    /// A file that plays a credential manager: a mapping, whose whole numbers can be embedded as a manager's can.
+    pub fn add_secrets(&mut self, name: &str, bytes: &[u8]) -> Result<(), GivenError> {
+        let root = parse(bytes).map_err(|error| GivenError::yaml(name, error))?.root;
+        self.add_map(name, root)
+    }
+
+    fn add_map(&mut self, name: &str, root: Node) -> Result<(), GivenError> {
+        match root.value {
             Value::Map(map) => self.files.push(map),
             Value::Null => {}
             _ => return Err(GivenError::NotAMap(name.to_owned())),
@@ -143,6 +153,16 @@ mod tests {
         assert_eq!(look(&vars, "x"), Some(Node::text("two")));
         assert_eq!(look(&vars, "w"), Some(Node::text("one")));
         assert_eq!(look(&vars, "z"), None);
+    }
+
+    #[test]
+    fn numbers_of_secrets_stay_whole() {
+        let mut vars = Vars::default();
+        vars.add_secrets("secrets.yml", b"port: 8080").unwrap();
+        vars.add_file("vars.yml", b"limit: 7").unwrap();
+        assert_eq!(look(&vars, "port"), Some(Node::of(Value::Int(8080))));
+        assert_eq!(look(&vars, "limit"), Some(Node::of(Value::Float(7.0))));
+        assert!(vars.add_secrets("list.yml", b"[1]").is_err());
     }
 
     #[test]
