@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use skycap_build::SandboxAccess;
 use skycap_image::Progress;
-use skycap_registry::{Client, Keychain, Retries, Settings};
+use skycap_registry::{Client, Keychain, Settings};
 use skycap_rootfs::Owners;
 use skycap_store::Store;
 
@@ -37,7 +37,7 @@ pub struct Host {
 }
 
 /// How often a get begins again that was answered 429: with the pauses, some six minutes.
-const RATE_LIMITED_RESTARTS: u32 = 9;
+const RESTARTS: u32 = 9;
 /// The first pause before that. The original's is 5 s, and 5 ms where `TEST` is `true`.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const FIRST_PAUSE_IN_TESTS: Duration = Duration::from_millis(5);
@@ -71,24 +71,21 @@ impl Host {
         })
     }
 
-    /// Like the client, but nothing is tried again: who asked begins again with everything.
+    /// Like the client, but a 429 comes back at once: who asked begins again with everything.
     pub(crate) fn restarting_client(&self) -> Result<&Client, Failure> {
         if let Some(client) = self.restarting.get() {
             return Ok(client);
         }
-        let settings = Settings { retries: Retries::NEVER, ..self.settings.clone() };
+        let mut settings = self.settings.clone();
+        settings.retries.rate_limited = false;
         let client = Client::new(settings, Arc::clone(&self.progress))?;
         Ok(self.restarting.get_or_init(|| client))
     }
 
-    /// How a get is begun again that a registry refused or broke off.
+    /// How a get that was answered 429 is begun again.
     pub(crate) fn restarts(&self) -> Restarts {
-        Restarts {
-            rate_limited: RATE_LIMITED_RESTARTS,
-            rate_limited_pause: if is_test(&self.environment) { FIRST_PAUSE_IN_TESTS } else { FIRST_PAUSE },
-            transient: self.settings.retries.attempts.saturating_sub(1),
-            transient_pause: self.settings.retries.first,
-        }
+        let pause = if is_test(&self.environment) { FIRST_PAUSE_IN_TESTS } else { FIRST_PAUSE };
+        Restarts { left: RESTARTS, pause }
     }
 
     /// A copy with a keychain.

@@ -1,9 +1,8 @@
 //! `in`: a version becomes files.
 //!
-//! Everything that can be wrong with the request is found before anybody is asked. Where a registry answers 429, 5xx or not
-//! at all while an image is looked up, everything is asked again after a pause, with a new session: that is the sequence
-//! of requests that strict servers know from the original. Layers are fetched by a client that tries again request by
-//! request and goes on where a body broke off.
+//! Everything that can be wrong with the request is found before anybody is asked. A registry that answers 429, to
+//! whatever request, is asked everything again after a pause, with a new session: strict servers know that sequence of
+//! requests from the original. Anything else that may pass is tried again request by request by the client.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,10 +11,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 use skycap_image::layout::Layout;
-use skycap_image::{
-    Artifact, BlobReader, BlobSource, Descriptor, Digest, Event, Image, Name, Platform, Progress, RawManifest,
-    SourceError, archive,
-};
+use skycap_image::{Artifact, Digest, Event, Image, Name, Platform, Progress, archive};
 use skycap_registry::Place;
 use skycap_rootfs::{Limits, Unpack, unpack};
 
@@ -95,25 +91,17 @@ fn pattern(field: &str, text: &str) -> Result<Option<GoPattern>, Failure> {
 pub(super) fn get(request: &GetRequest, destination: &Path, host: &Host) -> Result<Value, Failure> {
     let order = Order::of(request)?;
     let progress = request.source.progress(host);
-    let strict = host.restarting_client()?;
+    let client = host.restarting_client()?;
     std::fs::create_dir_all(destination).map_err(|error| io_failure("make", destination, &error))?;
     let delivery = Delivery { order: &order, destination, host, progress: &*progress };
 
     let mut found = None;
-    if let (Some(documents), Some(layers)) = (request.source.mirror(strict)?, request.source.mirror(strict)?) {
-        let name = documents.repository().clone();
-        let restarts = host.restarts();
-        let pause = restarts.rate_limited_pause.min(restarts.transient_pause);
-        let patience = Restarts {
-            rate_limited: MIRROR_RESTARTS,
-            rate_limited_pause: pause,
-            transient: MIRROR_RESTARTS,
-            transient_pause: pause,
-        };
-        match delivery.fetch_with_restarts(&Registry { documents, layers }, patience) {
+    if let Some(mirror) = request.source.mirror(client)? {
+        let restarts = Restarts { left: MIRROR_RESTARTS, ..host.restarts() };
+        match delivery.fetch_with_restarts(&mirror, restarts) {
             Ok(fields) => found = Some(fields),
             Err(failure) => {
-                let warning = format!("download from mirror {name} failed: {}", failure.message);
+                let warning = format!("download from mirror {} failed: {}", mirror.repository(), failure.message);
                 progress.event(Event::Warning(&warning));
             }
         }
@@ -121,9 +109,8 @@ pub(super) fn get(request: &GetRequest, destination: &Path, host: &Host) -> Resu
     let fields = if let Some(fields) = found {
         fields
     } else {
-        let documents = request.source.origin(strict, host, false)?;
-        let layers = request.source.origin(&host.client, host, false)?;
-        let fetched = delivery.fetch_with_restarts(&Registry { documents, layers }, host.restarts());
+        let origin = request.source.origin(client, host, false)?;
+        let fetched = delivery.fetch_with_restarts(&origin, host.restarts());
         fetched.map_err(|failure| failure.during("download failed"))?
     };
 
@@ -138,24 +125,6 @@ pub(super) fn get(request: &GetRequest, destination: &Path, host: &Host) -> Resu
     Ok(json!({"version": version.to_json(), "metadata": metadata}))
 }
 
-/// A repository, asked for documents once and for layers as often as it takes.
-#[derive(Clone)]
-struct Registry {
-    documents: Place,
-    layers: Place,
-}
-
-impl BlobSource for Registry {
-    fn open_unverified(&self, blob: &Descriptor) -> Result<BlobReader, SourceError> {
-        let place = if blob.media_type.is_image_config() { &self.documents } else { &self.layers };
-        place.open_unverified(blob)
-    }
-
-    fn manifest(&self, manifest: &Descriptor) -> Result<RawManifest, SourceError> {
-        self.documents.manifest(manifest)
-    }
-}
-
 struct Delivery<'d> {
     order: &'d Order,
     destination: &'d Path,
@@ -164,13 +133,13 @@ struct Delivery<'d> {
 }
 
 impl Delivery<'_> {
-    /// Fetches, and starts again with a new session where that may help.
-    fn fetch_with_restarts(&self, registry: &Registry, restarts: Restarts) -> Result<Vec<Value>, Failure> {
-        let note = format!("fetching {}@{}", registry.documents.repository(), self.order.digest);
+    /// Fetches, and starts again with a new session while the registry answers 429.
+    fn fetch_with_restarts(&self, place: &Place, restarts: Restarts) -> Result<Vec<Value>, Failure> {
+        let note = format!("fetching {}@{}", place.repository(), self.order.digest);
         self.progress.event(Event::Note(&note));
         let mut restarts = restarts;
         loop {
-            let failure = match self.fetch(registry) {
+            let failure = match self.fetch(place) {
                 Ok(fields) => return Ok(fields),
                 Err(failure) => failure,
             };
@@ -178,13 +147,12 @@ impl Delivery<'_> {
             let warning = format!("transient error: {}; retrying in {pause:?}", failure.message);
             self.progress.event(Event::Warning(&warning));
             thread::sleep(pause);
-            registry.documents.forget();
+            place.forget();
         }
     }
 
     /// Fetches once; answers the metadata that the image itself gives.
-    fn fetch(&self, registry: &Registry) -> Result<Vec<Value>, Failure> {
-        let place = &registry.documents;
+    fn fetch(&self, place: &Place) -> Result<Vec<Value>, Failure> {
         place.ping().map_err(|error| Failure::from(error).during("initialize transport"))?;
         let raw = place.raw(&Name::Digest(self.order.digest));
         let raw = raw.map_err(|error| Failure::from(error).during("fetch descriptor"))?;
@@ -192,7 +160,7 @@ impl Delivery<'_> {
             return Ok(Vec::new());
         }
         let during = |error| Failure::from(error).during("fetching image");
-        let artifact = Artifact::open(raw, Arc::new(registry.clone())).map_err(during)?;
+        let artifact = Artifact::open(raw, Arc::new(place.clone())).map_err(during)?;
         let image = self.order.needs_image().then(|| artifact.for_platform(&self.order.platform)).transpose();
         let image = image.map_err(during)?;
         if !self.order.skip_download {
