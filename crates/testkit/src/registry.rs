@@ -51,6 +51,7 @@ pub struct Reply {
     status: Option<u16>,
     headers: Vec<(String, String)>,
     body: Option<Vec<u8>>,
+    without_length: bool,
     flip: Option<usize>,
     cut: Option<usize>,
     pause: Option<(usize, Duration)>,
@@ -66,6 +67,7 @@ impl Reply {
             status: None,
             headers: Vec::new(),
             body: None,
+            without_length: false,
             flip: None,
             cut: None,
             pause: None,
@@ -116,6 +118,13 @@ impl Reply {
     #[must_use]
     pub fn flip(mut self, at: usize) -> Self {
         self.flip = Some(at);
+        self
+    }
+
+    /// Does not say how long the body is: its end is that of the connection.
+    #[must_use]
+    pub fn without_length(mut self) -> Self {
+        self.without_length = true;
         self
     }
 
@@ -238,7 +247,7 @@ impl Shared {
         write_answer(stream, &request, &reply, status, &headers, &body)
     }
 
-    /// Status, headers and body, the length always among the headers.
+    /// Status, headers and body.
     fn answer(&self, request: &Request, reply: &Reply) -> io::Result<(u16, HashMap<String, String>, Vec<u8>)> {
         let (mut status, mut headers, mut body) = match self.upstream {
             Some(upstream) if reply.upstream => {
@@ -255,6 +264,9 @@ impl Shared {
             *byte ^= 1;
         }
         headers.entry("content-length".to_owned()).or_insert_with(|| body.len().to_string());
+        if reply.without_length {
+            headers.remove("content-length");
+        }
         headers.extend(reply.headers.iter().cloned());
         headers.insert("connection".to_owned(), "close".to_owned());
         Ok((status, headers, body))
