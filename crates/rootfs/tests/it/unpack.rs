@@ -242,7 +242,9 @@ fn a_broken_connection_is_an_error_with_its_cause_and_stops_the_others() {
     let descriptor = memory.add(MediaType::OciLayer, bare.clone());
     let broken = Layer { descriptor, diff_id: Digest::sha256(&bare), blobs: Arc::new(Broken(memory)) };
     let room = Room::new();
-    let layers = [layer("file ok"), broken.clone(), layer("file later"), broken];
+    // So many that fetching must wait for applying, which never comes.
+    let mut layers = vec![layer("file ok"), broken];
+    layers.extend((0..30).map(|number| layer(&format!("file later{number}"))));
     let error = unpack(&layers, &room.rootfs()).unwrap_err();
     assert!(chain(&error).contains("the connection was lost"), "{}", chain(&error));
     assert_eq!(error.kind(), Kind::Transient);
