@@ -102,7 +102,7 @@ fn finish(
     for id in graph.chain(target.head) {
         match &graph.node(id).operation {
             Operation::Base(base) => {
-                layers.extend(base.layers.iter().map(|layer| base_layer(layer, base.is_remote, store)))
+                layers.extend(base.layers.iter().map(|layer| base_layer(layer, base.is_remote, store)));
             }
             _ => layers.push(executed.made(id).ok_or_else(missing)?.layer(store)),
         }

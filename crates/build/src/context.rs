@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -14,12 +15,14 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
-use skycap_image::Digest;
+use skycap_image::{Algorithm, Digest, Hasher};
 use skycap_rootfs::{Device, Entry, Kind, Metadata, Time, TreePath};
 
 use crate::error::Fault;
 use crate::files::{Files, outside};
 use crate::ignore::Ignore;
+
+const BUFFER: usize = 128 * 1024;
 
 /// A directory to copy from.
 pub(crate) struct Context {
@@ -53,8 +56,9 @@ impl Context {
         let next = AtomicUsize::new(0);
         let found = Mutex::new(BTreeMap::new());
         let work = || -> Result<(), Fault> {
+            let mut buffer = vec![0; BUFFER];
             while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let (digest, _) = Digest::sha256_of(self.file(path)?)
+                let digest = hash(&self.file(path)?, &mut buffer)
                     .map_err(|error| Fault::caused(format!("cannot read {path} of the build context"), error))?;
                 found.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), digest);
             }
@@ -162,9 +166,22 @@ fn device(stat: &Stat, block: bool) -> Device {
     Device { block, major: rustix::fs::major(stat.st_rdev), minor: rustix::fs::minor(stat.st_rdev) }
 }
 
+/// One buffer serves all files: most are smaller than a buffer of their own would be.
+fn hash(mut file: &File, buffer: &mut [u8]) -> std::io::Result<Digest> {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    loop {
+        match file.read(buffer)? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
 /// The attributes that mean something in another place: those of users, and file capabilities. Labels of the machine's
 /// security modules and the marks of its overlays stay behind, and a file system without attributes has none.
 fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    // Most files have none: asking for the length first saves a large buffer for each.
+    let Ok(1..) = rustix::fs::llistxattr(path, &mut [0_u8; 0]) else { return BTreeMap::new() };
     let mut names = vec![0_u8; 64 * 1024];
     let Ok(length) = rustix::fs::llistxattr(path, &mut names) else { return BTreeMap::new() };
     names.truncate(length);

@@ -233,7 +233,13 @@ impl<'a> Engine<'a> {
     /// Every layer that a node is made from.
     fn inputs_of(&self, id: NodeId) -> Vec<NodeId> {
         let node = self.graph.node(id);
-        let heads = node.parent().into_iter().chain(node.sources());
+        // A layer that fits any base must not wait for the one that this node happens to have: with equal nodes on several
+        // bases, it may be one that nobody asked for.
+        let parent = match &node.operation {
+            Operation::Copy(copy) if copy.is_free_of_parent() => None,
+            _ => node.parent(),
+        };
+        let heads = parent.into_iter().chain(node.sources());
         let ids = heads.flat_map(|head| self.graph.chain(head)).map(|id| self.canonical(id));
         ids.filter(|id| !matches!(self.graph.node(*id).operation, Operation::Base(_))).collect()
     }

@@ -93,6 +93,7 @@ pub(crate) enum From {
 }
 
 /// Files to put into a file system.
+#[allow(clippy::struct_excessive_bools, reason = "as many as the instruction has flags")]
 pub(crate) struct Copy {
     /// Where they go.
     pub parent: NodeId,

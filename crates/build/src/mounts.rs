@@ -21,7 +21,7 @@ use crate::run::Room;
 #[derive(Default)]
 pub(crate) struct Mounts {
     /// For the sandbox.
-    pub mounts: Vec<Mount>,
+    pub list: Vec<Mount>,
     /// Secrets that are variables.
     pub env: Vec<(String, String)>,
     /// Held while the program runs.
@@ -38,11 +38,11 @@ impl Engine<'_> {
                 MountKind::Bind if is_of_context(mount) => {
                     let picked = of_context.next().and_then(|picked| picked.first());
                     let picked = picked.ok_or_else(|| Fault::new("a bind mount has no source"))?;
-                    mounts.mounts.push(self.bind_context(mount, picked, room, number)?);
+                    mounts.list.push(self.bind_context(mount, picked, room, number)?);
                 }
-                MountKind::Bind => mounts.mounts.push(self.bind_node(mount, sandbox, room, number)?),
-                MountKind::Cache => mounts.mounts.push(self.cache(mount, sandbox)?),
-                MountKind::Tmpfs => mounts.mounts.push(Mount::Tmpfs {
+                MountKind::Bind => mounts.list.push(self.bind_node(mount, sandbox, room, number)?),
+                MountKind::Cache => mounts.list.push(self.cache(mount, sandbox)?),
+                MountKind::Tmpfs => mounts.list.push(Mount::Tmpfs {
                     target: PathBuf::from(&mount.target),
                     size: mount.mount.size,
                     mode: mount.mount.mode.unwrap_or(0o1777),
@@ -51,7 +51,7 @@ impl Engine<'_> {
                 MountKind::Ssh => return Err(Fault::new("RUN --mount=type=ssh is not supported yet")),
             }
         }
-        mounts.mounts.extend(run.script.as_ref().map(|(path, content)| Mount::File {
+        mounts.list.extend(run.script.as_ref().map(|(path, content)| Mount::File {
             target: PathBuf::from(path),
             content: content.clone().into_bytes(),
             mode: 0o755,
@@ -161,7 +161,7 @@ impl Engine<'_> {
         };
         mounts.env.extend(m.env.as_ref().map(|name| (name.clone(), secret.reveal().to_owned())));
         if !mount.target.is_empty() {
-            mounts.mounts.push(Mount::File {
+            mounts.list.push(Mount::File {
                 target: PathBuf::from(&mount.target),
                 content: secret.reveal().as_bytes().to_vec(),
                 mode: m.mode.unwrap_or(0o400),

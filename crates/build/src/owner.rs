@@ -65,7 +65,7 @@ pub(crate) fn identity(text: &str, read: &Read<'_>) -> Result<Identity, Fault> {
     match (group.filter(|group| !group.is_empty()), line) {
         (Some(group), _) => identity.owner.gid = gid(group, read)?,
         (None, Some(line)) => {
-            let mine = |group: &Group| group.members.iter().any(|member| *member == line.name);
+            let mine = |group: &Group| group.members.contains(&line.name);
             identity.groups = groups(read)?.into_iter().filter(mine).map(|group| group.gid).collect();
             identity.groups.sort_unstable();
         }

@@ -93,7 +93,7 @@ impl Engine<'_> {
         spec.cwd = PathBuf::from(&run.cwd);
         spec.create_cwd = true;
         spec.user = User { uid: who.owner.uid, gid: who.owner.gid, groups: who.groups };
-        spec.mounts = mounts.mounts;
+        spec.mounts = mounts.list;
         spec.network = if run.network == dockerfile::Network::None { Network::None } else { Network::Host };
         spec.hosts.clone_from(&run.add_hosts);
         let exit = sandbox.run(&spec, Stdin::Empty, &mut ToTask(task), &self.cancel);

@@ -116,7 +116,7 @@ impl Planner<'_> {
                 parts.name
             )));
         }
-        let documents = self.documents(stage, parts.documents)?;
+        let documents = documents(stage, parts.documents)?;
         let by = created_by(parts, chown.as_deref(), chmod.as_ref(), &sources, &documents, &destination);
         // BuildKit takes the plain copy whenever there is a --chmod.
         let link = parts.link.is_some_and(|flag| flag.value) && chmod.is_none();
@@ -142,15 +142,16 @@ impl Planner<'_> {
     fn flag(&self, stage: &Stage, flag: Option<&Spanned<String>>) -> Result<Option<String>, Fault> {
         flag.map(|flag| self.expand(stage, &flag.value)).transpose()
     }
+}
 
-    fn documents(&self, stage: &Stage, documents: &[Document]) -> Result<Vec<(String, String)>, Fault> {
-        let lookup = |name: &str| stage.variables.get(name).map(str::to_owned);
-        let expander = Expander::new('\\', &lookup).keeping_quotes();
-        let content = |document: &Document| -> Result<String, Fault> {
-            Ok(if document.expands { expander.run(&document.content)?.word } else { document.content.clone() })
-        };
-        documents.iter().map(|document| Ok((document.name.clone(), content(document)?))).collect()
-    }
+/// The content of heredocs. Their escape character is the backslash, whatever the Dockerfile's is.
+fn documents(stage: &Stage, documents: &[Document]) -> Result<Vec<(String, String)>, Fault> {
+    let lookup = |name: &str| stage.variables.get(name).map(str::to_owned);
+    let expander = Expander::new('\\', &lookup).keeping_quotes();
+    let content = |document: &Document| -> Result<String, Fault> {
+        Ok(if document.expands { expander.run(&document.content)?.word } else { document.content.clone() })
+    };
+    documents.iter().map(|document| Ok((document.name.clone(), content(document)?))).collect()
 }
 
 /// What history says. `--link`, `--from` and `--exclude` do not appear in it.
@@ -177,7 +178,7 @@ fn check_local(instruction: &str, source: &str) -> Result<(), Fault> {
     let is_url = source.starts_with("http://") || source.starts_with("https://");
     let is_git = ["git://", "ssh://"].iter().any(|scheme| source.starts_with(scheme))
         || (source.starts_with("git@") && source.contains(':'))
-        || (is_url && source.split(['#', '?']).next().is_some_and(|address| address.ends_with(".git")));
+        || (is_url && source.split(['#', '?']).next().is_some_and(|address| address.rsplit('.').next() == Some("git")));
     let kind = match (is_git, is_url) {
         (true, _) => "a git ref",
         (false, true) => "a URL",

@@ -1,5 +1,7 @@
 //! What each instruction does to a stage.
 
+use std::fmt::Write as _;
+
 use serde_json::json;
 
 use super::stage::Numbering;
@@ -116,7 +118,7 @@ impl Planner<'_> {
             if name.is_empty() {
                 return Err(Fault::new("ENV names can not be blank"));
             }
-            told.push_str(&format!(" {name}={value}"));
+            let _ = write!(told, " {name}={value}");
             stage.variables.set(&name, &value);
             let env = stage.config.config.env.get_or_insert_default();
             let setting = format!("{name}={value}");
@@ -134,7 +136,7 @@ impl Planner<'_> {
             if name.is_empty() {
                 return Err(Fault::new("LABEL names can not be blank"));
             }
-            told.push_str(&format!(" {name}={value}"));
+            let _ = write!(told, " {name}={value}");
             stage.config.config.labels.insert(name, value);
         }
         Ok(told)

@@ -161,14 +161,14 @@ impl<'a> Planner<'a> {
     fn source(&mut self, name: &str, current: usize, stage: &mut Stage, line: usize) -> Result<From, Fault> {
         if let Some(artifact) = self.request.images.get(name).filter(|_| name != "scratch") {
             let image = artifact.for_platform(&stage.platform)?;
-            return Ok(From::Node(self.other(name, &stage.platform.clone(), line, Some((image, false)))?));
+            return Ok(From::Node(self.other(name, &stage.platform.clone(), line, Some((image, false)))));
         }
         if let Some(number) = self.find_stage(name, current)? {
             stage.needs.insert(number);
             return self.stage(number).map(|stage| From::Node(stage.head)).map_err(Fault::planned);
         }
         let image = if name == "scratch" { None } else { Some((self.images.image(name, &stage.platform)?, true)) };
-        Ok(From::Node(self.other(name, &stage.platform.clone(), line, image)?))
+        Ok(From::Node(self.other(name, &stage.platform.clone(), line, image)))
     }
 
     /// The earlier stage of that name or number; an image's name otherwise.
@@ -197,22 +197,16 @@ impl<'a> Planner<'a> {
     }
 
     /// The node of an image that is only read from.
-    fn other(
-        &mut self,
-        name: &str,
-        platform: &Platform,
-        line: usize,
-        image: Option<(Image, bool)>,
-    ) -> Result<NodeId, Fault> {
+    fn other(&mut self, name: &str, platform: &Platform, line: usize, image: Option<(Image, bool)>) -> NodeId {
         let key = (name.to_owned(), platform.clone());
         if let Some(node) = self.others.get(&key) {
-            return Ok(*node);
+            return *node;
         }
         let base = image.map(|(image, is_remote)| Base { layers: image.layers(), is_remote }).unwrap_or_default();
         let label = format!("FROM {name}");
         let node = self.graph.add(Node { operation: Operation::Base(base), line, label, platform: platform.clone() });
         self.others.insert(key, node);
-        Ok(node)
+        node
     }
 
     fn file(&self) -> &str {

@@ -37,7 +37,7 @@ impl Planner<'_> {
         for flag in &run.mounts {
             mounts.push(self.mount(number, stage, &flag.value, line)?);
         }
-        let by = text::run(&args, &self.declared(stage));
+        let by = text::run(&args, &declared(stage));
         let working_dir = &stage.config.config.working_dir;
         let operation = Operation::Run(Run {
             parent: stage.head,
@@ -54,16 +54,6 @@ impl Planner<'_> {
         let label = numbering.label(source);
         self.layer(stage, operation, line, label, by);
         Ok(())
-    }
-
-    /// Declared arguments and what they are worth now, each once.
-    #[allow(clippy::unused_self, reason = "reads as a question to the planner, like its neighbours")]
-    fn declared(&self, stage: &Stage) -> Vec<(String, String)> {
-        let value = |name: &str, declared: &Option<String>| {
-            stage.variables.get(name).map(str::to_owned).or_else(|| declared.clone()).unwrap_or_default()
-        };
-        let pairs = stage.build_args.iter().map(|(name, declared)| (name.clone(), value(name, declared)));
-        pairs.collect::<Variables>().to_vec()
     }
 
     fn mount(&mut self, number: usize, stage: &mut Stage, flag: &MountFlag, line: usize) -> Result<RunMount, Fault> {
@@ -98,4 +88,13 @@ impl Planner<'_> {
             _ => Ok(RunMount { mount, target, from }),
         }
     }
+}
+
+/// Declared arguments and what they are worth now, each once.
+fn declared(stage: &Stage) -> Vec<(String, String)> {
+    let value = |name: &str, declared: &Option<String>| {
+        stage.variables.get(name).map(str::to_owned).or_else(|| declared.clone()).unwrap_or_default()
+    };
+    let pairs = stage.build_args.iter().map(|(name, declared)| (name.clone(), value(name, declared)));
+    pairs.collect::<Variables>().to_vec()
 }

@@ -77,13 +77,13 @@ impl Planner<'_> {
         let mut stage = match (named, earlier) {
             (Some(artifact), _) => {
                 let image = artifact.for_platform(&platform)?;
-                self.from_image(number, &name, platform, &image, false)
+                self.on_image(number, &name, platform, &image, false)
             }
-            (None, Some(base)) => self.from_stage(base)?,
-            (None, None) if name == "scratch" => self.from_scratch(number, platform),
+            (None, Some(base)) => self.on_stage(base)?,
+            (None, None) if name == "scratch" => self.on_nothing(number, platform),
             (None, None) => {
                 let image = self.images.image(&name, &platform)?;
-                self.from_image(number, &name, platform, &image, true)
+                self.on_image(number, &name, platform, &image, true)
             }
         };
         let triggers = std::mem::take(&mut stage.config.config.on_build);
@@ -101,7 +101,7 @@ impl Planner<'_> {
         Ok(expand(text, self.dockerfile.directives.escape, &lookup)?)
     }
 
-    fn from_stage(&mut self, base: usize) -> Result<Stage, Fault> {
+    fn on_stage(&mut self, base: usize) -> Result<Stage, Fault> {
         let base_stage = self.stage(base).map_err(Fault::planned)?;
         let mut stage = (*base_stage).clone();
         stage.steps = Vec::new();
@@ -110,14 +110,14 @@ impl Planner<'_> {
         Ok(stage)
     }
 
-    fn from_scratch(&mut self, number: usize, platform: Platform) -> Stage {
+    fn on_nothing(&mut self, number: usize, platform: Platform) -> Stage {
         let head = self.base(number, "scratch", &platform, Base::default());
         let mut config = ImageConfig::default();
-        config.config.working_dir = "/".to_owned();
+        "/".clone_into(&mut config.config.working_dir);
         self.fresh(head, platform, config)
     }
 
-    fn from_image(&mut self, number: usize, name: &str, platform: Platform, image: &Image, is_remote: bool) -> Stage {
+    fn on_image(&mut self, number: usize, name: &str, platform: Platform, image: &Image, is_remote: bool) -> Stage {
         let head = self.base(number, name, &platform, Base { layers: image.layers(), is_remote });
         let mut stage = self.fresh(head, platform, image.config().clone());
         stage.base_history = aligned_history(image.config());

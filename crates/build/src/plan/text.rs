@@ -1,5 +1,7 @@
 //! The texts of history entries, as BuildKit's `commitToHistory` callers print them with Go's `fmt`.
 
+use std::fmt::Write as _;
+
 use crate::dockerfile::Network;
 
 /// Go's `%q` of a list of strings: `["a" "b"]`.
@@ -27,7 +29,9 @@ fn quoted(text: &str) -> String {
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
             '\u{b}' => out.push_str("\\v"),
-            c if (c as u32) < 0x20 || c == '\u{7f}' => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c if (c as u32) < 0x20 || c == '\u{7f}' => {
+                let _ = write!(out, "\\x{:02x}", c as u32);
+            }
             c => out.push(c),
         }
     }

@@ -24,6 +24,8 @@ pub const TESTS: &[crate::Test] = &[
     ("a_file_keeps_its_time_if_asked", a_file_keeps_its_time_if_asked),
     ("two_builds_at_once_agree", two_builds_at_once_agree),
     ("equal_steps_of_two_targets_are_done_once", equal_steps_of_two_targets_are_done_once),
+    ("a_forgotten_step_waits_for_nothing_that_is_not_needed", a_forgotten_step_waits_for_nothing_that_is_not_needed),
+    ("a_symbolic_link_in_the_context_leads_nowhere_else", a_symbolic_link_in_the_context_leads_nowhere_else),
     ("no_cache_does_everything_again", no_cache_does_everything_again),
 ];
 
@@ -278,4 +280,45 @@ fn no_cache_does_everything_again() {
     let mut request = world.request(DOCKERFILE);
     request.no_cache = true;
     assert_eq!(outcomes(&world.built_as(&request)), ["workdir done", "copy done", "copy done"]);
+}
+
+fn a_forgotten_step_waits_for_nothing_that_is_not_needed() {
+    let world = world();
+    let dockerfile = "FROM base AS one\nCOPY first /x\nCOPY --link second /l\nFROM base\nCOPY --link second /l\n\
+                      COPY --link --from=one /x /y\n";
+    let first = world.built(dockerfile);
+    let forgotten = first.image.layers()[1].diff_id.hex();
+    forget(&world.store_directory().join("records-1"), forgotten.as_bytes());
+    let second = world.built(dockerfile);
+    assert_eq!(outcomes(&second), ["copy skipped", "copy done", "copy done", "copy cached"]);
+    assert_eq!(second.image.manifest().layers, first.image.manifest().layers);
+}
+
+/// Removes the records that hold a text.
+fn forget(directory: &std::path::Path, text: &[u8]) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            forget(&path, text);
+        } else if fs::read(&path).unwrap().windows(text.len()).any(|window| window == text) {
+            fs::remove_file(&path).unwrap();
+        }
+    }
+}
+
+fn a_symbolic_link_in_the_context_leads_nowhere_else() {
+    use std::os::unix::fs::symlink;
+    let world = World::new();
+    let outside = world.path().join("outside");
+    fs::write(&outside, "secret").unwrap();
+    symlink(&outside, world.context().join("absolute")).unwrap();
+    symlink("../outside", world.context().join("climbing")).unwrap();
+    symlink("..", world.context().join("up")).unwrap();
+    for source in ["absolute", "climbing", "up/outside", "../outside", "up/../../outside"] {
+        let error = world.error(&format!("FROM scratch\nCOPY {source} /x\n"));
+        assert!(error.contains("not found"), "{source}: {error}");
+    }
+    // The link itself may be copied: it means something in the image.
+    let built = world.built("FROM scratch\nCOPY . /\n");
+    assert!(!list(&built.image.layers()[0]).contains("secret"));
 }

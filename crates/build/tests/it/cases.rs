@@ -5,6 +5,7 @@
 //! * `expected.txt`: the new layers' entries and the configuration, or the error. Times that are not shown are the fixed
 //!   one of `docs/decisions/0004`. A wrong one is written anew when the environment has `SKYCAP_UPDATE_EXPECTED`.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -88,7 +89,7 @@ fn options(text: &str, request: &mut Request) {
 fn show(built: &Built) -> String {
     let mut text = format!("{} for {}\n", built.target.as_deref().unwrap_or("default"), built.platform);
     for layer in built.image.layers() {
-        text.push_str(&format!("layer {}\n{}", layer.descriptor.media_type, list(&layer)));
+        let _ = write!(text, "layer {}\n{}", layer.descriptor.media_type, list(&layer));
     }
     let mut config: serde_json::Value = serde_json::from_slice(built.image.config_bytes()).unwrap();
     if let Some(rootfs) = config.get_mut("rootfs").and_then(|rootfs| rootfs.as_object_mut()) {

@@ -24,11 +24,14 @@ fn main() -> ExitCode {
     skycap_sandbox::child_main();
     // Before there are threads: this moves the process into its namespaces.
     let _ = SANDBOX.set(skycap_sandbox::enter(None));
+    #[allow(clippy::disallowed_methods, reason = "a test program is a program")]
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let filters: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
     let tests = [cases::TESTS, caching::TESTS, run::TESTS, refusals::TESTS, peers::TESTS].concat();
     if arguments.iter().any(|word| word == "--list") {
-        tests.iter().for_each(|(name, _)| println!("{name}: test"));
+        for (name, _) in tests {
+            println!("{name}: test");
+        }
         return ExitCode::SUCCESS;
     }
     let mut failed = Vec::new();

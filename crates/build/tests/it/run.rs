@@ -106,7 +106,7 @@ fn a_failing_run_names_its_line_and_its_code() {
     let error = world.error("FROM shell\nRUN [\"/none\"]\n");
     assert!(error.contains("Dockerfile:2: RUN [\"/none\"] could not be run"), "{error}");
     let error = world.error("FROM shell\nRUN kill -9 $$\n");
-    assert!(error.contains("Dockerfile:2: ") && error.contains("9"), "{error}");
+    assert!(error.contains("Dockerfile:2: ") && error.contains('9'), "{error}");
     // What failed is not remembered, and what came before it is.
     let error = world.error("FROM shell\nRUN echo once\nRUN test -e /now\n");
     assert!(error.contains("Dockerfile:3: "), "{error}");

@@ -1,6 +1,7 @@
 //! A store, a context and images for one test.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -228,11 +229,11 @@ pub fn chain(error: &BuildError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        text.push_str(&format!("\n  caused by: {error}"));
+        let _ = write!(text, "\n  caused by: {error}");
         cause = error.source();
     }
     if let Some(hint) = error.hint() {
-        text.push_str(&format!("\nhint: {hint}"));
+        let _ = write!(text, "\nhint: {hint}");
     }
     text
 }
@@ -275,16 +276,16 @@ fn line(header: &tar::Header, content: &[u8]) -> String {
     let path = header.path.strip_suffix(b"/").unwrap_or(&header.path).escape_ascii();
     let mut line = format!("  {kind} {path} {:04o} {}:{}", header.mode, header.uid, header.gid);
     if header.mtime != 315_619_200 {
-        line.push_str(&format!(" mtime={}", header.mtime));
+        let _ = write!(line, " mtime={}", header.mtime);
     }
     if !header.link.is_empty() {
-        line.push_str(&format!(" -> {}", header.link.escape_ascii()));
+        let _ = write!(line, " -> {}", header.link.escape_ascii());
     }
     for (name, value) in &header.xattrs {
-        line.push_str(&format!(" {}={}", name.escape_ascii(), value.escape_ascii()));
+        let _ = write!(line, " {}={}", name.escape_ascii(), value.escape_ascii());
     }
     if header.kind == tar::Kind::File {
-        line.push_str(&format!(" \"{}\"", content.escape_ascii()));
+        let _ = write!(line, " \"{}\"", content.escape_ascii());
     }
     line + "\n"
 }
