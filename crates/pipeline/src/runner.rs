@@ -24,6 +24,9 @@ use crate::run::stop::Stop;
 use crate::state::{Ended, State};
 use crate::{Events, Options, Outcome};
 
+/// A version, or some fields of one.
+type Pin = Vec<(String, String)>;
+
 /// How many resources are checked at once.
 const CHECKS: usize = 8;
 
@@ -132,10 +135,8 @@ impl Runner {
         stop.following(cancel, || {
             self.check_inputs(job, &stop)?;
             let chosen = self.choose(job, true)?;
-            if unchanged {
-                if let Some(name) = self.unchanged(job, &plan, &chosen) {
-                    return Ok(Ran::Unchanged(name));
-                }
+            if unchanged && let Some(name) = self.unchanged(job, &plan, &chosen) {
+                return Ok(Ran::Unchanged(name));
             }
             self.build(job, &plan, chosen, &stop, false).map(Ran::Build)
         })
@@ -165,7 +166,7 @@ impl Runner {
 
     /// Checks what a job's inputs are versions of, as a manual trigger does. What has passed other jobs comes from these.
     fn check_inputs(&self, job: &str, stop: &Stop) -> Result<(), RunnerError> {
-        let mut wanted: BTreeMap<&str, (&Resource, Vec<Vec<(String, String)>>)> = BTreeMap::new();
+        let mut wanted: BTreeMap<&str, (&Resource, Vec<Pin>)> = BTreeMap::new();
         for want in self.wants(job)? {
             let Some(resource) = self.engine.config.resource(&want.resource) else { continue };
             let pins = &mut wanted.entry(&resource.name).or_insert((resource, Vec::new())).1;
@@ -245,7 +246,7 @@ impl Runner {
         let engine = &self.engine;
         let keep = |error: io::Error| RunnerError::new(format!("keep the build's state: {error}"));
         let fingerprint = self.fingerprint(plan);
-        let started = engine.state.change_builds(|builds| builds.start(job, chosen.inputs.clone(), fingerprint));
+        let started = engine.state.change_builds(|builds| builds.start(job, chosen.inputs.clone(), &fingerprint));
         let (id, name) = started.map_err(keep)?;
         let log = engine.log("job", job);
         log.initializing();

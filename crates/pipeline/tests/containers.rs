@@ -3,6 +3,8 @@
 //! The sandbox starts its child from this program, and enters namespaces while there is one thread: so there is no test
 //! harness here, only a list.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail loudly")]
+
 mod world;
 
 use std::fs;
@@ -18,6 +20,8 @@ use world::World;
 
 const BUSYBOX: &str = "/bin/busybox";
 
+type Test = fn(&World);
+
 fn main() -> ExitCode {
     skycap_sandbox::child_main();
     #[allow(clippy::disallowed_methods, reason = "a test program of its own")]
@@ -29,17 +33,17 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    if let [_, mode, dir] = &arguments[..] {
-        if mode == "watch-until-killed" {
-            watch_until_killed(dir, sandbox);
-        }
+    if let [_, mode, dir] = &arguments[..]
+        && mode == "watch-until-killed"
+    {
+        watch_until_killed(dir, sandbox);
     }
     if !fs::exists(BUSYBOX).unwrap_or(false) {
         eprintln!("skipped: containers: there is no {BUSYBOX}");
         return ExitCode::SUCCESS;
     }
     let filter = arguments.iter().skip(1).find(|argument| !argument.starts_with('-'));
-    let tests: [(&str, fn(&World)); 14] = [
+    let tests: [(&str, Test); 15] = [
         ("a_task_sees_what_a_cluster_would_show_it", a_task_sees_what_a_cluster_would_show_it),
         ("writes_to_an_input_reach_nobody", writes_to_an_input_reach_nobody),
         ("an_output_lies_in_the_input_around_it", an_output_lies_in_the_input_around_it),
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         ("a_custom_resource_type_runs_its_scripts", a_custom_resource_type_runs_its_scripts),
         ("the_images_own_program_runs", the_images_own_program_runs),
         ("a_task_file_is_filled_in_with_vars", a_task_file_is_filled_in_with_vars),
+        ("a_stopped_watch_runs_its_hooks_and_the_build_again", a_stopped_watch_runs_its_hooks_and_the_build_again),
         ("a_killed_watch_runs_the_build_again", a_killed_watch_runs_the_build_again),
     ];
     eprintln!("containers on: {}", sandbox.describe());
@@ -208,7 +213,8 @@ fn writes_to_an_input_reach_nobody(world: &World) {
         "      inputs: [{name: art}]",
         "echo spoiled > art/file; echo more > art/more; busybox rm -r art/sub",
     );
-    let look = task("look", "      inputs: [{name: art, path: deep/er}]", "ls -1 deep/er; cat deep/er/file deep/er/sub/y");
+    let look =
+        task("look", "      inputs: [{name: art, path: deep/er}]", "ls -1 deep/er; cat deep/er/file deep/er/sub/y");
     run(world, &job(&[make, spoil, look]), &Outcome::Succeeded);
     world.events.has("task look: file\ntask look: sub\ntask look: first\ntask look: x\n");
 }
@@ -238,7 +244,8 @@ fn an_output_at_an_inputs_path_begins_with_it(world: &World) {
 
 fn a_failed_tasks_outputs_serve_its_hooks(world: &World) {
     let fail = task("fail", "      outputs: [{name: logs}]", "echo why > logs/file; exit 3");
-    let hook = task("hook", "      inputs: [{name: logs}]", "cat logs/file").replace("  - task: hook", "    task: hook");
+    let hook =
+        task("hook", "      inputs: [{name: logs}]", "cat logs/file").replace("  - task: hook", "    task: hook");
     let hook = hook.replace("\n    ", "\n      ");
     run(world, &job(&[fail, format!("    on_failure:\n  {hook}\n")]), &Outcome::Failed);
     world.events.has("task fail: exit status 3");
@@ -413,7 +420,7 @@ fn a_killed_watch_runs_the_build_again(world: &World) {
         Command::new(me).arg("watch-until-killed").arg(world.root.path()).stderr(Stdio::null()).spawn().unwrap();
     let began = Instant::now();
     while !world.path("begun").exists() {
-        assert!(began.elapsed() < Duration::from_secs(60), "the other process does not begin");
+        assert!(began.elapsed() < Duration::from_mins(1), "the other process does not begin");
         thread::sleep(Duration::from_millis(20));
     }
     child.kill().unwrap();
@@ -434,4 +441,34 @@ fn a_killed_watch_runs_the_build_again(world: &World) {
         runner.watch(&stop, &mut ran).unwrap();
     });
     assert_eq!(names.into_inner().unwrap(), [("2".to_owned(), Outcome::Succeeded)]);
+}
+
+fn a_stopped_watch_runs_its_hooks_and_the_build_again(world: &World) {
+    let hook =
+        task("hook", "", "echo tidied").replace("  - task: hook", "    task: hook").replace("\n    ", "\n      ");
+    let slow = format!("{SLOW}{}    on_abort:\n  {hook}", task("slow", "", "echo begun; sleep 100"));
+    let stop = Cancel::new();
+    let reports = Mutex::new(Vec::new());
+    let runner = world.runner(&slow);
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            let began = Instant::now();
+            while !world.events.text().contains("slow: begun") && began.elapsed() < Duration::from_mins(1) {
+                thread::sleep(Duration::from_millis(20));
+            }
+            stop.cancel();
+        });
+        runner.watch(&stop, &mut |report| reports.lock().unwrap().push(report.outcome.clone())).unwrap();
+    });
+    assert_eq!(reports.into_inner().unwrap(), [Outcome::Aborted]);
+    world.events.has("task hook: tidied");
+    drop(runner);
+    let (stop, mut names) = (Cancel::new(), Vec::new());
+    let again = world.runner(&format!("{SLOW}{}", task("slow", "", "echo quick")));
+    let mut ran = |report: &Report| {
+        names.push(report.name.clone());
+        stop.cancel();
+    };
+    again.watch(&stop, &mut ran).unwrap();
+    assert_eq!(names, ["2"]);
 }

@@ -1,5 +1,7 @@
 //! Whole jobs whose resources and tasks all run in this process. No root, no sandbox, no internet.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail loudly")]
+
 mod world;
 
 use std::collections::BTreeMap;
@@ -10,6 +12,7 @@ use std::{fs, thread};
 use skycap_image::{Artifact, ImageSource, Name};
 use skycap_pipeline::{Options, Outcome, Puts, Ran, Report};
 use skycap_sandbox::{Cancel, Refused};
+use skycap_testkit::listing::{self, Style};
 use world::{World, have};
 
 const MISSION: &str = include_str!("../testdata/plan/mission/input.yml");
@@ -30,8 +33,8 @@ fn build(ran: Ran) -> Report {
 fn mission() -> World {
     let world = no_sandbox();
     for tag in ["3.4.0-alpine", "3.4.1-alpine"] {
-        let listing = format!("env RUBY_VERSION={tag}\nlayer\n  file etc/release 0644 0:0 \"{tag}\\n\"\n");
-        skycap_testkit::listing::put(&world.place("docker.io/library/ruby"), &listing, Default::default(), &[tag]);
+        let text = format!("env RUBY_VERSION={tag}\nlayer\n  file etc/release 0644 0:0 \"{tag}\\n\"\n");
+        listing::put(&world.place("docker.io/library/ruby"), &text, Style::default(), &[tag]);
     }
     *world.tags.lock().unwrap() = vec!["3.4.0-alpine".to_owned(), "latest".to_owned()];
     world.commit(
@@ -58,13 +61,13 @@ fn the_missions_pipeline_runs_unmodified_and_only_again_when_something_changed()
     let pushed = world.place("docker.io/tlwr/my-image").get(&Name::Tag("latest".into())).unwrap();
     let Artifact::Image(image) = pushed else { panic!("an index") };
     let config = &image.config().config;
-    assert_eq!(config.env.as_deref(), Some(&["RUBY_VERSION=3.4.0-alpine".to_owned()][..]));
+    assert_eq!(config.env.as_ref().unwrap()[0], "RUBY_VERSION=3.4.0-alpine");
 
     assert_eq!(runner.run_if_changed("build-my-repo", &cancel), Ok(Ran::Unchanged("1".into())));
     world.tags.lock().unwrap().insert(0, "3.4.1-alpine".to_owned());
     let report = build(runner.run_if_changed("build-my-repo", &cancel).unwrap());
     assert_eq!((report.name.as_str(), &report.outcome), ("2", &Outcome::Succeeded), "{}", world.events.text());
-    assert_eq!(report.gets.iter().filter_map(|get| get.version.as_ref()?.get("tag")).next().unwrap(), "3.4.1-alpine");
+    assert_eq!(report.gets.iter().find_map(|get| get.version.as_ref()?.get("tag")).unwrap(), "3.4.1-alpine");
     world.commit("tlwr/my-repo", &[("app.rb", "puts 2\n")]);
     assert_eq!(build(runner.run_if_changed("build-my-repo", &cancel).unwrap()).name, "3");
     drop(runner);
@@ -201,7 +204,7 @@ fn watch(world: &World, yaml: &str, builds: usize) -> Vec<String> {
     thread::scope(|threads| {
         threads.spawn(|| {
             let began = Instant::now();
-            while names.lock().unwrap().len() < builds && began.elapsed() < Duration::from_secs(60) {
+            while names.lock().unwrap().len() < builds && began.elapsed() < Duration::from_mins(1) {
                 thread::sleep(Duration::from_millis(20));
             }
             thread::sleep(Duration::from_millis(700));

@@ -60,8 +60,8 @@ mod tests {
     #[test]
     fn durations_are_gos() {
         for (text, expected) in [
-            ("1m", Ok(Duration::from_secs(60))),
-            ("1h30m", Ok(Duration::from_secs(5400))),
+            ("1m", Ok(Duration::from_mins(1))),
+            ("1h30m", Ok(Duration::from_mins(90))),
             ("1.5s", Ok(Duration::from_millis(1500))),
             ("10ms", Ok(Duration::from_millis(10))),
             ("0", Ok(Duration::ZERO)),

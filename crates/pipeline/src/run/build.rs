@@ -95,17 +95,6 @@ impl Build<'_> {
         self.engine.config.resource(name).ok_or_else(|| Trouble::Errored(format!("unknown resource '{name}'")))
     }
 
-    /// An artifact's directory and the path inside it, from `artifact/path`.
-    pub fn file_in<'p>(&self, path: &'p str, cx: &Context, what: &str) -> Result<(Artifact, &'p str), Trouble> {
-        let (artifact, file) = path
-            .split_once('/')
-            .ok_or_else(|| Trouble::Errored(format!("{what} '{path}' does not specify where the file lives")))?;
-        let found = cx.scope.artifact(artifact);
-        let found = found
-            .ok_or_else(|| Trouble::Errored(format!("unknown artifact source: '{artifact}' in file path '{path}'")))?;
-        Ok((found, file))
-    }
-
     fn get_step(&self, get: &Get, cx: &Context, log: &StepLog) -> Result<(), Trouble> {
         if let Some(dir) = self.engine.options.inputs.get(&get.name) {
             let dir = fs::canonicalize(dir)
@@ -188,7 +177,7 @@ impl Build<'_> {
     fn load_var_step(&self, step: &LoadVar, cx: &Context, log: &StepLog) -> Result<(), Trouble> {
         let file = self.engine.fill(&Node::text(step.file.as_deref().unwrap_or_default()), &cx.scope)?;
         let path = file.as_str().unwrap_or_default().to_owned();
-        let (artifact, inner) = self.file_in(&path, cx, "file")?;
+        let (artifact, inner) = file_in(&path, cx, "file")?;
         let missing = |_| {
             Trouble::Errored(format!(
                 "file '{inner}' not found within artifact '{}'",
@@ -205,56 +194,43 @@ impl Build<'_> {
         log.note(&format!("added var {} to build.", step.name));
         Ok(())
     }
-
-    /// Runs a step between its first and its last event.
-    fn reported<T>(&self, log: &StepLog, body: impl FnOnce() -> Result<T, Trouble>) -> (Outcome, Option<T>) {
-        log.initializing();
-        let (outcome, value) = match body() {
-            Ok(value) => (Outcome::Succeeded, Some(value)),
-            Err(trouble) => (trouble.into(), None),
-        };
-        (log.finished(outcome), value)
-    }
 }
 
 impl Executor for Build<'_> {
     fn get(&self, get: &Get, cx: &Context) -> Outcome {
         let log = self.engine.log("get", &get.name);
-        self.reported(&log, || self.get_step(get, cx, &log)).0
+        reported(&log, || self.get_step(get, cx, &log)).0
     }
 
     fn put(&self, put: &PutPlan, cx: &Context) -> (Outcome, Option<Version>) {
         let log = self.engine.log("put", &put.name);
-        let (outcome, version) = self.reported(&log, || self.put_step(put, cx, &log));
+        let (outcome, version) = reported(&log, || self.put_step(put, cx, &log));
         (outcome, version.flatten())
     }
 
     fn get_after(&self, put: &PutPlan, params: &Node, version: &Version, cx: &Context) -> Outcome {
         let log = self.engine.log("get", &put.name);
-        self.reported(&log, || self.fetch(&put.name, &put.resource, params, version, cx, &log)).0
+        reported(&log, || self.fetch(&put.name, &put.resource, params, version, cx, &log)).0
     }
 
     fn task(&self, task: &TaskStep, cx: &Context) -> Outcome {
         let log = self.engine.log("task", &task.name);
-        self.reported(&log, || super::task::run(self, task, cx, &log)).0
+        reported(&log, || super::task::run(self, task, cx, &log)).0
     }
 
     fn load_var(&self, step: &LoadVar, cx: &Context) -> Outcome {
         let log = self.engine.log("load_var", &step.name);
-        self.reported(&log, || self.load_var_step(step, cx, &log)).0
+        reported(&log, || self.load_var_step(step, cx, &log)).0
     }
 
     fn set_pipeline(&self, step: &SetPipeline, _: &Context) -> Outcome {
         let log = self.engine.log("set_pipeline", &step.name);
-        self.reported(&log, || {
-            Err::<(), _>(Trouble::Errored("set_pipeline is not supported by this runner".to_owned()))
-        })
-        .0
+        reported(&log, || Err::<(), _>(Trouble::Errored("set_pipeline is not supported by this runner".to_owned()))).0
     }
 
     fn run(&self, step: &RunPrototype, _: &Context) -> Outcome {
         let log = self.engine.log("run", &step.message);
-        self.reported(&log, || {
+        reported(&log, || {
             log.note("the run step is not yet implemented");
             log.note(&format!("pretending to run {} on prototype {}...", step.message, step.kind));
             Ok(())
@@ -269,6 +245,27 @@ impl Executor for Build<'_> {
     fn note(&self, text: &str) {
         self.log.note(text);
     }
+}
+
+/// Runs a step between its first and its last event.
+fn reported<T>(log: &StepLog, body: impl FnOnce() -> Result<T, Trouble>) -> (Outcome, Option<T>) {
+    log.initializing();
+    let (outcome, value) = match body() {
+        Ok(value) => (Outcome::Succeeded, Some(value)),
+        Err(trouble) => (trouble.into(), None),
+    };
+    (log.finished(outcome), value)
+}
+
+/// An artifact's directory and the path inside it, from `artifact/path`.
+pub(crate) fn file_in<'p>(path: &'p str, cx: &Context, what: &str) -> Result<(Artifact, &'p str), Trouble> {
+    let (artifact, file) = path
+        .split_once('/')
+        .ok_or_else(|| Trouble::Errored(format!("{what} '{path}' does not specify where the file lives")))?;
+    let found = cx.scope.artifact(artifact);
+    let found = found
+        .ok_or_else(|| Trouble::Errored(format!("unknown artifact source: '{artifact}' in file path '{path}'")))?;
+    Ok((found, file))
 }
 
 /// What every check, get and put learns about the pipeline.

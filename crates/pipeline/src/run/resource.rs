@@ -23,7 +23,7 @@ use super::types::{CustomType, Served, TypeChain};
 use crate::state;
 
 /// How long a check's answer about an image is taken as the newest.
-const IMAGE_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+const IMAGE_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// On whose behalf something is done.
 #[derive(Clone, Copy)]
@@ -70,18 +70,15 @@ impl Caller<'_> {
             request.insert("version".to_owned(), json!(version));
         }
         let request = Json::Object(request).to_string().into_bytes();
-        let answer = match &chain.served {
-            Served::Native(kind) => {
-                let kind = *kind;
-                self.native(move |host| resource(kind).check(&request, host))?
+        let answer = if let Served::Native(kind) = &chain.served {
+            let kind = *kind;
+            self.native(move |host| resource(kind).check(&request, host))?
+        } else {
+            let stdout = self.script(chain, vec!["/opt/resource/check".to_owned()], Vec::new(), request)?;
+            if stdout.iter().all(u8::is_ascii_whitespace) {
+                return Ok(Vec::new());
             }
-            _ => {
-                let stdout = self.script(chain, vec!["/opt/resource/check".to_owned()], Vec::new(), request)?;
-                if stdout.iter().all(u8::is_ascii_whitespace) {
-                    return Ok(Vec::new());
-                }
-                first_value(&stdout)?
-            }
+            first_value(&stdout)?
         };
         serde_json::from_value::<Option<Vec<Version>>>(answer)
             .map(Option::unwrap_or_default)
@@ -186,12 +183,11 @@ impl Caller<'_> {
         version: Option<&Version>,
     ) -> Result<Fetched, Trouble> {
         let newest;
-        let version = match version {
-            Some(version) => version,
-            None => {
-                newest = self.newest_image(name, chain, source)?;
-                &newest
-            }
+        let version = if let Some(version) = version {
+            version
+        } else {
+            newest = self.newest_image(name, chain, source)?;
+            &newest
         };
         self.get(&Request { chain, source, params, version })
     }
@@ -199,10 +195,10 @@ impl Caller<'_> {
     fn newest_image(&self, name: &str, chain: &TypeChain, source: &Json) -> Result<Version, Trouble> {
         let key = Digest::sha256(json!([chain.identity(), source]).to_string().as_bytes());
         let versions = || self.engine.image_versions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, version)) = versions().get(&key) {
-            if at.elapsed() < IMAGE_CHECK_INTERVAL {
-                return Ok(version.clone());
-            }
+        if let Some((at, version)) = versions().get(&key)
+            && at.elapsed() < IMAGE_CHECK_INTERVAL
+        {
+            return Ok(version.clone());
         }
         self.log.check(name);
         let found = self.check(chain, source, None)?;

@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_deadline_cancels_only_what_is_late() {
         let stop = Stop::default();
-        assert_eq!(stop.deadline(Duration::from_secs(60), || 1), (1, false));
+        assert_eq!(stop.deadline(Duration::from_mins(1), || 1), (1, false));
         assert!(!stop.is_cancelled());
         let late = stop.deadline(Duration::from_millis(5), || {
             while !stop.is_cancelled() {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use skycap_concourse::{Kind, Known, known_image};
 use skycap_sandbox::{Exit, Stdin};
 
-use super::build::{Build, metadata_env};
+use super::build::{Build, file_in, metadata_env};
 use super::container::{Container, resolve_path, working_dir};
 use super::engine::Trouble;
 use super::files::read_in;
@@ -205,7 +205,7 @@ fn config(build: &Build<'_>, step: &TaskStep, cx: &Context, log: &StepLog) -> Re
 
 /// First the step's own vars, of which some may be missing, then everything that the build knows.
 fn from_file(build: &Build<'_>, step: &TaskStep, path: &str, cx: &Context) -> Result<TaskConfig, Trouble> {
-    let (artifact, inner) = build.file_in(path, cx, "config path")?;
+    let (artifact, inner) = file_in(path, cx, "config path")?;
     let bytes = read_in(&artifact.dir, inner, CONFIG_LIMIT)
         .map_err(|_| Trouble::Errored(format!("task config '{path}' not found")))?;
     let invalid = |why: String| Trouble::Errored(format!("failed to create task config from bytes {path}: {why}"));

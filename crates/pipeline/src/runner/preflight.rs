@@ -128,10 +128,10 @@ fn resource_of(step: &StepConfig, options: &Options) -> Option<String> {
 fn types(engine: &Engine, step: &StepConfig) -> Result<(), RunnerError> {
     let mut faults = Vec::new();
     let mut look = |kind: &str| {
-        if let Err(error) = TypeChain::resolve(&engine.config, &engine.rules(), kind, &engine.late_vars()) {
-            if !faults.contains(&error) {
-                faults.push(error);
-            }
+        if let Err(error) = TypeChain::resolve(&engine.config, &engine.rules(), kind, &engine.late_vars())
+            && !faults.contains(&error)
+        {
+            faults.push(error);
         }
     };
     step.visit(&mut |step| {

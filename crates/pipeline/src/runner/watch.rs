@@ -14,7 +14,7 @@ use crate::run::stop::Stop;
 use crate::state::Ended;
 
 /// Concourse's default interval.
-const INTERVAL: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_mins(1);
 /// How often to look whether to stop.
 const LOOK: Duration = Duration::from_millis(50);
 

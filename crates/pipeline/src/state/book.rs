@@ -114,7 +114,7 @@ impl Builds {
     }
 
     /// Begins a build: its id and its name.
-    pub fn start(&mut self, job: &str, inputs: BTreeMap<String, Used>, plan: impl ToString) -> (u64, String) {
+    pub fn start(&mut self, job: &str, inputs: BTreeMap<String, Used>, plan: &str) -> (u64, String) {
         self.last_id += 1;
         let job = self.jobs.entry(job.to_owned()).or_default();
         job.last_number += 1;
@@ -125,7 +125,7 @@ impl Builds {
             ended: Ended::Running,
             inputs,
             outputs: Vec::new(),
-            plan: plan.to_string(),
+            plan: plan.to_owned(),
             began: now(),
         };
         job.builds.push_back(build);

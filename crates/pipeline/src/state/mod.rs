@@ -31,7 +31,7 @@ pub(crate) use book::{BuildRecord, Builds, Ended, Used, Versions};
 use crate::run::interpret::Version;
 
 /// Fetched artifacts that nobody used for so long are removed.
-const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+const UNUSED: Duration = Duration::from_hours(720);
 
 /// The state of one pipeline, locked.
 pub(crate) struct State {
@@ -153,12 +153,11 @@ pub(crate) fn read<T: DeserializeOwned + Default>(path: &Path) -> io::Result<T> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(T::default()),
         Err(error) => return Err(error),
     };
-    match serde_json::from_slice(&bytes) {
-        Ok(document) => Ok(document),
-        Err(_) => {
-            fs::rename(path, path.with_extension("damaged"))?;
-            Ok(T::default())
-        }
+    if let Ok(document) = serde_json::from_slice(&bytes) {
+        Ok(document)
+    } else {
+        fs::rename(path, path.with_extension("damaged"))?;
+        Ok(T::default())
     }
 }
 
@@ -180,7 +179,7 @@ mod tests {
         let state = State::open(dir.path()).unwrap();
         assert_eq!(State::open(dir.path()).map(|_| ()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         state.save_versions("r", "s", &[version("1"), version("2")]).unwrap();
-        state.change_builds(|builds| builds.start("j", std::collections::BTreeMap::new(), 1)).unwrap();
+        state.change_builds(|builds| builds.start("j", std::collections::BTreeMap::new(), "")).unwrap();
         fs::create_dir_all(state.work().join("left/over")).unwrap();
         drop(state);
         let state = State::open(dir.path()).unwrap();

@@ -43,7 +43,8 @@ fn translate(pattern: &str) -> Option<String> {
                 if inside.is_empty() {
                     return None;
                 }
-                regex.push_str(&format!("[{negated}{}]", inside.replace('\\', "\\\\").replace('[', "\\[")));
+                let inside = inside.replace('\\', "\\\\").replace('[', "\\[");
+                regex.extend(["[", negated, inside.as_str(), "]"]);
             }
             other => regex.push_str(&regex::escape(&other.to_string())),
         }

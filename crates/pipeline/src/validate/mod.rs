@@ -36,7 +36,7 @@ impl Config {
     /// Checks everything that Concourse checks when a pipeline is set.
     pub fn validate(&self) -> Validation {
         let mut result = Validation::default();
-        let sections: [(&'static str, fn(&Self, &mut Findings)); 8] = [
+        let sections: [(&'static str, Check); 8] = [
             ("groups", sections::groups),
             ("resources", sections::resources),
             ("resource types", sections::resource_types),
@@ -77,6 +77,9 @@ impl fmt::Display for Validation {
         Ok(())
     }
 }
+
+/// One section's rules.
+type Check = fn(&Config, &mut Findings);
 
 /// Collects what one section's rules find.
 #[derive(Default)]

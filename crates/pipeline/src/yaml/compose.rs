@@ -26,7 +26,7 @@ pub struct Document {
 pub fn parse(bytes: &[u8]) -> Result<Document, YamlError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+        let line = before.split(|b| *b == b'\n').count();
         fault(Position { line, column: 1 }, "yaml: invalid leading UTF-8 octet")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -223,12 +223,11 @@ fn merge(map: &mut Map, value: Node) -> Result<(), YamlError> {
 /// A key as `sigs.k8s.io/yaml` turns it into JSON's.
 fn key_text(key: &Node) -> Result<String, YamlError> {
     match &key.value {
-        Value::String(text) => Ok(text.clone()),
+        Value::String(text) | Value::Number(text) => Ok(text.clone()),
         Value::Bool(value) => Ok(value.to_string()),
         Value::Int(value) => Ok(value.to_string()),
         Value::Uint(value) => Ok(value.to_string()),
         Value::Float(value) => Ok(super::number_text(*value)),
-        Value::Number(text) => Ok(text.clone()),
         Value::Null => Err(fault(key.at, "unsupported map key of type: null")),
         Value::List(_) => Err(fault(key.at, "yaml: invalid map key: []interface {}")),
         Value::Map(map) => {
@@ -275,9 +274,9 @@ fn tagged(text: &str, tag: &str, at: Position) -> Result<Value, YamlError> {
         ("int", value @ (Value::Int(_) | Value::Uint(_)))
         | ("float", value @ Value::Float(_))
         | ("bool", value @ Value::Bool(_))
-        | ("null", value @ Value::Null) => Ok(value),
+        | ("null", value @ Value::Null)
+        | ("timestamp", value @ Value::String(_)) => Ok(value),
         ("float", Value::Int(value)) => Ok(Value::Float(value as f64)),
-        ("timestamp", value @ Value::String(_)) => Ok(value),
         ("binary", _) => Err(fault(at, "!!binary is not supported: write the text itself")),
         (tag, _) => Err(fault(at, format!("yaml: cannot decode !!str `{text}` as a !!{tag}"))),
     }

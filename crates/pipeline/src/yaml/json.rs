@@ -45,8 +45,7 @@ impl Node {
     pub fn env_text(&self) -> String {
         match &self.value {
             Value::Null => String::new(),
-            Value::String(text) => text.clone(),
-            Value::Number(text) => text.clone(),
+            Value::String(text) | Value::Number(text) => text.clone(),
             #[allow(clippy::cast_precision_loss, reason = "Concourse loses it too")]
             Value::Int(value) => number_text(*value as f64),
             #[allow(clippy::cast_precision_loss, reason = "Concourse loses it too")]

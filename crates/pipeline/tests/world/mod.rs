@@ -15,7 +15,7 @@ use std::thread;
 use skycap_concourse::{Environment, Host, Settings, Store};
 use skycap_image::{ImageSource, Name, Silent};
 use skycap_pipeline::{Events, Options, Puts, Runner, Step, StepEvent, Vars};
-use skycap_registry::server::Server;
+use skycap_registry::server::{self, Server};
 use skycap_registry::{Access, Place};
 use skycap_sandbox::{Refused, Sandbox};
 use tempfile::TempDir;
@@ -46,7 +46,7 @@ impl Events for Recorder {
         };
         let mut all = self.0.lock().unwrap();
         for line in text.lines() {
-            all.push_str(&format!("{} {}: {line}\n", step.kind, step.name));
+            all.extend([step.kind, " ", &step.name, ": ", line, "\n"]);
         }
     }
 }
@@ -109,7 +109,8 @@ impl World {
             fs::create_dir_all(root.path().join(part)).unwrap();
         }
         let server =
-            Server::start("127.0.0.1:0".parse().unwrap(), &root.path().join("registry"), Default::default()).unwrap();
+            Server::start("127.0.0.1:0".parse().unwrap(), &root.path().join("registry"), server::Options::default())
+                .unwrap();
         let tags = Arc::new(Mutex::new(Vec::new()));
         let hosts = [
             ("docker.io", format!("http://{}", server.address())),

@@ -27,7 +27,6 @@ impl Fake {
         let before = self.ran.lock().unwrap().iter().filter(|ran| *ran == name).count();
         match name.split('-').next().unwrap() {
             "ok" => Outcome::Succeeded,
-            "bad" => Outcome::Failed,
             "err" => Outcome::Errored(name.to_owned()),
             "abort" => {
                 self.stop.cancel();
@@ -40,7 +39,7 @@ impl Fake {
                 Outcome::Aborted
             }
             "flaky" if before >= 3 => Outcome::Succeeded,
-            "flaky" => Outcome::Failed,
+            "bad" | "flaky" => Outcome::Failed,
             other => panic!("what is {other}?"),
         }
     }
