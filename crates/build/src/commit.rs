@@ -216,3 +216,39 @@ pub(crate) fn spool(directory: &std::path::Path) -> Result<(File, crate::archive
 pub(crate) fn end_spool<W: Write>(spool: crate::archive::Spool<W>) -> Result<(), Fault> {
     spool.finish().map_err(unwritten)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::changes::FIXED_TIME;
+    use crate::ignore::Ignore;
+    use skycap_rootfs::{Entry, Metadata, View};
+
+    /// Commits one file of a context that held `first` when the key was made, and holds `later` now.
+    fn commit_file(first: &str, later: &str) -> Result<Digest, Fault> {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        std::fs::write(directory.path().join("a"), later).unwrap();
+        let context = Context::open(directory.path(), Ignore::default()).unwrap();
+        let path = TreePath::parse(b"a").unwrap();
+        let view = View::default();
+        let mut changes = Changes::to(&view);
+        let kind = Kind::File { size: first.len() as u64 };
+        let entry = Entry { kind, metadata: Metadata { mtime: FIXED_TIME, ..Metadata::default() } };
+        changes.put(&path, Item { entry, content: Content::Source(path.clone()) });
+        let digests = BTreeMap::from([(path, Digest::sha256(first.as_bytes()))]);
+        let (spool, _) = spool(directory.path())?;
+        let sources = Sources { context: &context, digests: &digests, copied: &BTreeMap::new(), spool: &spool };
+        let packing = Packing { compression: Compression::None, threads: 1 };
+        commit(&store, packing, |pack| write(&changes, &sources, pack)).map(|(_, diff_id)| diff_id)
+    }
+
+    #[test]
+    fn a_file_that_changes_meanwhile_is_not_kept_under_a_key_that_is_not_its_own() {
+        assert!(commit_file("same", "same").is_ok());
+        for later in ["SAME", "longer than it was", "s", ""] {
+            let Err(Fault::Failed { what, .. }) = commit_file("same", later) else { panic!("{later} was taken") };
+            assert_eq!(what, "a of the build context changed while it was being read");
+        }
+    }
+}

@@ -122,12 +122,12 @@ fn a_damaged_store_gives_the_same_image() {
         |bytes| bytes.truncate(bytes.len() / 2),
         Vec::clear,
     ];
-    for damage in damages {
+    for (damage, part) in damages.iter().flat_map(|damage| ["", "blobs", "records-1"].map(|part| (*damage, part))) {
         let world = world();
         let mut request = world.request(DOCKERFILE);
         request.source_date_epoch = Some(0);
         let first = world.built_as(&request);
-        damage_files(&world.store_directory(), damage);
+        damage_files(&world.store_directory().join(part), damage);
         let second = world.built_as(&request);
         assert_eq!(second.image.descriptor(), first.image.descriptor());
         for layer in second.image.layers() {
@@ -284,13 +284,14 @@ fn no_cache_does_everything_again() {
 
 fn a_forgotten_step_waits_for_nothing_that_is_not_needed() {
     let world = world();
-    let dockerfile = "FROM base AS one\nCOPY first /x\nCOPY --link second /l\nFROM base\nCOPY --link second /l\n\
-                      COPY --link --from=one /x /y\n";
+    // Both links are one step, and the first that the plan meets is that of a stage which nobody needs.
+    let dockerfile = "FROM base AS one\nCOPY first /x\nCOPY --link second /l\nFROM base\n\
+                      COPY --link --from=one /x /y\nCOPY --link second /l\n";
     let first = world.built(dockerfile);
-    let forgotten = first.image.layers()[1].diff_id.hex();
+    let forgotten = first.image.layers()[2].diff_id.hex();
     forget(&world.store_directory().join("records-1"), forgotten.as_bytes());
     let second = world.built(dockerfile);
-    assert_eq!(outcomes(&second), ["copy skipped", "copy done", "copy done", "copy cached"]);
+    assert_eq!(outcomes(&second), ["copy skipped", "copy done", "copy cached", "copy done"]);
     assert_eq!(second.image.manifest().layers, first.image.manifest().layers);
 }
 
