@@ -1,5 +1,7 @@
 //! The git resource against repositories on disk. Skipped where there is no `git`.
 
+#![allow(clippy::needless_pass_by_value, reason = "`json!` makes values, and tests read better without `&`")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -223,6 +225,7 @@ fn put_pushes_what_a_step_committed_and_runs_none_of_its_hooks() -> TestResult {
     fs::write(&hook, format!("#!/bin/sh\ntouch {}\n", trap.display()))?;
     fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     world.git(&repository, &["config", "core.fsmonitor", &format!("touch {}", trap.display())])?;
+    world.git(&repository, &["config", "core.hooksPath", &repository.join(".git/hooks").display().to_string()])?;
 
     let put = |world: &World, params: Value| {
         let request = json!({"source": with_uri(json!({"branch": "main"})), "params": params});

@@ -87,7 +87,7 @@ fn with_digests(text: &str) -> String {
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (label, rest) = part.split_once('"').unwrap_or((part, ""));
-        out.push_str(&format!("\"{}\"{rest}", digest(label)));
+        out.extend([format!("\"{}\"", digest(label)), rest.to_owned()]);
     }
     out
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::semver::compare_digits;
 
-/// A version as RubyGems orders it. `-` begins a pre-release; letters come before numbers; zeros at the end of the
+/// A version as `RubyGems` orders it. `-` begins a pre-release; letters come before numbers; zeros at the end of the
 /// numbers and at the end of the whole do not count.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct GemVersion(Vec<Segment>);
@@ -18,7 +18,7 @@ enum Segment {
 
 impl GemVersion {
     /// Reads a version. Anything can be read; what is neither digit nor letter only separates, and build metadata (which
-    /// RubyGems refuses and tags cannot have) is left out.
+    /// `RubyGems` refuses and tags cannot have) is left out.
     pub(crate) fn parse(text: &str) -> Self {
         let text = text.split_once('+').map_or(text, |(version, _)| version);
         let segments = segments(&text.replace('-', ".pre."));

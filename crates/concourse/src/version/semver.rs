@@ -40,14 +40,12 @@ impl Version {
             return Err(shape());
         }
         let mut parts = [0; 3];
-        let mut count = 0;
-        for number in numbers.split('.') {
-            let part = parts.get_mut(count).ok_or_else(shape)?;
+        for (position, number) in numbers.split('.').enumerate() {
+            let part = parts.get_mut(position).ok_or_else(shape)?;
             if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
                 return Err(shape());
             }
             *part = number.parse().map_err(|_| InvalidVersion::Range(number.chars().take(40).collect()))?;
-            count += 1;
         }
         let pre = pre.unwrap_or_default();
         if pre.split('.').any(|part| part.len() > 1 && part.starts_with('0') && is_number(part)) {

@@ -1,6 +1,7 @@
 //! The resources and the task against real registries on this machine.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+#![allow(clippy::needless_pass_by_value, reason = "`json!` makes values, and tests read better without `&`")]
 
 mod oci_build;
 mod registry_image_check;
