@@ -64,6 +64,10 @@ impl<E: Error + 'static> From<E> for Failure {
         if let Some(failure) = any.downcast_ref::<skycap_concourse::Failure>() {
             return Self { message: failure.message.clone(), hint: failure.hint.clone(), code: failure.exit_code };
         }
+        if let Some(error) = any.downcast_ref::<skycap_pipeline::RunnerError>() {
+            // Nothing ran: what a build's exit code 1 would say is not known.
+            return Self { hint: error.hint.clone(), code: 2, ..Self::new(&error.message) };
+        }
         let hint = any.downcast_ref::<skycap_build::BuildError>().and_then(|error| error.hint()).map(str::to_owned);
         Self { hint, ..Self::new(chain(any)) }
     }

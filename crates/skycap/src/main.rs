@@ -34,8 +34,11 @@ use report::Style;
 fn main() -> ExitCode {
     skycap_sandbox::child_main();
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let executable = std::fs::read_link("/proc/self/exe").ok();
-    match program::detect(executable.as_deref(), arguments.first().map(OsString::as_os_str)) {
+    let name = arguments.first().map(OsString::as_os_str);
+    // Where /proc is not mounted, the path that we were started by leads to the same file.
+    let started_as = || name.and_then(|name| std::fs::canonicalize(name).ok());
+    let executable = std::fs::read_link("/proc/self/exe").ok().or_else(started_as);
+    match program::detect(executable.as_deref(), name) {
         Some(program) => installed(&program, arguments.get(1).map(PathBuf::from)),
         None => command_line(Cli::parse_from(arguments)),
     }

@@ -24,8 +24,8 @@ enum Destination {
 pub fn run(arguments: &Build, context: &Context) -> Result<(), Failure> {
     let destinations = arguments.output.iter().map(|text| destination(text)).collect::<Result<Vec<_>, _>>()?;
     let references = arguments.tag.iter().map(|tag| Ok(tag.parse()?)).collect::<Result<Vec<Reference>, Failure>>()?;
-    let request = request(arguments, context)?;
     let client = Client::new(context.settings()?, context.progress.clone())?;
+    let request = request(arguments, context)?;
     let registries = Registries::new(client, context.keychain()?);
     let store = context.store()?;
     let built = build(&request, &registries, &store, context.sandbox()?, &*context.progress)?;

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::world::{World, registry, run};
+use crate::world::{World, noise, registry, run};
 
 /// Pushes an image with one layer and says where its blob lies in the registry's directory.
 fn push(world: &World, address: &str) -> Value {
     world.file("context/Dockerfile", "FROM scratch\nCOPY file /file\n");
-    world.file("context/file", vec![b'x'; 100_000]);
+    world.file("context/file", noise(100_000));
     run(world.skycap(["build", "-t", &format!("{address}/app:1"), "context"])).ok();
     json!({"repository": format!("{address}/app"), "tag": "1"})
 }

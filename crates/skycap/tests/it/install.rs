@@ -34,7 +34,7 @@ fn installed_programs_answer_in_an_empty_root() {
     let world = World::new();
     let opt = world.dir("image/opt/resource");
     run(world.skycap([OsStr::new("install"), "registry-image".as_ref(), opt.as_ref()])).ok();
-    let mut chroot = world.command("chroot");
+    let mut chroot = world.command("/usr/sbin/chroot");
     chroot.arg(world.path("image")).arg("/opt/resource/check").env_clear();
     let ran = with_stdin(chroot, br#"{"source":{"repository":""}}"#);
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);

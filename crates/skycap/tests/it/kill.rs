@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::world::{World, listing, registry, run, with_stdin};
+use crate::world::{World, listing, noise, registry, run, with_stdin};
 
 /// How often each operation is killed. The points are spread over the time that a whole run takes.
 const KILLS: u32 = 12;
@@ -17,14 +17,7 @@ fn context(world: &World) {
     for number in 0..1500 {
         world.file(&format!("context/tree/{}/{number}", number % 40), format!("{number}\n"));
     }
-    let mut noise = 1_u32;
-    let bytes: Vec<u8> = (0..4_000_000)
-        .map(|_| {
-            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            noise.to_le_bytes()[3]
-        })
-        .collect();
-    world.file("context/big", bytes);
+    world.file("context/big", noise(4_000_000));
 }
 
 /// Runs `make()` whole once for its duration, then kills it at points spread over that time; `after` looks at what is left.
@@ -125,7 +118,11 @@ fn a_killed_put_leaves_no_tag_whose_parts_are_missing() {
 fn a_killed_build_does_not_spoil_the_cache() {
     let world = World::new();
     context(&world);
-    let build = |store: &str, output: &str| world.skycap(["--store", store, "build", "-o", output, "context"]);
+    let build = |store: &str, output: &str| {
+        let mut command = world.skycap(["--store", store, "build", "-o", output, "context"]);
+        command.env("SOURCE_DATE_EPOCH", "1600000000");
+        command
+    };
     let expected = run(build("other", "oci:expected")).ok().stdout;
     let fresh = || {
         let _ = std::fs::remove_dir_all(world.path("store"));

@@ -13,18 +13,19 @@ const DOCKERFILE: &str = r#"FROM scratch AS base
 COPY busybox /bin/busybox
 RUN ["/bin/busybox", "--install", "-s", "/bin"]
 FROM base
-RUN echo one > /one && chmod 640 /one && ln -s one /link && mkdir /tmp/d
+RUN echo one > /one && chmod 640 /one && ln -s one /link && mkdir -p /tmp/d
 RUN test "$(cat /one)" = one && test "$(id -u)" = 0 && grep -q localhost /etc/hosts && echo two > /two
-USER 1000:1000
-RUN ! echo three > /two
 "#;
+
+/// What holds only where there are several ids.
+const OTHER_USER: &str = "USER 1000:1000\nRUN ! echo three > /two\n";
 
 /// A task's working directory with that Dockerfile as its input, and outputs.
 fn task(world: &World, test: &str) -> Option<PathBuf> {
     let busybox = peer(test, "busybox")?;
     let directory = world.dir("task");
     std::fs::copy(busybox, directory.join("busybox")).unwrap();
-    world.file("task/Dockerfile", DOCKERFILE);
+    world.file("task/Dockerfile", format!("{DOCKERFILE}{OTHER_USER}"));
     for output in ["image", "cache"] {
         world.dir(&format!("task/{output}"));
     }
@@ -77,6 +78,8 @@ fn run_works_as_an_ordinary_user_without_subordinate_ids() {
     let test = "run_works_as_an_ordinary_user_without_subordinate_ids";
     let world = World::new();
     let Some(directory) = task(&world, test) else { return };
+    // With one id every user is the same one.
+    world.file("task/Dockerfile", DOCKERFILE);
     let mut command = world.command("env");
     if std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0) {
         own(&directory, 65534, 65534);

@@ -185,6 +185,16 @@ pub fn wait_for_port(port: u16) {
     }
 }
 
+/// Bytes that do not compress, the same every time.
+pub fn noise(count: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_le_bytes()[3]
+    };
+    (0..count).map(|_| next()).collect()
+}
+
 /// Every entry below a directory: path, type and mode, owner, size or target, and what files hold, by digest.
 pub fn listing(root: &Path) -> String {
     let mut lines = Vec::new();
