@@ -7,6 +7,7 @@ mod images;
 mod output;
 mod params;
 mod values;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,6 +23,7 @@ pub use self::params::{Params, SecretSource};
 
 use self::images::{AtHand, Images};
 use self::output::Form;
+use self::watch::watched;
 use crate::failure::chain;
 use crate::files::io_failure;
 use crate::progress::Talkative;
@@ -47,6 +49,17 @@ pub fn run(
     host: &Host,
     workshop: &Workshop<'_>,
 ) -> Result<Outcome, Failure> {
+    run_until(params, working_directory, host, workshop, &|| false)
+}
+
+/// Like [`run`], but ends the build, with everything that it runs, soon after `stop` says so.
+pub fn run_until(
+    params: &Params,
+    working_directory: &Path,
+    host: &Host,
+    workshop: &Workshop<'_>,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Outcome, Failure> {
     let host = &if params.debug { host.clone().with_progress(Talkative::around(&host.progress)) } else { host.clone() };
     let files = Files { directory: working_directory };
     let keychain = match &params.docker_config {
@@ -60,8 +73,13 @@ pub fn run(
         host.progress.event(Event::Note(&note));
     }
 
-    let built =
-        build(&request, &images, workshop.store, workshop.sandbox, &*host.progress).map_err(|error| failed(&error))?;
+    let cancel = request.cancel.clone();
+    let built = watched(
+        stop,
+        || cancel.cancel(),
+        || build(&request, &images, workshop.store, workshop.sandbox, &*host.progress),
+    );
+    let built = built.map_err(|error| failed(&error))?;
     let per_target = built.len().checked_div(request.targets.len()).unwrap_or_default().max(1);
     let built: Vec<Image> = built.into_iter().map(|built| built.image).collect();
     let form = match (params.output_oci, params.unpack_rootfs) {
