@@ -5,7 +5,7 @@
 //! What is missing is done by a few threads, each node when everything it is made from is there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
 use skycap_image::progress::Task;
 use skycap_image::{Compression, Digest, Layer, Progress};
@@ -42,6 +42,10 @@ pub(crate) struct Engine<'a> {
     changed: Condvar,
     /// Stops the programs of this build only.
     pub cancel: Cancel,
+    /// Whether it was said how RUNs are isolated.
+    pub announced: Once,
+    /// Whether the store's file system can carry an overlay's upper directory.
+    pub carries_overlays: OnceLock<bool>,
 }
 
 #[derive(Default)]
@@ -109,6 +113,8 @@ impl<'a> Engine<'a> {
             state: Mutex::default(),
             changed: Condvar::new(),
             cancel: Cancel::new(),
+            announced: Once::new(),
+            carries_overlays: OnceLock::new(),
         }
     }
 

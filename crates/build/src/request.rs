@@ -46,7 +46,7 @@ pub struct Request {
     pub no_cache: bool,
     /// How many steps run at once, and how many threads read and compress; at least 1.
     pub threads: usize,
-    /// A directory for what `RUN` writes, where the store's file system cannot carry an overlay (it is one itself).
+    /// A directory for what `RUN` writes, used where the store's file system cannot carry an overlay (it is one itself).
     pub scratch: Option<PathBuf>,
     /// Ends the build early.
     pub cancel: Cancel,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use skycap_image::progress::Task;
-use skycap_image::{Descriptor, Digest, Layer, Platform};
+use skycap_image::{Descriptor, Digest, Event, Layer, Platform};
 use skycap_rootfs::{OverlayXattrs, Owners, pack_overlay_upper};
 use skycap_sandbox::{Exit, Network, Output, Root, RunError, RunSpec, Sandbox, Stdin, User};
 use skycap_store::Scratch;
@@ -84,7 +84,8 @@ impl Engine<'_> {
         let layers = self.layers(run.parent)?;
         let view = self.view(&layers)?;
         let who = owner::identity(&run.user, &|path| read_table(&view, &layers, path))?;
-        let room = Arc::new(self.room()?);
+        self.announce(sandbox);
+        let room = Arc::new(self.room(sandbox)?);
         let (upper, work) = (room.directory("upper")?, room.directory("work")?);
         let root = Root::Overlay { lowers: self.lowers(sandbox, run.parent)?, upper: upper.clone(), work };
         let mut spec = RunSpec::new(root, &run.args);
@@ -151,15 +152,30 @@ impl Engine<'_> {
         Ok(self.store.lower(layer, below, owners, style, self.progress)?)
     }
 
-    fn room(&self) -> Result<Room, Fault> {
-        match &self.request.scratch {
-            None => Ok(Room::Store(self.store.scratch()?)),
-            Some(directory) => {
-                tempfile::Builder::new().prefix("skycap-run-").tempdir_in(directory).map(Room::Elsewhere).map_err(
-                    |error| Fault::caused(format!("cannot make a directory in {}", directory.display()), error),
-                )
+    /// A private directory on a file system that can carry an overlay's upper directory.
+    fn room(&self, sandbox: &Sandbox) -> Result<Room, Fault> {
+        let elsewhere = self.request.scratch.as_deref().filter(|_| !self.store_carries_overlays(sandbox));
+        let Some(directory) = elsewhere else { return Ok(Room::Store(self.store.scratch()?)) };
+        let made = tempfile::Builder::new().prefix("skycap-run-").tempdir_in(directory);
+        made.map(Room::Elsewhere)
+            .map_err(|error| Fault::caused(format!("cannot make a directory in {}", directory.display()), error))
+    }
+
+    /// Tried once a build, by the first RUN that has to run.
+    fn store_carries_overlays(&self, sandbox: &Sandbox) -> bool {
+        *self.carries_overlays.get_or_init(|| {
+            let tried = self.store.scratch().is_ok_and(|empty| sandbox.overlay_upper_works(empty.path()).is_ok());
+            if let (false, Some(scratch)) = (tried, &self.request.scratch) {
+                let (store, scratch) = (self.store.dir().display(), scratch.display());
+                self.progress.event(Event::Note(&format!("{store} cannot carry an overlay: RUN writes to {scratch}")));
             }
-        }
+            tried
+        })
+    }
+
+    /// Says once a build how RUNs are isolated.
+    fn announce(&self, sandbox: &Sandbox) {
+        self.announced.call_once(|| self.progress.event(Event::Note(&sandbox.describe())));
     }
 
     /// Why nothing can be run here.

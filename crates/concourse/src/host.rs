@@ -1,7 +1,7 @@
 //! What the binary or the runner lends us: the network, the environment, a place for temporary files, an ear.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -130,6 +130,8 @@ pub struct Workshop<'a> {
     pub store: &'a Store,
     /// Whether `RUN` can be run, and how.
     pub sandbox: SandboxAccess<'a>,
+    /// A directory for what `RUN` writes, should the store's file system not be able to carry an overlay.
+    pub scratch: Option<&'a Path>,
     /// How many threads may work at once; at least 1.
     pub threads: usize,
 }

@@ -129,6 +129,11 @@ pub trait BlobSource: Send + Sync {
         Ok(RawManifest { descriptor: manifest.clone(), bytes })
     }
 
+    /// The directory of the store in which this place keeps what it reads, if it does: there is no use in keeping it again.
+    fn kept_in(&self) -> Option<&std::path::Path> {
+        None
+    }
+
     /// The local file that holds exactly this blob's bytes, where there is one. Saves copies; never a promise.
     fn file(&self, _blob: &Descriptor) -> Option<std::path::PathBuf> {
         None

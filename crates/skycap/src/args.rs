@@ -191,8 +191,8 @@ pub struct Build {
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
     /// A value for an ARG; may be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub build_arg: Vec<String>,
+    #[arg(long = "build-arg", value_name = "NAME=VALUE")]
+    pub args: Vec<String>,
     /// A label for the image; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub label: Vec<String>,

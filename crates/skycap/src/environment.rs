@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use skycap_registry::Proxies;
+
+/// `statfs` of an overlay (`linux/magic.h`).
+const OVERLAY: rustix::fs::FsWord = 0x794c_7630;
 
 /// What the process was started with, parsed once.
 #[derive(Debug, Clone)]
@@ -19,6 +22,8 @@ pub struct World {
     pub state: PathBuf,
     /// Where temporary files go.
     pub scratch: PathBuf,
+    /// Where large temporary trees go: not on an overlay, on which no other can be stacked, if there is such a place.
+    pub roomy: PathBuf,
     /// The directory of Docker's `config.json`, if there can be one.
     pub docker_config: Option<PathBuf>,
     /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` and their lower-case twins.
@@ -40,7 +45,9 @@ impl World {
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Self::from_variables(variables, std::io::stderr().is_terminal())
+        let world = Self::from_variables(variables, std::io::stderr().is_terminal());
+        let roomy = roomy(&world.scratch);
+        Self { roomy, ..world }
     }
 
     fn from_variables(variables: BTreeMap<String, String>, is_terminal: bool) -> Self {
@@ -68,10 +75,18 @@ impl World {
                 https: either("HTTPS_PROXY", "https_proxy"),
                 no: either("NO_PROXY", "no_proxy"),
             },
+            roomy: scratch.clone(),
             scratch,
             variables,
         }
     }
+}
+
+/// A Concourse task has an empty volume at `/scratch`; most containers have a tmpfs at `/dev/shm`.
+fn roomy(scratch: &Path) -> PathBuf {
+    let candidates = [Path::new("/scratch"), scratch, Path::new("/dev/shm")];
+    let fits = |path: &&Path| rustix::fs::statfs(*path).is_ok_and(|found| found.f_type != OVERLAY);
+    candidates.into_iter().find(fits).unwrap_or(scratch).to_owned()
 }
 
 #[cfg(test)]

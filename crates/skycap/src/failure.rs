@@ -50,7 +50,8 @@ impl Failure {
     /// Prints as registry-image's logger did: a red `ERRO`, the seconds since start, the message padded to 44 columns.
     /// People match on such lines, whatever stderr is.
     pub fn report_as_log_line(&self) -> ExitCode {
-        let message = self.hint.as_ref().map_or_else(|| self.message.clone(), |hint| format!("{} (hint: {hint})", self.message));
+        let message =
+            self.hint.as_ref().map_or_else(|| self.message.clone(), |hint| format!("{} (hint: {hint})", self.message));
         eprintln!("\x1b[31mERRO\x1b[0m[0000] {:<44} ", message.trim_end());
         ExitCode::from(self.code)
     }

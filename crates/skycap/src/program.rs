@@ -24,10 +24,7 @@ pub fn detect(executable: Option<&Path>, argv0: Option<&OsStr>) -> Option<Progra
     let component = executable?.file_name()?.to_str()?.strip_prefix(PREFIX)?;
     let name = Path::new(argv0?).file_name()?.to_str()?;
     let known = skycap_concourse::install::component(component)?;
-    known
-        .executables
-        .contains(&name)
-        .then(|| Program { component: component.to_owned(), name: name.to_owned() })
+    known.executables.contains(&name).then(|| Program { component: component.to_owned(), name: name.to_owned() })
 }
 
 #[cfg(test)]
@@ -40,7 +37,10 @@ mod tests {
             super::detect(Some(Path::new(executable)), Some(OsStr::new(argv0))).map(|p| (p.component, p.name))
         };
         let found = |component: &str, name: &str| Some((component.to_owned(), name.to_owned()));
-        assert_eq!(detect("/opt/resource/skycap-registry-image", "/opt/resource/check"), found("registry-image", "check"));
+        assert_eq!(
+            detect("/opt/resource/skycap-registry-image", "/opt/resource/check"),
+            found("registry-image", "check")
+        );
         assert_eq!(detect("/usr/bin/skycap-oci-build", "build"), found("oci-build", "build"));
         assert_eq!(detect("/usr/bin/skycap", "check"), None);
         assert_eq!(detect("/opt/resource/skycap-registry-tag", "/opt/resource/out"), None);

@@ -140,6 +140,10 @@ impl BlobSource for Store {
         }
     }
 
+    fn kept_in(&self) -> Option<&Path> {
+        Some(self.dir())
+    }
+
     fn file(&self, blob: &Descriptor) -> Option<PathBuf> {
         self.open_whole(blob).map(|_| self.blob_path(&blob.digest))
     }

@@ -1,6 +1,6 @@
 //! Another place seen through the store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skycap_image::{BlobReader, BlobSource, Descriptor, Layer, RawManifest, SourceError, Verified};
@@ -16,15 +16,20 @@ impl Store {
     /// `source` through this store: what is here is not asked for again, and what is asked for is kept here. Several
     /// processes that want the same blob at the same time fetch it once.
     pub fn through(&self, source: Arc<dyn BlobSource>) -> Arc<dyn BlobSource> {
-        Arc::new(Through { store: self.clone(), source })
+        // A second layer of the same would wait for the lock that the first one holds.
+        if self.keeps(&*source) { source } else { Arc::new(Through { store: self.clone(), source }) }
+    }
+
+    fn keeps(&self, source: &dyn BlobSource) -> bool {
+        source.kept_in() == Some(self.dir())
     }
 
     /// Copies the layer's blob into the store if it is not there. The layer returned is read from the store, or from its
     /// own place again should the store's copy be lost later.
     pub fn keep_layer(&self, layer: &Layer) -> Result<Layer, SourceError> {
-        let through = Through { store: self.clone(), source: Arc::clone(&layer.blobs) };
-        through.fetch(&layer.descriptor)?;
-        Ok(Layer { blobs: Arc::new(through), ..layer.clone() })
+        let through = self.through(Arc::clone(&layer.blobs));
+        through.open_unverified(&layer.descriptor)?;
+        Ok(Layer { blobs: through, ..layer.clone() })
     }
 }
 
@@ -62,6 +67,10 @@ impl BlobSource for Through {
         let kept = self.store.ingest(manifest, &raw.bytes[..]);
         kept.map_err(|error| SourceError::io(format!("cannot keep manifest {} in the cache", manifest.digest), error))?;
         Ok(raw)
+    }
+
+    fn kept_in(&self) -> Option<&Path> {
+        Some(self.store.dir())
     }
 
     fn file(&self, blob: &Descriptor) -> Option<PathBuf> {

@@ -3,7 +3,8 @@
 
 use std::process::{Command, ExitCode};
 
-const USAGE: &str = "usage: cargo xtask check    formatting, lints, licences and the laws; what CI runs before the tests";
+const USAGE: &str =
+    "usage: cargo xtask check    formatting, lints, licences and the laws; what CI runs before the tests";
 
 /// What `check` runs, in order.
 const CHECKS: [&[&str]; 4] = [

@@ -74,12 +74,18 @@ fn files_with(needle: &str) -> Vec<String> {
         sources(&entry.path().join("src"), &mut found);
     }
     let holds = |path: &PathBuf| fs::read_to_string(path).unwrap().contains(needle);
-    found.iter().filter(|path| holds(path)).map(|path| path.strip_prefix(&crates).unwrap().display().to_string()).collect()
+    found
+        .iter()
+        .filter(|path| holds(path))
+        .map(|path| path.strip_prefix(&crates).unwrap().display().to_string())
+        .collect()
 }
 
 fn only_in(needle: &str, rooms: &[&str]) {
-    let strays: Vec<_> =
-        files_with(needle).into_iter().filter(|file| !rooms.iter().any(|room| file.starts_with(&format!("{room}/")))).collect();
+    let strays: Vec<_> = files_with(needle)
+        .into_iter()
+        .filter(|file| !rooms.iter().any(|room| file.starts_with(&format!("{room}/"))))
+        .collect();
     assert!(strays.is_empty(), "{needle} outside {rooms:?}: {strays:?}");
 }
 

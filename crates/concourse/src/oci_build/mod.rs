@@ -151,6 +151,7 @@ fn request(params: &Params, files: &Files<'_>, workshop: &Workshop<'_>) -> Resul
         secrets: files.secrets(params)?,
         add_hosts: values::hosts(&params.add_hosts)?,
         docker_media_types: !params.output_oci,
+        scratch: workshop.scratch.map(Path::to_owned),
         threads: workshop.threads,
         ..Request::new(context, text)
     })

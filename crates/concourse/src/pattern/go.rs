@@ -392,8 +392,8 @@ fn counts_are_sound(operator: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A pattern, texts that it matches, texts that it does not. Every line was tried with Go's `regexp` or follows from
-    /// its documentation.
+    /// A pattern, texts that it matches, texts that it does not. Every line follows from the documentation of
+    /// Go's `regexp/syntax`.
     const CASES: &[(&str, &[&str], &[&str])] = &[
         (r"^v\d+$", &["v10"], &["v", "xv1", "v1\n"]),
         (r"1\.2", &["x1.2.3"], &["1x2"]),

@@ -41,7 +41,7 @@ impl Task {
     fn run_params(&self, params: &Params) -> Result<Vec<String>, Failure> {
         let store = Store::open(&self.world.path("store")).unwrap();
         let refused = Refused { attempts: Vec::new() };
-        let workshop = Workshop { store: &store, sandbox: SandboxAccess::Refused(&refused), threads: 2 };
+        let workshop = Workshop { store: &store, sandbox: SandboxAccess::Refused(&refused), scratch: None, threads: 2 };
         run(params, &self.directory, &self.world.host, &workshop).map(|outcome| outcome.outputs)
     }
 

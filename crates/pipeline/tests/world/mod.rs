@@ -29,7 +29,7 @@ pub struct Recorder(Mutex<String>);
 impl Events for Recorder {
     fn event(&self, step: &Step, event: StepEvent<'_>) {
         let text = match event {
-            StepEvent::Log(_, bytes) => String::from_utf8_lossy(bytes).replace("\r\n", "\n").trim_end().to_owned(),
+            StepEvent::Log(_, bytes) => String::from_utf8_lossy(bytes).replace("\r\n", "\n"),
             StepEvent::Progress(skycap_image::Event::Output { bytes, .. }) => {
                 String::from_utf8_lossy(bytes).trim_end().to_owned()
             }

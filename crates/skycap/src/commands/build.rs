@@ -48,16 +48,18 @@ fn request(arguments: &Build, context: &Context) -> Result<Request, Failure> {
     let dockerfile = fs::read(&path).map_err(|error| {
         Failure::because(format!("cannot read {name}"), &error).with_hint("-f FILE names another Dockerfile")
     })?;
-    let platforms = arguments.platform.iter().map(|text| Ok(text.parse()?)).collect::<Result<Vec<Platform>, Failure>>()?;
+    let platforms =
+        arguments.platform.iter().map(|text| Ok(text.parse()?)).collect::<Result<Vec<Platform>, Failure>>()?;
     Ok(Request {
         ignore: Ignore::for_dockerfile(&arguments.context, &path)?,
         dockerfile_name: name,
         targets: vec![arguments.target.clone()],
-        build_args: pairs(&arguments.build_arg, "--build-arg")?,
+        build_args: pairs(&arguments.args, "--build-arg")?,
         labels: pairs(&arguments.label, "--label")?,
         platforms,
         source_date_epoch: source_date_epoch(context)?,
         no_cache: arguments.no_cache,
+        scratch: Some(context.world.roomy.clone()),
         threads: threads(),
         cancel: context.cancel.clone(),
         ..Request::new(&arguments.context, dockerfile)
@@ -66,8 +68,10 @@ fn request(arguments: &Build, context: &Context) -> Result<Request, Failure> {
 
 fn source_date_epoch(context: &Context) -> Result<Option<i64>, Failure> {
     let text = context.environment.get("SOURCE_DATE_EPOCH");
-    text.map(|text| text.parse().map_err(|_| Failure::usage(format!("SOURCE_DATE_EPOCH={text}: expected seconds since 1970"))))
-        .transpose()
+    text.map(|text| {
+        text.parse().map_err(|_| Failure::usage(format!("SOURCE_DATE_EPOCH={text}: expected seconds since 1970")))
+    })
+    .transpose()
 }
 
 fn destination(text: &str) -> Result<Destination, Failure> {

@@ -28,7 +28,8 @@ const REPOSITORY: [(&str, &str); 2] = [
     ("Dockerfile", include_str!("../../../../examples/auto-update/repo/Dockerfile")),
     ("greeting.txt", include_str!("../../../../examples/auto-update/repo/greeting.txt")),
 ];
-const BASE_DOCKERFILE: &str = "FROM scratch\nARG version\nCOPY skycap /bin/skycap\nENV BASE_VERSION=${version}\nCMD [\"/bin/skycap\"]\n";
+const BASE_DOCKERFILE: &str =
+    "FROM scratch\nARG version\nCOPY skycap /bin/skycap\nENV BASE_VERSION=${version}\nCMD [\"/bin/skycap\"]\n";
 /// What upstream has published before the story begins.
 const FIRST_VERSIONS: [&str; 2] = ["3.2.0", "3.3.0"];
 const SUFFIX: &str = "-alpine";
@@ -89,7 +90,11 @@ impl Stage {
         }
         git(&staged, &["init", "--quiet", "--initial-branch=main"], context)?;
         git(&staged, &["add", "."], context)?;
-        git(&staged, &["commit", "--quiet", "--no-gpg-sign", "--message", "An image that keeps itself up to date"], context)?;
+        git(
+            &staged,
+            &["commit", "--quiet", "--no-gpg-sign", "--message", "An image that keeps itself up to date"],
+            context,
+        )?;
         fs::rename(&staged, &repository).map_err(failed)
     }
 
@@ -166,7 +171,8 @@ fn git(directory: &Path, arguments: &[&str], context: &Context) -> Result<(), Fa
         eprintln!("git {}", arguments.join(" "));
     }
     let output = command.output().map_err(|error| {
-        Failure::because("cannot run git", &error).with_hint("install git: the demo's pipeline follows a git repository")
+        Failure::because("cannot run git", &error)
+            .with_hint("install git: the demo's pipeline follows a git repository")
     })?;
     if output.status.success() {
         return Ok(());

@@ -22,5 +22,9 @@ pub fn run(context: &Context) -> Result<(), Failure> {
             Err(attempt) => println!("  {} {rung}: {attempt}", style.warning("no")),
         }
     }
-    if used.is_some() { Ok(()) } else { Err(Failure::new("RUN and tasks cannot be run here; images without RUN can be built")) }
+    if used.is_some() {
+        Ok(())
+    } else {
+        Err(Failure::new("RUN and tasks cannot be run here; images without RUN can be built"))
+    }
 }

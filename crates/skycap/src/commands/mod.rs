@@ -50,7 +50,8 @@ impl Context {
     /// How registries are reached.
     pub fn settings(&self) -> Result<Settings, Failure> {
         let ca_certs = self.global.ca_cert.iter().map(|path| {
-            std::fs::read_to_string(path).map_err(|error| Failure::because(format!("cannot read {}", path.display()), &error))
+            std::fs::read_to_string(path)
+                .map_err(|error| Failure::because(format!("cannot read {}", path.display()), &error))
         });
         Ok(Settings {
             hosts: self.hosts()?,
@@ -111,7 +112,7 @@ impl Context {
 
     /// What building needs beyond a host.
     pub fn workshop<'a>(&'a self, store: &'a Store) -> Result<Workshop<'a>, Failure> {
-        Ok(Workshop { store, sandbox: self.sandbox()?, threads: threads() })
+        Ok(Workshop { store, sandbox: self.sandbox()?, scratch: Some(&self.world.roomy), threads: threads() })
     }
 }
 

@@ -41,7 +41,8 @@ impl Pipeline<'_> {
         let job = job.map_or_else(|| only_job(&self.config), |job| Ok(job.to_owned()))?;
         let context = self.context;
         let runner = self.runner()?;
-        let ran = if if_changed { runner.run_if_changed(&job, &context.cancel) } else { runner.run(&job, &context.cancel) };
+        let ran =
+            if if_changed { runner.run_if_changed(&job, &context.cancel) } else { runner.run(&job, &context.cancel) };
         Ok(summary(&job, &ran?, Style::new(context.world.terminal.colour)))
     }
 }
@@ -114,8 +115,11 @@ fn load(path: &Path, vars: &Vars) -> Result<Config, Failure> {
 
 /// A pipeline that Concourse would accept; its errors are exit code 2, as for anything that is not a build's fault.
 pub fn read(text: &[u8], name: &str, vars: &Vars) -> Result<Config, Failure> {
-    let config = skycap_pipeline::load(text, name, vars)
-        .map_err(|error| Failure { hint: error.hint.clone(), code: 2, ..Failure::new(error.to_string()) })?;
+    let config = skycap_pipeline::load(text, name, vars).map_err(|error| Failure {
+        hint: error.hint.clone(),
+        code: 2,
+        ..Failure::new(error.to_string())
+    })?;
     let found = config.validate();
     if found.is_sound() { Ok(config) } else { Err(Failure::usage(format!("{name} is not a valid pipeline\n{found}"))) }
 }

@@ -96,9 +96,6 @@ fn task_store(context: &Context, working_directory: &Path) -> Result<TaskStore, 
     if cache.is_dir() {
         return Ok(TaskStore { store: Store::open(&cache)?, _scratch: None });
     }
-    // A Concourse task has an empty volume there; its root file system is an overlay, on which none can be stacked.
-    let roomy = Path::new("/scratch");
-    let parent = if roomy.is_dir() { roomy } else { &context.world.scratch };
-    let scratch = tempfile::Builder::new().prefix("skycap-").tempdir_in(parent)?;
+    let scratch = tempfile::Builder::new().prefix("skycap-").tempdir_in(&context.world.roomy)?;
     Ok(TaskStore { store: Store::open(scratch.path())?, _scratch: Some(scratch) })
 }

@@ -40,7 +40,9 @@ impl Bars {
 
     fn start(&self, id: u64, label: &str, total: Option<u64>) {
         let (bar, template) = match total {
-            Some(total) => (ProgressBar::new(total), "  {msg} {wide_bar:.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec}"),
+            Some(total) => {
+                (ProgressBar::new(total), "  {msg} {wide_bar:.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec}")
+            }
             None => (ProgressBar::new_spinner(), "  {spinner} {wide_msg} {elapsed}"),
         };
         let bar = self.screen.add(bar);

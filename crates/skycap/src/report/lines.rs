@@ -41,7 +41,10 @@ impl Lines {
 
     fn print_output(&self, prefix: &str, id: u64, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
-        Self::print(prefix, &format!("{} {}", self.style.faint(&format!("#{id} |")), text.trim_end_matches(['\r', '\n'])));
+        Self::print(
+            prefix,
+            &format!("{} {}", self.style.faint(&format!("#{id} |")), text.trim_end_matches(['\r', '\n'])),
+        );
     }
 
     fn output(&self, prefix: &str, id: u64, bytes: &[u8]) {

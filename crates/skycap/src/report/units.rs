@@ -29,7 +29,10 @@ mod tests {
 
     #[test]
     fn sizes_and_times_read_well() {
-        assert_eq!([0, 999, 1_000, 12_345_678, 5_000_000_000].map(bytes), ["0 B", "999 B", "1.0 kB", "12.3 MB", "5.0 GB"]);
+        assert_eq!(
+            [0, 999, 1_000, 12_345_678, 5_000_000_000].map(bytes),
+            ["0 B", "999 B", "1.0 kB", "12.3 MB", "5.0 GB"]
+        );
         assert_eq!([400, 12_000, 200_000].map(|ms| duration(Duration::from_millis(ms))), ["0.4 s", "12 s", "3 m 20 s"]);
     }
 }

@@ -59,8 +59,11 @@ fn certificates(world: &World) -> (PathBuf, PathBuf, PathBuf) {
     };
     let new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
     openssl(&[&new[..], &["-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt"]].concat());
-    let signed = ["-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"];
-    openssl(&[&new[..], &signed, &["-CA", "ca.crt", "-CAkey", "ca.key", "-keyout", "tls.key", "-out", "tls.crt"]].concat());
+    let signed =
+        ["-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"];
+    openssl(
+        &[&new[..], &signed, &["-CA", "ca.crt", "-CAkey", "ca.key", "-keyout", "tls.key", "-out", "tls.crt"]].concat(),
+    );
     (directory.join("ca.crt"), directory.join("tls.crt"), directory.join("tls.key"))
 }
 
@@ -104,7 +107,8 @@ fn skopeo_umoci_and_buildah_accept_what_was_pushed_to_a_registry_with_tls_and_a_
     assert_eq!(inspect["Labels"], json!({"a": "b"}));
 
     let layout = world.path("layout").display().to_string();
-    let copy = ["copy", "--src-cert-dir", &trusted, "--src-creds", &credentials, &reference, &format!("oci:{layout}:1")];
+    let copy =
+        ["copy", "--src-cert-dir", &trusted, "--src-creds", &credentials, &reference, &format!("oci:{layout}:1")];
     skopeo(&world, &registry, &copy);
     let mut unpack = world.command("umoci");
     unpack.args(["raw", "unpack", "--rootless", "--image", &format!("{layout}:1")]).arg(world.path("unpacked"));
@@ -196,7 +200,11 @@ fn push_with_buildah(world: &World, registry: &Registry, tree: &Path, repository
     std::fs::rename(world.path("tree.tar"), world.path("bud/tree.tar")).unwrap();
     world.file("second/etc/second", "2");
     let mut tar = world.command("tar");
-    tar.args(["--numeric-owner", "-cf"]).arg(world.path("bud/second.tar")).arg("-C").arg(world.path("second")).arg("etc/second");
+    tar.args(["--numeric-owner", "-cf"])
+        .arg(world.path("bud/second.tar"))
+        .arg("-C")
+        .arg(world.path("second"))
+        .arg("etc/second");
     run(tar).ok();
     let buildah = |arguments: &[&str]| {
         let mut command = world.command("buildah");

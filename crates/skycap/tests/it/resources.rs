@@ -34,9 +34,7 @@ fn an_image_goes_out_is_found_and_comes_back_in_every_format() {
     let pushed = put(&world, &source, &directory, &json!({"image": "image.tar"}));
     assert_eq!(check(&world, &source), json!([pushed["version"]]));
 
-    for (format, expected) in
-        [("rootfs", "rootfs/etc/file"), ("oci", "image.tar"), ("oci-layout", "oci/index.json")]
-    {
+    for (format, expected) in [("rootfs", "rootfs/etc/file"), ("oci", "image.tar"), ("oci-layout", "oci/index.json")] {
         let destination = world.path(format);
         let request = json!({"source": source, "version": pushed["version"], "params": {"format": format}});
         let answer = world.resource(&["registry-image", "in"], Some(&destination), &request).ok().json();

@@ -143,9 +143,7 @@ fn in_concourse(world: &World, configuration: &str) -> Ran {
     config["linux"]["resources"] = json!({});
     let mounts = config["mounts"].as_array_mut().unwrap();
     mounts.retain(|mount| mount["type"] != "cgroup" && !is_missing_bind(mount, &bundle));
-    let bind = |source: &Path, target: &str| {
-        json!({"destination": target, "type": "bind", "source": source, "options": ["rbind", "rw"]})
-    };
+    let bind = |source: &Path, target: &str| json!({"destination": target, "type": "bind", "source": source, "options": ["rbind", "rw"]});
     mounts.retain(|mount| mount["destination"] != "/scratch");
     mounts.push(bind(&scratch, "/scratch"));
     mounts.push(bind(&world.path("task"), "/task"));

@@ -51,7 +51,8 @@ impl Ran {
     /// Standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {:?}\n{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in {:?}\n{}", self.stdout, self.stderr))
     }
 }
 
@@ -208,8 +209,7 @@ fn list(root: &Path, below: &Path, lines: &mut Vec<String>) {
         let relative = below.join(entry.file_name());
         let path = root.join(&relative);
         let metadata = std::fs::symlink_metadata(&path).unwrap();
-        let mut line =
-            format!("{} {:o} {}:{}", relative.display(), metadata.mode(), metadata.uid(), metadata.gid());
+        let mut line = format!("{} {:o} {}:{}", relative.display(), metadata.mode(), metadata.uid(), metadata.gid());
         if metadata.is_symlink() {
             write!(line, " -> {}", std::fs::read_link(&path).unwrap().display()).unwrap();
         } else if metadata.is_file() {

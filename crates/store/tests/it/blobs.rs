@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use skycap_image::{BlobReader, BlobSource, Descriptor, Kind, MediaType, Memory, SourceError};
+use skycap_image::{BlobReader, BlobSource, Descriptor, Kind, Layer, MediaType, Memory, SourceError};
 use skycap_store::Store;
 
 use crate::{files, store};
@@ -116,6 +116,20 @@ impl BlobSource for Counting {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.open_unverified(blob)
     }
+}
+
+#[test]
+fn what_is_read_through_the_store_twice_does_not_wait_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let memory = Memory::default();
+    let descriptor = memory.add(MediaType::OciLayer, BYTES);
+    let once = store.through(Arc::new(memory));
+    let twice = store.through(Arc::clone(&once));
+    let layer = Layer { descriptor: descriptor.clone(), diff_id: descriptor.digest, blobs: twice };
+    let kept = store.keep_layer(&layer).unwrap();
+    assert!(kept.open().unwrap().finish().is_ok());
+    assert!(store.verify(&descriptor));
 }
 
 #[test]

@@ -39,7 +39,8 @@ fn build(task: &Task<'_>, root: &Path) -> Result<(), Trouble> {
             Ok(sandbox) => SandboxAccess::Available(sandbox),
             Err(refused) => SandboxAccess::Refused(refused),
         };
-        oci_build::run(&params, &dir, &host, &Workshop { store: &store, sandbox, threads })
+        let workshop = Workshop { store: &store, sandbox, scratch: Some(&host.scratch), threads };
+        oci_build::run(&params, &dir, &host, &workshop)
     })?;
     // Left-overs go with the work directory at the next start.
     let _ = fs::remove_dir_all(&scratch);
