@@ -10,18 +10,16 @@ const USAGE: &str =
 const CHECKS: [&[&str]; 4] = [
     &["fmt", "--all", "--check"],
     &["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"],
-    &["deny", "--offline", "--log-level", "error", "check", "bans", "licenses", "sources"],
+    &["deny", "--log-level", "error", "check", "bans", "licenses", "sources"],
     &["test", "--quiet", "--package", "skycap-xtask"],
 ];
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("check") => check(),
-        _ => {
-            eprintln!("{USAGE}");
-            ExitCode::from(2)
-        }
+    if std::env::args().nth(1).as_deref() == Some("check") {
+        return check();
     }
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
 }
 
 fn check() -> ExitCode {
