@@ -34,13 +34,14 @@ fn build(task: &Task<'_>, root: &Path) -> Result<(), Trouble> {
         engine.host.clone().with_environment(environment).with_scratch(&scratch).with_progress(task.log.progress());
     let (store, sandbox, threads) = (engine.store.clone(), engine.sandbox.clone(), engine.options.threads.max(1));
     let dir = resolve_path(root, &task.config.run.dir);
+    let token = task.cx.stop.token().clone();
     let result = interruptible(&task.cx.stop, move || {
         let sandbox = match sandbox.as_ref() {
             Ok(sandbox) => SandboxAccess::Available(sandbox),
             Err(refused) => SandboxAccess::Refused(refused),
         };
         let workshop = Workshop { store: &store, sandbox, scratch: Some(&host.scratch), threads };
-        oci_build::run(&params, &dir, &host, &workshop)
+        oci_build::run_until(&params, &dir, &host, &workshop, &|| token.is_cancelled())
     })?;
     // Left-overs go with the work directory at the next start.
     let _ = fs::remove_dir_all(&scratch);
