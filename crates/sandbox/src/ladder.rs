@@ -109,6 +109,10 @@ fn ids_for(rung: Rung) -> Result<Option<NewIds>, Failure> {
     let (uid, gid) = userns::own_ids();
     let maps = || userns::own_maps().map_err(Failure::at("read /proc/self/uid_map"));
     match rung {
+        // Root of somebody else's single-id user namespace cannot keep owners, whatever its capabilities say.
+        Rung::Privileged | Rung::NestedUserNamespace if maps()?.0.top() == 0 => {
+            Err(Failure::new("only one id is mapped in this user namespace", 0))
+        }
         Rung::Privileged if capabilities.contains(CapabilitySet::SYS_ADMIN) => Ok(None),
         Rung::Privileged => Err(Failure::new("CAP_SYS_ADMIN is not held", 0)),
         Rung::NestedUserNamespace

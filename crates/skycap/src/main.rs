@@ -47,7 +47,11 @@ fn main() -> ExitCode {
 /// We are a program of an installed component. Concourse's convention leaves no room for flags.
 fn installed(program: &Program, argument: Option<PathBuf>) -> ExitCode {
     let world = World::read();
-    let global = Global { sandbox: rung_from(&world), ..Global::default() };
+    let sandbox = match rung_from(&world) {
+        Ok(sandbox) => sandbox,
+        Err(failure) => return failure.report(Style::new(world.terminal.colour)),
+    };
+    let global = Global { sandbox, ..Global::default() };
     let script = match program.name.as_str() {
         "check" => Script::Check,
         "in" => Script::In(argument),
@@ -58,10 +62,14 @@ fn installed(program: &Program, argument: Option<PathBuf>) -> ExitCode {
     resource(kind, &script, &context(world, global, false))
 }
 
-/// `SKYCAP_SANDBOX`, as the flag `--sandbox` would read it. A rung that does not exist is caught by `enter`'s caller.
-fn rung_from(world: &World) -> Option<RungArg> {
-    let name = world.variables.get("SKYCAP_SANDBOX")?;
-    <RungArg as clap::ValueEnum>::from_str(name, false).ok()
+/// `SKYCAP_SANDBOX`, as the flag `--sandbox` reads it.
+fn rung_from(world: &World) -> Result<Option<RungArg>, Failure> {
+    let Some(name) = world.variables.get("SKYCAP_SANDBOX") else { return Ok(None) };
+    let rung = <RungArg as clap::ValueEnum>::from_str(name, false);
+    rung.map(Some).map_err(|_| {
+        Failure::usage(format!("SKYCAP_SANDBOX={name}: there is no such rung"))
+            .with_hint("rungs are privileged, nested, subordinate-ids and single-id")
+    })
 }
 
 fn command_line(cli: Cli) -> ExitCode {

@@ -71,7 +71,11 @@ pub fn validate(arguments: &Validate) -> Result<(), Failure> {
     for warning in &found.warnings {
         eprintln!("warning: {}:{}: {}", arguments.pipeline.display(), warning.at, warning.message);
     }
-    if !found.is_sound() || (arguments.strict && !found.warnings.is_empty()) {
+    for (key, at) in &config.unknown {
+        eprintln!("warning: {}:{at}: unknown top-level key {key:?} is ignored", arguments.pipeline.display());
+    }
+    let odd = !found.warnings.is_empty() || !config.unknown.is_empty();
+    if !found.is_sound() || (arguments.strict && odd) {
         return Err(Failure::new(format!("configuration invalid\n{found}")));
     }
     println!("looks good");
@@ -109,7 +113,7 @@ fn state_directory(pipeline: &Path, context: &Context) -> Result<PathBuf, Failur
 
 /// Reads a pipeline and says what Concourse would say of it.
 fn load(path: &Path, vars: &Vars) -> Result<Config, Failure> {
-    let text = fs::read(path).map_err(|error| Failure::because(format!("cannot read {}", path.display()), &error))?;
+    let text = read_file(path)?;
     read(&text, &path.display().to_string(), vars)
 }
 
@@ -149,17 +153,21 @@ fn vars(arguments: &VarArgs) -> Result<Vars, Failure> {
     Ok(vars)
 }
 
+/// Numbers in a secrets file are what a credential manager would give, not what fly makes of a file of vars.
 fn secrets(arguments: &VarArgs) -> Result<Vars, Failure> {
     let mut secrets = Vars::default();
     if let Some(path) = &arguments.secrets {
-        add_file(&mut secrets, path)?;
+        secrets.add_secrets(&path.display().to_string(), &read_file(path)?)?;
     }
     Ok(secrets)
 }
 
 fn add_file(vars: &mut Vars, path: &Path) -> Result<(), Failure> {
-    let text = fs::read(path).map_err(|error| Failure::because(format!("cannot read {}", path.display()), &error))?;
-    Ok(vars.add_file(&path.display().to_string(), &text)?)
+    Ok(vars.add_file(&path.display().to_string(), &read_file(path)?)?)
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| Failure::because(format!("cannot read {}", path.display()), &error))
 }
 
 /// What came of a run, on stdout: which versions went in, what was pushed.

@@ -42,6 +42,16 @@ fn installed_programs_answer_in_an_empty_root() {
 }
 
 #[test]
+fn an_installed_program_refuses_a_rung_that_does_not_exist() {
+    let world = World::new();
+    let directory = world.dir("task");
+    run(world.skycap([OsStr::new("install"), "oci-build".as_ref(), directory.as_ref()])).ok();
+    let mut build = world.command(directory.join("build"));
+    build.env("SKYCAP_SANDBOX", "sinlge-id");
+    run(build).fails(2, "SKYCAP_SANDBOX=sinlge-id");
+}
+
+#[test]
 fn an_installed_program_reports_errors_as_the_original_did() {
     let world = World::new();
     let directory = world.dir("resource");
