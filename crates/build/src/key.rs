@@ -2,18 +2,19 @@
 //!
 //! Every value is written with its length in front, so two different lists of values can never read the same. A file
 //! system counts by how it was made (its parent's key), never by its content; files of the context count by content and
-//! mode, not by time. Platforms count; proxies, secrets, extra hosts and the contents of cache mounts do not.
+//! mode, not by time. Platforms count, and everything that an instruction says, each of its mounts included. Proxies, the
+//! values of secrets, the addresses of extra hosts and the contents of caches do not.
 
 use std::collections::BTreeMap;
 
 use skycap_image::{Digest, Layer, Platform};
 
-use crate::dockerfile::MountKind;
-use crate::graph::{Copy, From, Graph, Node, NodeId, Operation, Run, Workdir};
+use crate::dockerfile::{Mount, Sharing};
+use crate::graph::{Copy, From, Graph, Node, NodeId, Operation, Run, RunMount, Workdir};
 use crate::plan::text;
 
 /// Changes whenever a step's result changes though its definition does not. Old records are then never found again.
-const VERSION: &str = "skycap build step 1";
+const VERSION: &str = "skycap build step 2";
 
 /// Values, each with its length.
 pub(crate) struct Encoder(Vec<u8>);
@@ -109,48 +110,72 @@ impl Known<'_> {
         };
     }
 
+    // Here and below, structs are taken apart, so that a new field must be decided upon.
     fn run(&self, run: &Run, platform: &Platform) -> Digest {
+        let Run { parent, args, script, env, hidden_env: _, cwd, user, mounts, network, add_hosts } = run;
         let mut encoder = Encoder::new(VERSION);
-        encoder.text("run").bytes(self.of(run.parent)).text(&platform.normalized().to_string());
-        encoder.texts(run.args.iter()).pairs(&run.env).text(&run.cwd).text(&run.user);
-        encoder.text(text::network(&run.network));
-        encoder.pairs(run.script.as_slice());
-        encoder.number(run.mounts.len() as u64);
-        for mount in &run.mounts {
-            let m = &mount.mount;
-            encoder.text(kind(m.kind)).text(&mount.target);
-            match m.kind {
-                MountKind::Bind => {
-                    encoder.option(m.source.as_deref()).number(u64::from(m.read_only));
-                    self.from(&mut encoder, mount.from);
-                }
-                MountKind::Secret => {
-                    encoder.option(m.env.as_deref());
-                }
-                MountKind::Cache | MountKind::Tmpfs | MountKind::Ssh => {}
-            }
+        encoder.text("run").bytes(self.of(*parent)).text(&platform.normalized().to_string());
+        encoder.texts(args.iter()).pairs(script.as_slice()).pairs(env).text(cwd).text(user);
+        encoder.text(text::network(network)).number(mounts.len() as u64);
+        for mount in mounts {
+            self.mount(&mut encoder, mount);
+        }
+        // As in BuildKit, a host that is elsewhere today is no other step.
+        encoder.number(add_hosts.len() as u64);
+        for (name, _address) in add_hosts {
+            encoder.text(name);
         }
         encoder.finish()
     }
 
-    fn copy(&self, copy: &Copy, keep_file_times: bool) -> Digest {
-        let mut encoder = Encoder::new(VERSION);
-        encoder.text("copy").number(u64::from(copy.link));
-        if !copy.is_free_of_parent() {
-            encoder.bytes(self.of(copy.parent));
+    fn mount(&self, encoder: &mut Encoder, mount: &RunMount) {
+        let RunMount { mount, target, from } = mount;
+        // `from` and `target` of the instruction became those of the node.
+        let Mount { kind, from: _, source, target: _, read_only, id, sharing, required, size, mode, uid, gid, env } =
+            mount;
+        encoder.text(kind.name()).text(target).option(source.as_deref()).number(u64::from(*read_only));
+        encoder.option(id.as_deref()).option(sharing.map(Sharing::name)).number(u64::from(*required));
+        for number in [*size, mode.map(u64::from), uid.map(u64::from), gid.map(u64::from)] {
+            encoder.number(u64::from(number.is_some())).number(number.unwrap_or_default());
         }
-        encoder.texts(copy.sources.iter()).pairs(&copy.documents);
-        encoder.text(&copy.destination).number(u64::from(copy.into_directory));
-        encoder.option(copy.chown.as_deref()).option(copy.chmod.as_ref().map(crate::mode::Chmod::text));
-        encoder.texts(copy.exclude.iter()).number(u64::from(copy.unpack)).number(u64::from(copy.parents));
-        encoder.number(u64::from(keep_file_times && copy.from == From::Context));
-        self.from(&mut encoder, copy.from);
+        encoder.option(env.as_deref());
+        self.from(encoder, *from);
+    }
+
+    fn copy(&self, copy: &Copy, keep_file_times: bool) -> Digest {
+        let is_free = copy.is_free_of_parent();
+        let Copy {
+            parent,
+            from,
+            sources,
+            documents,
+            destination,
+            into_directory,
+            chown,
+            chmod,
+            exclude,
+            unpack,
+            link,
+            parents,
+        } = copy;
+        let mut encoder = Encoder::new(VERSION);
+        encoder.text("copy").number(u64::from(*link));
+        if !is_free {
+            encoder.bytes(self.of(*parent));
+        }
+        encoder.texts(sources.iter()).pairs(documents);
+        encoder.text(destination).number(u64::from(*into_directory));
+        encoder.option(chown.as_deref()).option(chmod.as_ref().map(crate::mode::Chmod::text));
+        encoder.texts(exclude.iter()).number(u64::from(*unpack)).number(u64::from(*parents));
+        encoder.number(u64::from(keep_file_times && *from == From::Context));
+        self.from(&mut encoder, *from);
         encoder.finish()
     }
 
     fn workdir(&self, workdir: &Workdir) -> Digest {
+        let Workdir { parent, path, user } = workdir;
         let mut encoder = Encoder::new(VERSION);
-        encoder.text("workdir").bytes(self.of(workdir.parent)).text(&workdir.path).text(&workdir.user).finish()
+        encoder.text("workdir").bytes(self.of(*parent)).text(path).text(user).finish()
     }
 }
 
@@ -165,31 +190,6 @@ fn base(layers: &[Layer], platform: &Platform) -> Digest {
     encoder.finish()
 }
 
-fn kind(kind: MountKind) -> &'static str {
-    match kind {
-        MountKind::Bind => "bind",
-        MountKind::Cache => "cache",
-        MountKind::Tmpfs => "tmpfs",
-        MountKind::Secret => "secret",
-        MountKind::Ssh => "ssh",
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_cannot_flow_into_each_other() {
-        let key = |values: &[&str]| {
-            let mut encoder = Encoder::new("test");
-            for value in values {
-                encoder.text(value);
-            }
-            encoder.finish()
-        };
-        assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
-        assert_ne!(key(&["a", ""]), key(&["a"]));
-        assert_ne!(Encoder::new("a").option(None).finish(), Encoder::new("a").option(Some("")).finish());
-    }
-}
+#[path = "key_tests.rs"]
+mod tests;
