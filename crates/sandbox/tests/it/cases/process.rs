@@ -253,7 +253,7 @@ fn the_sandbox_dies_with_its_caller(world: &World) {
     let until = |what: &str, wanted: bool| {
         let start = Instant::now();
         while lives(&one) != wanted || lives(&two) != wanted {
-            assert!(start.elapsed() < Duration::from_secs(10), "{what}");
+            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
             std::thread::sleep(Duration::from_millis(20));
         }
     };
