@@ -20,6 +20,10 @@ use super::pattern::Pattern;
 /// How deep substitutions may nest. BuildKit has no limit; nobody writes more than three.
 const DEEPEST: usize = 64;
 
+/// How many bytes the substitutions of one text may give, nested ones included. BuildKit has no limit and runs out of
+/// memory; the kernel takes no argument or variable above 128 KiB.
+pub(super) const LARGEST: usize = 1 << 20;
+
 /// Expands words.
 #[derive(Clone, Copy)]
 pub struct Expander<'a> {
@@ -120,6 +124,7 @@ impl<'a> Expander<'a> {
             expander: *self,
             keep_escapes: self.rules.keep_escapes,
             depth: 0,
+            given: 0,
             matched: BTreeSet::new(),
             unmatched: BTreeSet::new(),
         };
@@ -134,6 +139,8 @@ struct Lexer<'a> {
     expander: Expander<'a>,
     keep_escapes: bool,
     depth: usize,
+    /// Bytes that substitutions gave.
+    given: usize,
     matched: BTreeSet<String>,
     unmatched: BTreeSet<String>,
 }
@@ -267,8 +274,15 @@ impl Lexer<'_> {
         }
     }
 
-    /// What follows a dollar.
+    /// What a dollar gives, of which there is a limit.
     fn dollar(&mut self) -> Result<String, String> {
+        let value = self.substitution()?;
+        self.given += value.len();
+        if self.given > LARGEST { Err(too_large()) } else { Ok(value) }
+    }
+
+    /// What follows a dollar.
+    fn substitution(&mut self) -> Result<String, String> {
         if self.peek() != Some('{') {
             let name = self.name();
             if name.is_empty() {
@@ -349,7 +363,7 @@ impl Lexer<'_> {
             return Ok(if self.keeps_unset() { format!("${{{name}/{pattern}/{replacement}}}") } else { String::new() });
         };
         let pattern = read_pattern(&pattern, true)?;
-        Ok(if all { pattern.replace_all(&value, &replacement) } else { pattern.replace_first(&value, &replacement) })
+        if all { pattern.replace_all(&value, &replacement) } else { pattern.replace_first(&value, &replacement) }
     }
 
     /// A name: letters, digits and `_`; or digits only; or one character that the shell keeps for itself.
@@ -373,7 +387,12 @@ impl Lexer<'_> {
 fn trimmed(word: &str, operator: char, value: &str) -> Result<String, String> {
     let (pattern, longest) = word.strip_prefix(operator).map_or((word, false), |pattern| (pattern, true));
     let pattern = read_pattern(pattern, longest)?;
-    Ok(if operator == '#' { pattern.trim_start(value) } else { pattern.trim_end(value) })
+    if operator == '#' { pattern.trim_start(value) } else { pattern.trim_end(value) }
+}
+
+/// What is said when substitutions give more than [`LARGEST`].
+pub(super) fn too_large() -> String {
+    format!("its variables expand to more than {LARGEST} bytes")
 }
 
 fn read_pattern(text: &str, greedy: bool) -> Result<Pattern, String> {

@@ -204,3 +204,33 @@ fn deep_nesting_is_refused() {
     assert_eq!(word(&nested(60)), Ok("w".to_owned()));
     assert!(word(&nested(100_000)).is_err());
 }
+
+#[test]
+fn what_substitutions_make_has_a_limit() {
+    let large = "a".repeat(LARGEST / 2);
+    let env = |name: &str| match name {
+        "HALF" => Some(large.clone()),
+        "MATCH" => Some("$0".repeat(LARGEST / 4)),
+        "STARS" => Some("*a".repeat(LARGEST / 64) + "b"),
+        _ => None,
+    };
+    let word = |text: &str| expand(text, '\\', &env).map(|word| word.len()).map_err(|error| error.message);
+    assert_eq!(word("$HALF$HALF"), Ok(LARGEST));
+    assert_eq!(word(&"text ".repeat(LARGEST / 4)), Ok(LARGEST / 4 * 5), "there are no variables");
+    let too_large = || Err("its variables expand to more than 1048576 bytes".to_owned());
+    for text in [
+        "$HALF$HALF-$NONE${NONE:-x}",
+        "${HALF}${HALF}${HALF}",
+        "\"$HALF$HALF$HALF\"",
+        "${NONE:-$HALF$HALF$HALF}",
+        "${HALF//a/xxx}",
+        "${HALF//a/$HALF}",
+        "${HALF//*/$MATCH}",
+    ] {
+        assert_eq!(word(text), too_large(), "{text}");
+    }
+    let too_much = || Err("the pattern takes more than 1048576 steps to match".to_owned());
+    for text in ["${HALF#$STARS}", "${HALF/$STARS/x}", "${HALF//$STARS/x}"] {
+        assert_eq!(word(text), too_much(), "{text}");
+    }
+}

@@ -2,9 +2,15 @@
 //! meaning away. They never reach over the end of a line.
 //!
 //! BuildKit turns them into regular expressions. The matcher here walks the same choices in the same order (leftmost
-//! first, then the star's preference), but remembers the ones that failed, so that no pattern is exponential.
+//! first, then the star's preference), but remembers the ones that failed, so that no pattern is exponential. How many it
+//! may remember and how much a replacement may give is limited.
 
 use std::collections::HashSet;
+
+use super::expand::{LARGEST, too_large};
+
+/// How many places of a value may be compared with places of a pattern. What people write takes some thousands.
+const MOST_STEPS: usize = 1 << 20;
 
 /// A pattern that has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,41 +49,41 @@ impl Pattern {
     }
 
     /// `value` without the beginning that matches.
-    pub(super) fn trim_start(&self, value: &str) -> String {
+    pub(super) fn trim_start(&self, value: &str) -> Result<String, String> {
         let value: Vec<char> = value.chars().collect();
-        let end = self.match_at(&value, 0, &mut HashSet::new()).unwrap_or(0);
-        value.iter().skip(end).collect()
+        let end = self.match_at(&value, 0, &mut HashSet::new())?.unwrap_or(0);
+        Ok(value.iter().skip(end).collect())
     }
 
     /// `value` without the end that matches.
-    pub(super) fn trim_end(&self, value: &str) -> String {
+    pub(super) fn trim_end(&self, value: &str) -> Result<String, String> {
         let reversed = Self { tokens: self.tokens.iter().rev().copied().collect(), greedy: self.greedy };
         let value: String = value.chars().rev().collect();
-        reversed.trim_start(&value).chars().rev().collect()
+        Ok(reversed.trim_start(&value)?.chars().rev().collect())
     }
 
     /// `value` with its first match replaced; the replacement is taken as it is.
-    pub(super) fn replace_first(&self, value: &str, replacement: &str) -> String {
+    pub(super) fn replace_first(&self, value: &str, replacement: &str) -> Result<String, String> {
         let chars: Vec<char> = value.chars().collect();
-        let Some((start, end)) = self.find(&chars, 0) else { return value.to_owned() };
+        let Some((start, end)) = self.find(&chars, 0, &mut HashSet::new())? else { return Ok(value.to_owned()) };
         let mut out: String = chars.iter().take(start).collect();
         out.push_str(replacement);
         out.extend(chars.iter().skip(end));
-        out
+        Ok(out)
     }
 
     /// `value` with every match replaced. As in BuildKit, dollars in the replacement name groups: `$0` is the match, any
     /// other is empty.
-    pub(super) fn replace_all(&self, value: &str, replacement: &str) -> String {
+    pub(super) fn replace_all(&self, value: &str, replacement: &str) -> Result<String, String> {
         let chars: Vec<char> = value.chars().collect();
-        let mut out = String::new();
+        let mut out = Output(String::new());
         let (mut copied, mut at) = (0, 0);
-        while let Some((start, end)) = self.find(&chars, at) {
-            out.extend(chars.iter().take(start).skip(copied));
+        while let Some((start, end)) = self.find(&chars, at, &mut HashSet::new())? {
+            out.push(chars.iter().take(start).skip(copied))?;
             // An empty match right behind another match does not count.
             if end > copied || start == 0 {
                 let matched: String = chars.iter().take(end).skip(start).collect();
-                fill_groups(replacement, &matched, &mut out);
+                fill_groups(replacement, &matched, &mut out)?;
             }
             copied = end;
             at = if at + 1 > end { at + 1 } else { end };
@@ -85,26 +91,43 @@ impl Pattern {
                 break;
             }
         }
-        out.extend(chars.iter().skip(copied));
-        out
+        out.push(chars.iter().skip(copied))?;
+        Ok(out.0)
     }
 
-    fn find(&self, value: &[char], from: usize) -> Option<(usize, usize)> {
-        // What failed from one start fails from any other.
-        let mut failed = HashSet::new();
-        (from..=value.len()).find_map(|start| self.match_at(value, start, &mut failed).map(|end| (start, end)))
+    /// The first match. What failed from one start fails from any other, and is in `failed`.
+    fn find(
+        &self,
+        value: &[char],
+        from: usize,
+        failed: &mut HashSet<(usize, usize)>,
+    ) -> Result<Option<(usize, usize)>, String> {
+        for start in from..=value.len() {
+            if let Some(end) = self.match_at(value, start, failed)? {
+                return Ok(Some((start, end)));
+            }
+        }
+        Ok(None)
     }
 
     /// Where the preferred match that begins at `start` ends.
-    fn match_at(&self, value: &[char], start: usize, seen: &mut HashSet<(usize, usize)>) -> Option<usize> {
+    fn match_at(
+        &self,
+        value: &[char],
+        start: usize,
+        seen: &mut HashSet<(usize, usize)>,
+    ) -> Result<Option<usize>, String> {
         let mut choices = vec![(0, start)];
         while let Some((token, at)) = choices.pop() {
             if !seen.insert((token, at)) {
                 continue;
             }
+            if seen.len() > MOST_STEPS {
+                return Err(format!("the pattern takes more than {MOST_STEPS} steps to match"));
+            }
             let here = value.get(at).copied();
             match self.tokens.get(token) {
-                None => return Some(at),
+                None => return Ok(Some(at)),
                 Some(Token::Char(c)) if here == Some(*c) => choices.push((token + 1, at + 1)),
                 Some(Token::Any) if here.is_some_and(|c| c != '\n') => choices.push((token + 1, at + 1)),
                 Some(Token::Star) => {
@@ -120,29 +143,48 @@ impl Pattern {
                 Some(_) => {}
             }
         }
-        None
+        Ok(None)
+    }
+}
+
+/// A text that cannot become larger than a word may be.
+struct Output(String);
+
+impl Output {
+    fn push<'c>(&mut self, chars: impl Iterator<Item = &'c char>) -> Result<(), String> {
+        self.0.extend(chars);
+        self.check()
+    }
+
+    fn push_str(&mut self, text: &str) -> Result<(), String> {
+        self.0.push_str(text);
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.0.len() > LARGEST { Err(too_large()) } else { Ok(()) }
     }
 }
 
 /// Go's `Regexp.Expand` for an expression without groups.
-fn fill_groups(template: &str, matched: &str, out: &mut String) {
+fn fill_groups(template: &str, matched: &str, out: &mut Output) -> Result<(), String> {
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
+        out.push_str(before)?;
         if let Some(after) = after.strip_prefix('$') {
-            out.push('$');
+            out.push_str("$")?;
             rest = after;
             continue;
         }
         let (name, behind) = group_name(after);
         match name {
-            None => out.push('$'),
-            Some(name) if !name.is_empty() && name.bytes().all(|b| b == b'0') => out.push_str(matched),
+            None => out.push_str("$")?,
+            Some(name) if !name.is_empty() && name.bytes().all(|b| b == b'0') => out.push_str(matched)?,
             Some(_) => {}
         }
         rest = behind;
     }
-    out.push_str(rest);
+    out.push_str(rest)
 }
 
 fn group_name(text: &str) -> (Option<&str>, &str) {
@@ -175,7 +217,7 @@ mod tests {
             ("*c", "a\nc", "a\nc", "a\nc"),
             ("한*", "한국어", "국어", ""),
         ] {
-            let trim = |greedy| Pattern::parse(pattern, greedy).unwrap().trim_start(value);
+            let trim = |greedy| Pattern::parse(pattern, greedy).unwrap().trim_start(value).unwrap();
             assert_eq!((trim(false), trim(true)), (shortest.to_owned(), longest.to_owned()), "{pattern} {value}");
         }
     }
@@ -185,7 +227,7 @@ mod tests {
         for (pattern, value, shortest, longest) in
             [(".*", "a.tar.gz", "a.tar", "a"), ("\\**", "xx**", "xx*", "xx"), ("x", "xxyy", "xxyy", "xxyy")]
         {
-            let trim = |greedy| Pattern::parse(pattern, greedy).unwrap().trim_end(value);
+            let trim = |greedy| Pattern::parse(pattern, greedy).unwrap().trim_end(value).unwrap();
             assert_eq!((trim(false), trim(true)), (shortest.to_owned(), longest.to_owned()), "{pattern} {value}");
         }
     }
@@ -194,7 +236,7 @@ mod tests {
     fn replacing_follows_go() {
         let replace = |pattern: &str, value: &str, replacement: &str| {
             let pattern = Pattern::parse(pattern, true).unwrap();
-            (pattern.replace_first(value, replacement), pattern.replace_all(value, replacement))
+            (pattern.replace_first(value, replacement).unwrap(), pattern.replace_all(value, replacement).unwrap())
         };
         for (pattern, value, replacement, first, all) in [
             ("/tmp", "/tmp/tmp/a", "", "/tmp/a", "/a"),
@@ -231,6 +273,6 @@ mod tests {
     fn many_stars_are_not_exponential() {
         let pattern = Pattern::parse(&"*a".repeat(40), false).unwrap();
         let value = "a".repeat(39) + &"b".repeat(400);
-        assert_eq!(pattern.trim_start(&value), value);
+        assert_eq!(pattern.trim_start(&value), Ok(value));
     }
 }

@@ -117,6 +117,7 @@ impl Planner<'_> {
             )));
         }
         let documents = documents(stage, parts.documents)?;
+        self.hold(documents.iter().map(|(_, content)| content.len()).sum())?;
         let by = created_by(parts, chown.as_deref(), chmod.as_ref(), &sources, &documents, &destination);
         // BuildKit takes the plain copy whenever there is a --chmod.
         let link = parts.link.is_some_and(|flag| flag.value) && chmod.is_none();

@@ -99,7 +99,7 @@ impl Planner<'_> {
             };
             told.push(value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")));
             if let Some(value) = &value {
-                stage.variables.set(&name, value);
+                stage.variables.set(&name, value)?;
             }
             stage.build_args.push((name.clone(), value));
             self.used_args.insert(name);
@@ -119,7 +119,7 @@ impl Planner<'_> {
                 return Err(Fault::new("ENV names can not be blank"));
             }
             let _ = write!(told, " {name}={value}");
-            stage.variables.set(&name, &value);
+            stage.variables.set(&name, &value)?;
             let env = stage.config.config.env.get_or_insert_default();
             let setting = format!("{name}={value}");
             match env.iter_mut().find(|line| line.split('=').next() == Some(&*name)) {

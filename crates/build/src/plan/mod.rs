@@ -24,6 +24,9 @@ use crate::graph::{Base, From, Graph, Node, NodeId, Operation};
 use crate::request::Request;
 use scope::Variables;
 
+/// How many bytes of expanded text a plan may hold. A real one has some thousands.
+const LARGEST: usize = 256 << 20;
+
 /// Looks images up.
 pub(crate) trait Images {
     /// An image that a registry holds.
@@ -82,6 +85,8 @@ pub(crate) struct Planner<'a> {
     others: BTreeMap<(String, Platform), NodeId>,
     /// Build arguments that some ARG asked for.
     used_args: BTreeSet<String>,
+    /// Bytes that the stages hold so far.
+    held: usize,
 }
 
 /// A stage that was planned.
@@ -116,7 +121,8 @@ impl<'a> Planner<'a> {
         let globals = scope::globals(request, dockerfile, platform, target, &mut used_args)?;
         let platform = platform.clone();
         let (stages, others) = (BTreeMap::new(), BTreeMap::new());
-        let mut planner = Self { request, dockerfile, images, graph, platform, globals, stages, others, used_args };
+        let mut planner =
+            Self { request, dockerfile, images, graph, platform, globals, stages, others, used_args, held: 0 };
         let number = planner.find_target(target)?;
         let stage = planner.stage(number)?;
         let mut config = stage.config.clone();
@@ -209,6 +215,15 @@ impl<'a> Planner<'a> {
         node
     }
 
+    /// Counts what an instruction or a stage copies: few short lines can ask for the same long value again and again.
+    fn hold(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.held += bytes;
+        if self.held <= LARGEST {
+            return Ok(());
+        }
+        Err(Fault::new(format!("up to here, the variables of the Dockerfile expand to more than {LARGEST} bytes")))
+    }
+
     fn file(&self) -> &str {
         &self.dockerfile.name
     }
@@ -218,6 +233,13 @@ impl<'a> Planner<'a> {
 pub(crate) fn unused_build_args<'r>(request: &'r Request, used: &BTreeSet<String>) -> Vec<&'r str> {
     let names = request.build_args.keys().map(String::as_str);
     names.filter(|name| !used.contains(*name) && !scope::is_built_in(name)).collect()
+}
+
+impl Stage {
+    /// The bytes of its history and its variables.
+    fn size(&self) -> usize {
+        self.entries.iter().map(|entry| entry.created_by.len()).sum::<usize>() + self.variables.size()
+    }
 }
 
 impl Fault {

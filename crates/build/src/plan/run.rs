@@ -37,6 +37,7 @@ impl Planner<'_> {
         for flag in &run.mounts {
             mounts.push(self.mount(number, stage, &flag.value, line)?);
         }
+        self.hold(stage.variables.size())?;
         let by = text::run(&args, &declared(stage));
         let working_dir = &stage.config.config.working_dir;
         let operation = Operation::Run(Run {

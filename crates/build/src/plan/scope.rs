@@ -8,6 +8,10 @@ use crate::dockerfile::{Dockerfile, expand};
 use crate::error::{BuildError, Fault};
 use crate::request::Request;
 
+/// How many bytes the names and values of a stage's environment may have together. A kernel gives no program more than 2 MiB
+/// for its arguments and its environment.
+const LARGEST: usize = 2 << 20;
+
 /// Names and values in the order in which they were set.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
 pub(crate) struct Variables(Vec<(String, String)>);
@@ -18,8 +22,23 @@ impl Variables {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
 
+    /// Sets a name that a Dockerfile asks for; all of them have a largest size.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), Fault> {
+        self.put(name, value);
+        if self.size() <= LARGEST {
+            return Ok(());
+        }
+        let what = format!("with {name}, the variables of the stage have more than {LARGEST} bytes");
+        Err(Fault::new(what).with_hint("files of the context can be of any size"))
+    }
+
+    /// The bytes of all names and values.
+    pub fn size(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// Sets a name; it keeps its place if it is known.
-    pub fn set(&mut self, name: &str, value: &str) {
+    fn put(&mut self, name: &str, value: &str) {
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => value.clone_into(old),
             None => self.0.push((name.to_owned(), value.to_owned())),
@@ -36,7 +55,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Variables {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let mut variables = Self::default();
         for (name, value) in pairs {
-            variables.set(&name.into(), &value.into());
+            variables.put(&name.into(), &value.into());
         }
         variables
     }
@@ -73,33 +92,34 @@ pub(super) fn globals(
     let mut globals = Variables::default();
     for (prefix, platform) in [("BUILD", &Platform::host()), ("TARGET", platform)] {
         let platform = platform.normalized();
-        globals.set(&format!("{prefix}PLATFORM"), &platform.to_string());
-        globals.set(&format!("{prefix}OS"), &platform.os);
-        globals.set(&format!("{prefix}OSVERSION"), platform.os_version.as_deref().unwrap_or_default());
-        globals.set(&format!("{prefix}ARCH"), &platform.architecture);
-        globals.set(&format!("{prefix}VARIANT"), platform.variant.as_deref().unwrap_or_default());
+        globals.put(&format!("{prefix}PLATFORM"), &platform.to_string());
+        globals.put(&format!("{prefix}OS"), &platform.os);
+        globals.put(&format!("{prefix}OSVERSION"), platform.os_version.as_deref().unwrap_or_default());
+        globals.put(&format!("{prefix}ARCH"), &platform.architecture);
+        globals.put(&format!("{prefix}VARIANT"), platform.variant.as_deref().unwrap_or_default());
     }
-    globals.set("TARGETSTAGE", target.unwrap_or("default"));
+    globals.put("TARGETSTAGE", target.unwrap_or("default"));
     for name in globals.to_vec().into_iter().map(|(name, _)| name) {
         if let Some(value) = request.build_args.get(&name) {
-            globals.set(&name, value);
+            globals.put(&name, value);
             used.insert(name);
         }
     }
     for line in &dockerfile.global_args {
+        let at = |fault: Fault| fault.at(&dockerfile.name, line.span.line);
         for arg in &line.value {
             let value = match (request.build_args.get(&arg.name), &arg.default) {
                 (Some(value), _) => Some(value.clone()),
                 (None, Some(default)) => {
                     let lookup = |name: &str| globals.get(name).map(str::to_owned);
                     let expanded = expand(default, dockerfile.directives.escape, &lookup);
-                    Some(expanded.map_err(|error| Fault::from(error).at(&dockerfile.name, line.span.line))?)
+                    Some(expanded.map_err(|error| at(error.into()))?)
                 }
                 (None, None) => None,
             };
             used.insert(arg.name.clone());
             if let Some(value) = value {
-                globals.set(&arg.name, &value);
+                globals.set(&arg.name, &value).map_err(at)?;
             }
         }
     }

@@ -51,6 +51,7 @@ impl Planner<'_> {
         for (instruction, is_trigger) in all {
             let line = if is_trigger { line } else { instruction.span.line };
             self.instruction(number, &mut stage, &instruction, line, &mut numbering)
+                .and_then(|()| self.hold(stage.entries.last().map_or(0, |entry| entry.created_by.len())))
                 .map_err(|fault| fault.at(&file, line))?;
         }
         let stage = Rc::new(stage);
@@ -103,6 +104,7 @@ impl Planner<'_> {
 
     fn on_stage(&mut self, base: usize) -> Result<Stage, Fault> {
         let base_stage = self.stage(base).map_err(Fault::planned)?;
+        self.hold(base_stage.size())?;
         let mut stage = (*base_stage).clone();
         stage.steps = Vec::new();
         stage.cmd_is_set = false;

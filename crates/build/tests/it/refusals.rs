@@ -8,6 +8,7 @@ pub const TESTS: &[crate::Test] = &[
     ("an_ignored_source_is_explained", an_ignored_source_is_explained),
     ("a_base_that_was_tampered_with_is_refused", a_base_that_was_tampered_with_is_refused),
     ("arguments_that_nothing_asks_for_are_reported", arguments_that_nothing_asks_for_are_reported),
+    ("variables_cannot_take_all_memory", variables_cannot_take_all_memory),
     ("a_cancelled_build_says_so", a_cancelled_build_says_so),
 ];
 
@@ -127,6 +128,30 @@ fn arguments_that_nothing_asks_for_are_reported() {
     world.built_as(&request);
     let lines = world.log.lines.lock().unwrap().clone();
     assert_eq!(lines, ["no ARG asks for these build arguments: UNUSED"]);
+}
+
+fn variables_cannot_take_all_memory() {
+    let doubling = |keyword: &str, first: &str| {
+        let line = |n: u32| format!("{keyword} A{n}=$A{}$A{}\n", n - 1, n - 1);
+        format!("{first}{keyword} A0=0123456789\n") + &(1..40).map(line).collect::<String>()
+    };
+    let too_large = "1048576 bytes";
+    let too_many = "the variables of the stage have more than 2097152 bytes";
+    let large = "FROM base\nARG A=0123456789abcdef\n".to_owned() + &"ARG A=$A$A$A$A\n".repeat(7) + "ARG B=$A$A$A\n";
+    let with = |lines: &str| large.clone() + lines;
+    check(&[
+        (
+            &doubling("ARG", "FROM base\n"),
+            &format!("Dockerfile:19: failed to process \"$A16$A16\": its variables expand to more than {too_large}"),
+        ),
+        (&doubling("ENV", "FROM base\n"), "Dockerfile:19: "),
+        (&(doubling("ARG", "") + "FROM base\n"), "Dockerfile:18: "),
+        (&with("ENV C=$B D=$B\n"), &format!("Dockerfile:11: with D, {too_many}")),
+        (&with("COPY <<D /\n$B$B\nD\n"), "Dockerfile:11: failed to process"),
+        (&with(&"LABEL a=$B\n".repeat(1000)), "up to here, the variables of the Dockerfile expand to more than"),
+        (&with(&"RUN x\n".repeat(1000)), "up to here, the variables of the Dockerfile expand to more than"),
+        (&with(&"COPY <<D /\n$B\nD\n".repeat(1000)), "up to here, the variables of the Dockerfile expand to more than"),
+    ]);
 }
 
 fn a_cancelled_build_says_so() {
