@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use url::Url;
 
 use super::program::Git;
 use crate::Failure;
@@ -45,21 +46,37 @@ fn shortened(message: &str) -> &str {
     message.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
-/// The page of a commit, at hosts whose pages are known.
+/// The page of a commit, at hosts whose pages are known: by a part of the host's name, because many have such a host of
+/// their own.
 fn page(uri: &str, commit: &str) -> Option<String> {
-    let rest = ["https://", "http://", "ssh://git@", "git@"].iter().find_map(|start| uri.strip_prefix(start))?;
-    let (host, path) = rest.split_once(['/', ':'])?;
-    let path = path.strip_suffix(".git").unwrap_or(path);
-    let part = if host.contains("github") || host.contains("gogs") {
+    let (host, authority, path) = match Url::parse(uri) {
+        Ok(url) if matches!(url.scheme(), "http" | "https" | "ssh") => {
+            let host = url.host_str()?.to_owned();
+            // The page has its own port, whatever that of ssh is.
+            let port = url.port().filter(|_| url.scheme() != "ssh");
+            let authority = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+            (host, authority, url.path().to_owned())
+        }
+        _ if uri.contains("://") => return None,
+        _ => {
+            let (authority, path) = uri.split_once(':')?;
+            let host = authority.rsplit('@').next()?.to_owned();
+            (host.clone(), host, path.to_owned())
+        }
+    };
+    let known = |names: &[&str]| host.split('.').any(|label| names.iter().any(|name| label.eq_ignore_ascii_case(name)));
+    let part = if known(&["github", "gogs"]) {
         "commit"
-    } else if host.contains("gitlab") {
+    } else if known(&["gitlab"]) {
         "-/commit"
-    } else if host.contains("bitbucket") {
+    } else if known(&["bitbucket"]) {
         "commits"
     } else {
         return None;
     };
-    Some(format!("https://{host}/{path}/{part}/{commit}"))
+    let path = path.trim_start_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path);
+    Some(format!("https://{authority}/{path}/{part}/{commit}"))
 }
 
 /// What is written below `.git`.
@@ -113,6 +130,12 @@ mod tests {
             ("git@github.com:a/b.git", Some("https://github.com/a/b/commit/1")),
             ("ssh://git@gitlab.example/a/b", Some("https://gitlab.example/a/b/-/commit/1")),
             ("https://bitbucket.org/a/b", Some("https://bitbucket.org/a/b/commits/1")),
+            ("https://tok@github.com/a/b", Some("https://github.com/a/b/commit/1")),
+            ("https://github.corp.example:8443/a/b", Some("https://github.corp.example:8443/a/b/commit/1")),
+            ("ssh://me@gitlab.example:2222/a/b", Some("https://gitlab.example/a/b/-/commit/1")),
+            ("https://github@evil.example/a/b", None),
+            ("https://notgithub.example/a/b", None),
+            ("github@git.example:a/b", None),
             ("https://git.example/a/b", None),
             ("file:///srv/github/a", None),
         ];

@@ -45,7 +45,7 @@ pub(super) struct Git<'h> {
     host: &'h Host,
     home: TempDir,
     password: Secret,
-    username: String,
+    username: Secret,
     ssh: String,
     protocols_of_submodules: &'static str,
 }
@@ -127,7 +127,7 @@ impl<'h> Git<'h> {
             .env("GIT_ALLOW_PROTOCOL", protocols)
             .env("GIT_SSH_COMMAND", &self.ssh)
             .env("GIT_LFS_SKIP_SMUDGE", "1")
-            .env("SKYCAP_GIT_USERNAME", &self.username)
+            .env("SKYCAP_GIT_USERNAME", self.username.reveal())
             .env("SKYCAP_GIT_PASSWORD", self.password.reveal());
         let output = command.output().map_err(|error| {
             let failure = Failure::new(format!("cannot run git: {error}"));
@@ -158,7 +158,15 @@ impl<'h> Git<'h> {
     }
 
     fn redacted(&self, text: &str) -> String {
-        if self.password.is_empty() { text.to_owned() } else { text.replace(self.password.reveal(), "***") }
+        let mut text = text.to_owned();
+        if !self.password.is_empty() {
+            text = text.replace(self.password.reveal(), "***");
+        }
+        // A user is as common a word as `git`; as a part of an address it may be a token.
+        if !self.username.is_empty() {
+            text = text.replace(&format!("{}@", self.username.reveal()), "***@");
+        }
+        text
     }
 }
 

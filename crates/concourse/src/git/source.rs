@@ -20,11 +20,12 @@ pub(super) struct Request {
 /// `source`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Source {
-    /// Without a password in it.
+    /// For http and https without a user and a password in it.
     pub(super) uri: String,
     /// Empty for the remote's default branch.
     pub(super) branch: String,
-    pub(super) username: String,
+    /// Often a token itself.
+    pub(super) username: Secret,
     pub(super) password: Secret,
     pub(super) private_key: Secret,
     pub(super) private_key_user: String,
@@ -111,7 +112,7 @@ impl Source {
         if source.branch.starts_with('-') || source.uri.starts_with('-') {
             return Err(Failure::new("source.uri and source.branch cannot begin with a dash"));
         }
-        source.hide_password()?;
+        source.hide_credentials()?;
         Ok(source)
     }
 
@@ -119,7 +120,7 @@ impl Source {
         match key {
             "uri" => trimmed(name, value).map(|text| self.uri = text),
             "branch" => trimmed(name, value).map(|text| self.branch = text),
-            "username" => text(name, value).map(|text| self.username = text),
+            "username" => text(name, value).map(|text| self.username = Secret::new(text)),
             "password" => text(name, value).map(|text| self.password = Secret::new(text)),
             "private_key" => text(name, value).map(|text| self.private_key = Secret::new(text)),
             "private_key_user" => text(name, value).map(|text| self.private_key_user = text),
@@ -166,24 +167,47 @@ impl Source {
         }
     }
 
-    /// A password in the uri would stand in the argument list of git.
-    fn hide_password(&mut self) -> Result<(), Failure> {
-        let Ok(mut url) = Url::parse(&self.uri) else { return Ok(()) };
-        let Some(password) = url.password().map(str::to_owned) else { return Ok(()) };
-        let decode = |text: &str| {
-            let pairs = text.replace('+', "%2B");
-            url::form_urlencoded::parse(pairs.as_bytes()).next().map(|(text, _)| text.into_owned()).unwrap_or_default()
+    /// What stands before the `@` of the uri would stand in the argument list of git, in its configuration and in texts.
+    /// `source.username` and `source.password` go before it.
+    fn hide_credentials(&mut self) -> Result<(), Failure> {
+        let is_web = |scheme: &str| matches!(scheme, "http" | "https");
+        let Ok(mut url) = Url::parse(&self.uri) else {
+            let scheme = self.uri.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+            if scheme.is_some_and(|scheme| is_web(&scheme)) {
+                return Err(Failure::new("source.uri cannot be read as an address"));
+            }
+            return Ok(());
         };
+        if !is_web(url.scheme()) {
+            return match url.password() {
+                Some(_) => Err(Failure::new("source.uri holds a password, which only http and https can use")),
+                None => Ok(()),
+            };
+        }
+        let (username, password) = (decoded(url.username()), decoded(url.password().unwrap_or_default()));
+        if username.is_empty() && password.is_empty() {
+            return Ok(());
+        }
         if self.username.is_empty() && self.password.is_empty() {
-            self.username = decode(url.username());
-            self.password = Secret::new(decode(&password));
+            self.password = password;
+        }
+        if self.username.is_empty() {
+            self.username = username;
         }
         if url.set_password(None).is_err() || url.set_username("").is_err() {
-            return Err(Failure::new("source.uri holds a password that cannot be taken out"));
+            return Err(Failure::new("source.uri holds a user that cannot be taken out"));
         }
         self.uri = url.to_string();
         Ok(())
     }
+}
+
+/// A user or a password of an address, `%` undone.
+fn decoded(text: &str) -> Secret {
+    // What means something else in a form.
+    let form = text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
+    let text = url::form_urlencoded::parse(form.as_bytes()).next().map(|(text, _)| text.into_owned());
+    Secret::new(text.unwrap_or_default())
 }
 
 impl GetParams {
@@ -355,10 +379,38 @@ mod tests {
     fn a_password_does_not_stay_in_the_uri() -> Result<(), String> {
         let request = decode(r#"{"source":{"uri":"https://me:p%40ss+1@git.example/a.git"}}"#, Operation::Check)?;
         assert_eq!(request.source.uri, "https://git.example/a.git");
-        assert_eq!((request.source.username.as_str(), request.source.password.reveal()), ("me", "p@ss+1"));
+        assert_eq!((request.source.username.reveal(), request.source.password.reveal()), ("me", "p@ss+1"));
         assert!(!format!("{request:?}").contains("p@ss"));
         let request = decode(r#"{"source":{"uri":"git@git.example:a.git"}}"#, Operation::Check)?;
         assert_eq!(request.source.uri, "git@git.example:a.git");
+        Ok(())
+    }
+
+    #[test]
+    fn for_http_nothing_before_the_at_stays_in_the_uri() -> Result<(), String> {
+        for (uri, username, password, expected) in [
+            ("https://ghp_X@github.com/a/b.git", "", "", ("ghp_X", "")),
+            ("https://:pw@github.com/a/b.git", "", "", ("", "pw")),
+            ("HTTPS://me:a&b=c@github.com/a/b.git", "", "", ("me", "a&b=c")),
+            ("https://me@github.com/a/b.git", "", "given", ("me", "given")),
+            ("https://me:pw@github.com/a/b.git", "you", "", ("you", "")),
+            ("https://me:pw@github.com/a/b.git", "you", "given", ("you", "given")),
+        ] {
+            let text = serde_json::json!({"source": {"uri": uri, "username": username, "password": password}});
+            let source = decode(&text.to_string(), Operation::Check)?.source;
+            assert_eq!(source.uri, "https://github.com/a/b.git");
+            assert_eq!((source.username.reveal(), source.password.reveal()), expected, "{uri}");
+            assert!(!format!("{source:?}").contains("ghp_X"));
+        }
+        for (uri, expected) in [
+            ("https://me:p/w@github.com/a", "source.uri cannot be read as an address"),
+            ("ssh://me:pw@github.com/a", "source.uri holds a password, which only http and https can use"),
+        ] {
+            let text = serde_json::json!({"source": {"uri": uri}}).to_string();
+            assert_eq!(decode(&text, Operation::Check).err().as_deref(), Some(expected), "{uri}");
+        }
+        let request = decode(r#"{"source":{"uri":"ssh://me@github.com/a"}}"#, Operation::Check)?;
+        assert_eq!(request.source.uri, "ssh://me@github.com/a");
         Ok(())
     }
 }
