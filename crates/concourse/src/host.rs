@@ -32,6 +32,7 @@ pub struct Host {
     pub owners: Owners,
     /// Is told what happens.
     pub progress: Arc<dyn Progress>,
+    confinement: Option<PathBuf>,
     settings: Settings,
     restarting: Arc<OnceLock<Client>>,
 }
@@ -66,6 +67,7 @@ impl Host {
             scratch: scratch.into(),
             owners,
             progress,
+            confinement: None,
             settings,
             restarting: Arc::default(),
         })
@@ -110,6 +112,19 @@ impl Host {
     #[must_use]
     pub fn with_owners(self, owners: Owners) -> Self {
         Self { owners, ..self }
+    }
+
+    /// A copy for a task or a put whose inputs are below `root` while everything else on the machine is somebody else's:
+    /// paths that parameters give, and links in inputs, that lead out of `root` are errors. Without this the process is
+    /// taken to have a container of its own, as the installed executables have.
+    #[must_use]
+    pub fn confined_to(self, root: impl Into<PathBuf>) -> Self {
+        Self { confinement: Some(root.into()), ..self }
+    }
+
+    /// What inputs may not lead out of, if there is such a place.
+    pub(crate) fn confinement(&self) -> Option<&Path> {
+        self.confinement.as_deref()
     }
 
     /// A copy that tells somebody else what happens. What the client says of its transfers still goes where it went.

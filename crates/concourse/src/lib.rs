@@ -17,6 +17,7 @@ mod failure;
 mod files;
 mod git;
 mod host;
+mod inputs;
 pub mod install;
 mod known;
 pub mod oci_build;

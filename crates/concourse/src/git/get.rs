@@ -1,14 +1,20 @@
 //! `in`: a commit becomes a working tree.
 
-use std::fs;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde_json::{Value, json};
 use skycap_image::Event;
 
 use super::commits::{Notes, metadata, write_notes};
 use super::program::Git;
 use super::source::Request;
+use crate::files::io_failure;
+use crate::inputs::read_small;
 use crate::{Failure, Host};
 
 /// Clones into `destination`, which is empty.
@@ -19,7 +25,7 @@ pub(super) fn get(request: &Request, destination: &Path, host: &Host) -> Result<
     host.progress.event(Event::Note(&format!("fetching {} at {reference}", source.uri)));
     clone(&git, request, destination)?;
     check_out(&git, request, reference, destination)?;
-    if !request.get.without_submodules && destination.join(".gitmodules").exists() {
+    if !request.get.without_submodules && destination.join(".gitmodules").symlink_metadata().is_ok() {
         submodules(&git, request, destination)?;
     }
     check_lfs(request, destination)?;
@@ -93,11 +99,30 @@ fn submodules(git: &Git<'_>, request: &Request, destination: &Path) -> Result<()
 
 /// Files that git-lfs keeps elsewhere would be short texts without saying so.
 fn check_lfs(request: &Request, destination: &Path) -> Result<(), Failure> {
-    let attributes = fs::read_to_string(destination.join(".gitattributes")).unwrap_or_default();
-    let uses_lfs = attributes.lines().any(|line| !line.trim_start().starts_with('#') && line.contains("filter=lfs"));
+    let attributes = attributes(destination)?;
+    let uses_lfs = String::from_utf8_lossy(&attributes)
+        .lines()
+        .any(|line| !line.trim_start().starts_with('#') && line.contains("filter=lfs"));
     if !uses_lfs || request.get.disable_git_lfs {
         return Ok(());
     }
     Err(Failure::new(format!("{} keeps files in git-lfs, which is not supported yet", request.source.uri))
         .with_hint("params.disable_git_lfs: true fetches the pointers instead of the files"))
+}
+
+/// `.gitattributes`. Git takes no notice of one that is a link, and following it could lead anywhere.
+fn attributes(destination: &Path) -> Result<Vec<u8>, Failure> {
+    let path = destination.join(".gitattributes");
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path);
+    let content = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => return Ok(Vec::new()),
+        opened => opened.and_then(regular).and_then(read_small),
+    };
+    content.map_err(|error| io_failure("read", &path, &error))
+}
+
+fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
 }

@@ -12,7 +12,11 @@ use super::check::is_repository;
 use super::commits::metadata;
 use super::program::Git;
 use super::source::Request;
+use crate::inputs::{Inputs, Reader};
 use crate::{Failure, Host};
+
+/// What names the repository.
+const REPOSITORY: &str = "params.repository";
 
 /// Pushes the commit that is checked out in `params.repository`, and the repository's tags.
 pub(super) fn put(request: &Request, source: &Path, host: &Host) -> Result<Value, Failure> {
@@ -27,10 +31,12 @@ pub(super) fn put(request: &Request, source: &Path, host: &Host) -> Result<Value
     }
     let relative = Path::new(&request.put.repository);
     let climbs = relative.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir));
-    let made = source.join(relative);
-    if climbs || !is_repository(&made) {
-        return Err(Failure::new(format!("params.repository {:?} is no repository", request.put.repository)));
-    }
+    let inputs = Inputs::new(Reader::Put, source, host.confinement())?;
+    let made = if climbs { None } else { inputs.find_if_there(REPOSITORY, relative)? };
+    let Some(made) = made.filter(|made| is_repository(made)) else {
+        return Err(Failure::new(format!("{REPOSITORY} {:?} is no repository", request.put.repository)));
+    };
+    check_inside(&inputs, &made)?;
 
     let git = Git::new(&request.source, host)?;
     let ours = git.scratch().join("push");
@@ -61,4 +67,39 @@ pub(super) fn put(request: &Request, source: &Path, host: &Host) -> Result<Value
     let commit = git.run(&ours, &["rev-parse", "HEAD"])?;
     let version = if overridden { json!({"branch": branch, "ref": commit}) } else { json!({"ref": commit}) };
     Ok(json!({"version": version, "metadata": metadata(&git, &ours, &request.source.uri)?}))
+}
+
+/// A repository can say that parts of it are elsewhere, and git goes there. Where that could be outside of the put's inputs
+/// it is an error.
+fn check_inside(inputs: &Inputs, repository: &Path) -> Result<(), Failure> {
+    if !inputs.is_confined() {
+        return Ok(());
+    }
+    let own = inputs.find_if_there(REPOSITORY, &repository.join(".git"))?;
+    let directory = match own {
+        None => repository.to_owned(),
+        Some(file) if file.is_file() => {
+            let text = inputs.text(REPOSITORY, &file)?;
+            let target = text.strip_prefix("gitdir:").unwrap_or_default().trim();
+            inputs.find(REPOSITORY, &repository.join(target))?
+        }
+        Some(directory) => directory,
+    };
+    inputs.check_below(REPOSITORY, &directory)?;
+    let elsewhere = |what: &str| {
+        let failure = Failure::new(format!("{REPOSITORY} keeps a part of itself elsewhere: {what}"));
+        Err(failure.with_hint("push a whole clone"))
+    };
+    for name in ["commondir", "objects/info/alternates", "objects/info/http-alternates"] {
+        if inputs.find_if_there(REPOSITORY, &directory.join(name))?.is_some() {
+            return elsewhere(name);
+        }
+    }
+    for name in ["config", "config.worktree"] {
+        let text = inputs.read_if_there(REPOSITORY, &directory.join(name))?.unwrap_or_default();
+        if String::from_utf8_lossy(&text).to_lowercase().contains("[include") {
+            return elsewhere(&format!("{name} includes other files"));
+        }
+    }
+    Ok(())
 }

@@ -254,3 +254,57 @@ fn put_pushes_what_a_step_committed_and_runs_none_of_its_hooks() -> TestResult {
     }
     Ok(())
 }
+
+#[test]
+fn attributes_that_are_a_link_are_not_followed() -> TestResult {
+    let Some(mut world) = World::new("attributes_that_are_a_link_are_not_followed")? else { return Ok(()) };
+    std::os::unix::fs::symlink("/dev/zero", world.remote().join(".gitattributes"))?;
+    let commit = world.commit("a", "first")?;
+    assert!(world.get(json!({}), json!({}), &commit, "link").is_ok());
+    fs::remove_file(world.remote().join(".gitattributes"))?;
+    let long = fs::File::create(world.remote().join(".gitattributes"))?;
+    long.set_len(17 << 20)?;
+    let commit = world.commit("b", "second")?;
+    let error = world.get(json!({}), json!({}), &commit, "long").map_err(|failure| failure.message);
+    assert!(error.is_err_and(|error| error.ends_with("it is larger than 16777216 bytes")));
+    Ok(())
+}
+
+#[test]
+fn a_confined_put_pushes_nothing_from_outside() -> TestResult {
+    let Some(mut world) = World::new("a_confined_put_pushes_nothing_from_outside")? else { return Ok(()) };
+    let commit = world.commit("a", "first")?;
+    let (_, victim) = world.get(json!({}), json!({}), &commit, "../victim")?;
+    let (_, own) = world.get(json!({}), json!({}), &commit, "own")?;
+    let out = world.root.path().join("out");
+    std::os::unix::fs::symlink(&victim, out.join("link"))?;
+    fs::create_dir_all(out.join("file"))?;
+    fs::write(out.join("file/.git"), format!("gitdir: {}\n", victim.join(".git").display()))?;
+    world.git(&out, &["clone", "--quiet", "--shared", &victim.display().to_string(), "shared"])?;
+    world.get(json!({}), json!({}), &commit, "including")?;
+    world.git(&out.join("including"), &["config", "include.path", "/dev/null"])?;
+    fs::create_dir_all(out.join("inner"))?;
+    fs::write(out.join("inner/.git"), "gitdir: ../own/.git\n")?;
+    let put = |repository: &str, host: &Host| {
+        let request = json!({"source": with_uri(json!({"branch": "main"})), "params": {"repository": repository}});
+        resource(Kind::Git).put(request.to_string().as_bytes(), &out, host).map_err(|failure| failure.message)
+    };
+    let confined = world.host.clone().confined_to(&out);
+    put("own", &confined)?;
+    put("inner", &confined)?;
+    for (repository, expected) in [
+        ("link", "params.repository: link leads outside the put's directory (-> "),
+        ("file", "params.repository: ../victim/.git leads outside the put's directory"),
+        ("shared", "params.repository keeps a part of itself elsewhere: objects/info/alternates"),
+        ("including", "params.repository keeps a part of itself elsewhere: config includes other files"),
+        ("nope", "params.repository \"nope\" is no repository"),
+    ] {
+        let error = put(repository, &confined).err().unwrap_or_default();
+        assert!(error.starts_with(expected), "{repository}: {error}");
+        assert_eq!(put(repository, &world.host).is_ok(), repository != "nope", "{repository} in a container");
+    }
+    fs::remove_file(own.join(".git/HEAD"))?;
+    std::os::unix::fs::symlink(victim.join(".git/HEAD"), own.join(".git/HEAD"))?;
+    assert!(put("own", &confined).is_err_and(|error| error.contains("own/.git/HEAD leads outside")));
+    Ok(())
+}

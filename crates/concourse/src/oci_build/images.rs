@@ -12,7 +12,7 @@ use skycap_registry::{Access, Client, Keychain, Place};
 
 use super::values::pair;
 use crate::Failure;
-use crate::files::io_failure;
+use crate::inputs::Inputs;
 
 /// The registry that the values of `IMAGE_ARG`s name. Nobody answers there; nobody is asked.
 const IMAGE_ARG_REGISTRY: &str = "image-arg.invalid";
@@ -29,12 +29,12 @@ pub(super) struct AtHand {
 impl AtHand {
     /// Opens every `NAME=PATH`. Names differ by case; the names that the Dockerfile sees are in lower case, because images
     /// have such.
-    pub(super) fn open(arguments: &[String], working_directory: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(arguments: &[String], inputs: &Inputs) -> Result<Self, Failure> {
         let mut at_hand = Self::default();
         for (position, argument) in arguments.iter().enumerate() {
             let (name, path) = pair("image argument", argument)?;
             let image =
-                open(&working_directory.join(&path)).map_err(|failure| failure.during(format!("IMAGE_ARG_{name}")))?;
+                open(Path::new(&path), inputs).map_err(|failure| failure.during(format!("IMAGE_ARG_{name}")))?;
             let plain = format!("{IMAGE_ARG_REGISTRY}/{}", name.to_lowercase());
             let taken = at_hand.images.contains_key(&plain);
             let reference = if taken { format!("{plain}-{position}") } else { plain };
@@ -45,12 +45,13 @@ impl AtHand {
     }
 }
 
-fn open(path: &Path) -> Result<Artifact, Failure> {
-    let metadata = path.metadata().map_err(|error| io_failure("inspect", path, &error))?;
-    if !metadata.is_dir() {
-        return Ok(archive::open(path)?.only()?);
+fn open(path: &Path, inputs: &Inputs) -> Result<Artifact, Failure> {
+    let path = inputs.find("the path", path)?;
+    if !path.is_dir() {
+        return Ok(archive::open(&path)?.only()?);
     }
-    let layout = Layout::open(path)?;
+    inputs.check_below("the layout", &path)?;
+    let layout = Layout::open(&path)?;
     // The index around a single image says nothing, not even for which platform it is.
     if layout.artifacts()?.len() == 1 { Ok(layout.only()?) } else { Ok(layout.as_index()?) }
 }
@@ -138,6 +139,7 @@ fn at_mirror(mirror: &str, path: &str) -> Option<Repository> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inputs::Reader;
 
     #[test]
     fn mirrors_may_have_ports_and_paths() {
@@ -158,7 +160,8 @@ mod tests {
     #[test]
     fn image_arguments_that_are_not_there_name_themselves() {
         let error = |argument: &str| {
-            let opened = AtHand::open(&[argument.to_owned()], Path::new("/nonexistent"));
+            let inputs = Inputs::new(Reader::Task, Path::new("/nonexistent"), None);
+            let opened = inputs.and_then(|inputs| AtHand::open(&[argument.to_owned()], &inputs));
             opened.err().map(|failure| failure.message).unwrap_or_default()
         };
         assert!(error("base=x.tar").starts_with("IMAGE_ARG_base: cannot inspect /nonexistent/x.tar"));

@@ -10,7 +10,7 @@ mod values;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use skycap_build::ignore::Ignore;
 use skycap_build::{BuildError, Request, build};
 use skycap_image::{Event, Image, Secret};
 use skycap_registry::Keychain;
+use skycap_sandbox::Cancel;
 
 pub use self::params::{Params, SecretSource};
 
@@ -26,6 +27,7 @@ use self::output::Form;
 use self::watch::watched;
 use crate::failure::chain;
 use crate::files::io_failure;
+use crate::inputs::{Inputs, Reader};
 use crate::progress::Talkative;
 use crate::{Failure, Host, Workshop};
 
@@ -49,7 +51,7 @@ pub fn run(
     host: &Host,
     workshop: &Workshop<'_>,
 ) -> Result<Outcome, Failure> {
-    run_until(params, working_directory, host, workshop, &|| false)
+    run_cancellable(params, working_directory, host, workshop, &Cancel::new())
 }
 
 /// Like [`run`], but ends the build, with everything that it runs, soon after `stop` says so.
@@ -60,25 +62,33 @@ pub fn run_until(
     workshop: &Workshop<'_>,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Outcome, Failure> {
+    let cancel = Cancel::new();
+    watched(stop, || cancel.cancel(), || run_cancellable(params, working_directory, host, workshop, &cancel))
+}
+
+/// Like [`run`], but ends the build, with everything that it runs, soon after it is cancelled.
+pub fn run_cancellable(
+    params: &Params,
+    working_directory: &Path,
+    host: &Host,
+    workshop: &Workshop<'_>,
+    cancel: &Cancel,
+) -> Result<Outcome, Failure> {
     let host = &if params.debug { host.clone().with_progress(Talkative::around(&host.progress)) } else { host.clone() };
-    let files = Files { directory: working_directory };
+    let inputs = Inputs::new(Reader::Task, working_directory, host.confinement())?;
+    let files = Files(&inputs);
     let keychain = match &params.docker_config {
-        Some(directory) => Keychain::open(&working_directory.join(directory))?,
+        Some(directory) => files.keychain(directory)?,
         None => host.keychain.clone(),
     };
     let images = Images::new(host.client.clone(), keychain, &params.registry_mirrors, Arc::clone(&host.progress))?;
-    let request = request(params, &files, workshop)?;
+    let request = Request { cancel: cancel.clone(), ..request(params, &files, workshop)? };
     for target in &request.targets {
         let note = target.as_ref().map_or_else(|| "building image".to_owned(), |t| format!("building target '{t}'"));
         host.progress.event(Event::Note(&note));
     }
 
-    let cancel = request.cancel.clone();
-    let built = watched(
-        stop,
-        || cancel.cancel(),
-        || build(&request, &images, workshop.store, workshop.sandbox, &*host.progress),
-    );
+    let built = build(&request, &images, workshop.store, workshop.sandbox, &*host.progress);
     let built = built.map_err(|error| failed(&error))?;
     let per_target = built.len().checked_div(request.targets.len()).unwrap_or_default().max(1);
     let built: Vec<Image> = built.into_iter().map(|built| built.image).collect();
@@ -89,8 +99,8 @@ pub fn run_until(
     };
     let mut outcome = Outcome::default();
     for (images, name) in built.chunks(per_target).zip(output_names(&request.targets)) {
-        let directory = working_directory.join(&name);
-        if directory.is_dir() {
+        let directory = inputs.find_if_there("the output", Path::new(&name))?;
+        if let Some(directory) = directory.filter(|directory| directory.is_dir()) {
             output::export(images, &directory, form, host)?;
             outcome.outputs.push(name);
         } else if name == IMAGE {
@@ -99,7 +109,8 @@ pub fn run_until(
         }
     }
     if let Some(path) = &params.response_path {
-        let written = fs::write(path, "{\"outputs\":[\"image\",\"cache\"]}\n");
+        let mut file = inputs.create("response_path", path).map_err(|failure| failure.during("write response"))?;
+        let written = file.write_all(b"{\"outputs\":[\"image\",\"cache\"]}\n");
         written.map_err(|error| io_failure("write", path, &error).during("write response"))?;
     }
     Ok(outcome)
@@ -124,16 +135,11 @@ fn failed(error: &BuildError) -> Failure {
 }
 
 fn request(params: &Params, files: &Files<'_>, workshop: &Workshop<'_>) -> Result<Request, Failure> {
-    let context = files.directory.join(&params.context);
-    if !context.is_dir() {
-        return Err(Failure::new(format!("the build context {} is no directory", context.display()))
-            .with_hint("CONTEXT is relative to the task's working directory; is the input there?"));
-    }
-    let dockerfile =
-        params.dockerfile.as_ref().map_or_else(|| context.join("Dockerfile"), |path| files.directory.join(path));
-    let text = fs::read(&dockerfile).map_err(|error| io_failure("read", &dockerfile, &error))?;
-    let ignore = Ignore::for_dockerfile(&context, &dockerfile).map_err(|error| Failure::new(chain(&error)))?;
-    let at_hand = AtHand::open(&params.image_args, files.directory)?;
+    let context = files.context(&params.context)?;
+    let dockerfile = params.dockerfile.clone().unwrap_or_else(|| context.join("Dockerfile"));
+    let text = files.0.read("DOCKERFILE", &dockerfile)?;
+    let ignore = files.ignore(&context, &dockerfile)?;
+    let at_hand = AtHand::open(&params.image_args, files.0)?;
     let mut build_args = files.build_args(params)?;
     build_args.extend(at_hand.arguments);
     if let Some(epoch) = params.source_date_epoch {
@@ -158,15 +164,40 @@ fn request(params: &Params, files: &Files<'_>, workshop: &Workshop<'_>) -> Resul
 }
 
 /// The files that parameters name.
-struct Files<'f> {
-    directory: &'f Path,
-}
+struct Files<'f>(&'f Inputs);
 
 impl Files<'_> {
-    fn read(&self, path: &Path, context: &str) -> Result<String, Failure> {
-        let path = self.directory.join(path);
-        fs::read_to_string(&path)
-            .map_err(|error| io_failure("read", &path, &error).during(format_args!("config: {context}")))
+    fn text(&self, setting: &str, path: &Path, context: &str) -> Result<String, Failure> {
+        self.0.text(setting, path).map_err(|failure| failure.during(format_args!("config: {context}")))
+    }
+
+    fn context(&self, path: &Path) -> Result<PathBuf, Failure> {
+        let found = self.0.find_if_there("CONTEXT", path)?.filter(|context| context.is_dir());
+        found.ok_or_else(|| {
+            let path = self.0.directory().join(path);
+            Failure::new(format!("the build context {} is no directory", path.display()))
+                .with_hint("CONTEXT is relative to the task's working directory; is the input there?")
+        })
+    }
+
+    /// `<dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the context.
+    fn ignore(&self, context: &Path, dockerfile: &Path) -> Result<Ignore, Failure> {
+        let mut own = dockerfile.as_os_str().to_owned();
+        own.push(".dockerignore");
+        for path in [PathBuf::from(own), context.join(".dockerignore")] {
+            if let Some(bytes) = self.0.read_if_there(".dockerignore", &path)? {
+                let parsed = Ignore::parse(&bytes);
+                return parsed.map_err(|error| Failure::new(chain(&error)).during(path.display()));
+            }
+        }
+        Ok(Ignore::default())
+    }
+
+    fn keychain(&self, directory: &Path) -> Result<Keychain, Failure> {
+        let path = directory.join("config.json");
+        let Some(bytes) = self.0.read_if_there("DOCKER_CONFIG", &path)? else { return Ok(Keychain::default()) };
+        let keychain = Keychain::from_docker_config(&bytes);
+        keychain.map_err(|error| Failure::from(error).during(self.0.directory().join(path).display()))
     }
 
     /// Additional targets first; `None` is the last stage.
@@ -177,7 +208,7 @@ impl Files<'_> {
             return Err(Failure::new(format!("ADDITIONAL_TARGETS: {target:?} is no name of a stage")));
         }
         let last = match &params.target_file {
-            Some(path) => self.read(path, "read target file")?.trim().to_owned(),
+            Some(path) => self.text("TARGET_FILE", path, "read target file")?.trim().to_owned(),
             None => params.target.clone(),
         };
         targets.push(Some(last).filter(|target| !target.is_empty()));
@@ -190,10 +221,10 @@ impl Files<'_> {
             let is_yaml = path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml");
             if is_yaml {
                 let context = "read build args yaml file";
-                let map = values::yaml_map(&self.read(path, context)?);
+                let map = values::yaml_map(&self.text("BUILD_ARGS_FILE", path, context)?);
                 arguments.extend(map.map_err(|error| Failure::new(format!("config: {context}: {error}")))?);
             } else {
-                let text = self.read(path, "read build args file")?;
+                let text = self.text("BUILD_ARGS_FILE", path, "read build args file")?;
                 arguments.extend(pairs("build argument", &values::lines(&text))?);
             }
         }
@@ -203,7 +234,7 @@ impl Files<'_> {
     fn labels(&self, params: &Params) -> Result<BTreeMap<String, String>, Failure> {
         let mut labels = pairs("label", &params.labels)?;
         if let Some(path) = &params.labels_file {
-            labels.extend(pairs("label", &values::lines(&self.read(path, "read labels file")?))?);
+            labels.extend(pairs("label", &values::lines(&self.text("LABELS_FILE", path, "read labels file")?))?);
         }
         Ok(labels)
     }
@@ -212,9 +243,8 @@ impl Files<'_> {
         let secret = |id: &String, source: &SecretSource| match source {
             SecretSource::Text(text) => Ok(text.clone()),
             SecretSource::File(path) => {
-                let path: PathBuf = self.directory.join(path);
-                let text = fs::read_to_string(&path);
-                text.map(Secret::new).map_err(|e| io_failure("read", &path, &e).during(format_args!("secret {id:?}")))
+                let text = self.0.text(&format!("BUILDKIT_SECRET_{id}"), path);
+                text.map(Secret::new).map_err(|failure| failure.during(format_args!("secret {id:?}")))
             }
         };
         params.secrets.iter().map(|(id, source)| Ok((id.clone(), secret(id, source)?))).collect()

@@ -8,21 +8,22 @@ use skycap_build::glob;
 
 use crate::Failure;
 use crate::files::io_failure;
+use crate::inputs::Inputs;
 
 /// Finds it below `source`; an absolute path is taken as one below `source` as well.
-pub(super) fn find(source: &Path, image: &str) -> Result<PathBuf, Failure> {
+pub(super) fn find(inputs: &Inputs, image: &str) -> Result<PathBuf, Failure> {
     let parts = parts(image).ok_or_else(|| {
         Failure::new(format!("image {image:?} leads out of the directory of the put"))
             .with_hint("params.image is a path below the put's inputs, such as image/image.tar")
     })?;
-    let shown = source.join(parts.iter().map(|part| OsStr::from_bytes(part)).collect::<PathBuf>());
+    let shown = inputs.directory().join(parts.iter().map(|part| OsStr::from_bytes(part)).collect::<PathBuf>());
     let shown = shown.display();
     if parts.iter().any(|part| glob::matches(part, b"").is_err()) {
         return Err(Failure::new(format!("failed to glob path '{shown}': syntax error in pattern")));
     }
-    let mut found = vec![source.to_owned()];
+    let mut found = vec![inputs.directory().to_owned()];
     for part in &parts {
-        found = step(&found, part)?;
+        found = step(inputs, &found, part)?;
     }
     match &found[..] {
         [one] => Ok(one.clone()),
@@ -52,9 +53,10 @@ fn parts(image: &str) -> Option<Vec<Vec<u8>>> {
 }
 
 /// What a component matches in each directory, sorted.
-fn step(directories: &[PathBuf], part: &[u8]) -> Result<Vec<PathBuf>, Failure> {
+fn step(inputs: &Inputs, directories: &[PathBuf], part: &[u8]) -> Result<Vec<PathBuf>, Failure> {
     let mut found = Vec::new();
     for directory in directories {
+        let Some(directory) = &inputs.find_if_there("params.image", directory)? else { continue };
         if !part.iter().any(|byte| b"*?[\\".contains(byte)) {
             let path = directory.join(OsStr::from_bytes(part));
             if path.symlink_metadata().is_ok() {
@@ -77,6 +79,7 @@ fn step(directories: &[PathBuf], part: &[u8]) -> Result<Vec<PathBuf>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inputs::Reader;
     use std::fs;
 
     #[test]
@@ -109,7 +112,9 @@ mod tests {
             ("../x", Err("image \"../x\" leads out of the directory of the put".to_owned())),
         ];
         for (image, expected) in cases {
-            let found = find(root.path(), image).map_err(|failure| failure.message);
+            let found = Inputs::new(Reader::Put, root.path(), None)
+                .and_then(|inputs| find(&inputs, image))
+                .map_err(|failure| failure.message);
             assert_eq!(found, expected.map(|path| at(&path)), "{image}");
         }
         Ok(())

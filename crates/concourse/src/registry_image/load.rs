@@ -1,7 +1,7 @@
 //! What a put may push: an archive (`docker save`, OCI), or a directory that is an OCI layout.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,14 +16,16 @@ use skycap_image::{
 
 use crate::Failure;
 use crate::failure::chain;
-use crate::files::io_failure;
+use crate::inputs::Inputs;
 
-/// Opens what is at `path`. Layers that have to be compressed first are kept in `scratch`.
-pub(super) fn load(path: &Path, scratch: &Path) -> Result<Artifact, Failure> {
-    let kind = fs::metadata(path).map_err(|error| io_failure("read", path, &error))?;
-    if kind.is_dir() {
+/// Opens what is at `path` in the inputs. Layers that have to be compressed first are kept in `scratch`.
+pub(super) fn load(inputs: &Inputs, path: &Path, scratch: &Path) -> Result<Artifact, Failure> {
+    let path = &inputs.find("params.image", path)?;
+    if path.is_dir() {
+        inputs.check_below("params.image", path)?;
         let context = format!("loading {} as OCI layout", path.display());
-        return open_layout(path).map_err(|failure| failure.during(context).during("new index image from path"));
+        return open_layout(inputs, path)
+            .map_err(|failure| failure.during(context).during("new index image from path"));
     }
     open_archive(path, scratch).map_err(|failure| failure.during(format_args!("loading {} as tarball", path.display())))
 }
@@ -38,7 +40,7 @@ fn open_archive(path: &Path, scratch: &Path) -> Result<Artifact, Failure> {
 }
 
 /// A layout is its index; one around a single index is that index; one with the marker of a single image is that image.
-fn open_layout(path: &Path) -> Result<Artifact, Failure> {
+fn open_layout(inputs: &Inputs, path: &Path) -> Result<Artifact, Failure> {
     let layout = Layout::open(path)?;
     let mut artifact = layout.as_index()?;
     while let Artifact::Index(index) = &artifact
@@ -47,15 +49,11 @@ fn open_layout(path: &Path) -> Result<Artifact, Failure> {
     {
         artifact = index.child(only)?;
     }
-    let marker = path.join("single-image-digest");
-    match fs::read_to_string(&marker) {
-        Ok(text) => {
-            let digest: Digest = text.trim().parse().map_err(|error| Failure::new(format!("new hash: {error}")))?;
-            single_image(&artifact, &layout, digest)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(artifact),
-        Err(error) => Err(io_failure("read", &marker, &error)),
-    }
+    let Some(marker) = inputs.read_if_there("params.image", &path.join("single-image-digest"))? else {
+        return Ok(artifact);
+    };
+    let digest = String::from_utf8_lossy(&marker).trim().parse();
+    single_image(&artifact, &layout, digest.map_err(|error| Failure::new(format!("new hash: {error}")))?)
 }
 
 fn single_image(artifact: &Artifact, layout: &Layout, digest: Digest) -> Result<Artifact, Failure> {

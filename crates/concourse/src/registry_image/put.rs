@@ -8,7 +8,7 @@ use skycap_image::{Event, ImageSink, Kind, Name};
 use super::request::PutRequest;
 use super::tags::{Wanted, tags};
 use super::{find_image, load};
-use crate::failure::chain;
+use crate::inputs::{Inputs, Reader};
 use crate::version::Version;
 use crate::{Failure, Host};
 
@@ -20,7 +20,8 @@ pub(super) fn put(request: &PutRequest, source: &Path, host: &Host) -> Result<Va
     let progress = request.source.progress(host);
     let repository =
         request.source.parse_repository().map_err(|failure| failure.during("could not resolve repository"))?;
-    let mut tags = collect_tags(request, source, host)?;
+    let inputs = Inputs::new(Reader::Put, source, host.confinement())?;
+    let mut tags = collect_tags(request, &inputs, host)?;
     if tags.is_empty() {
         let warning = "neither source.tag nor params.version is set: pushing as latest";
         progress.event(Event::Warning(warning));
@@ -30,10 +31,10 @@ pub(super) fn put(request: &PutRequest, source: &Path, host: &Host) -> Result<Va
         repository.with_tag(tag).map_err(|error| Failure::new(format!("cannot push as {tag:?}: {error}")))?;
     }
 
-    let path = find_image::find(source, &request.image)?;
+    let path = find_image::find(&inputs, &request.image)?;
     let scratch = tempfile::Builder::new().prefix("skycap-put-").tempdir_in(&host.scratch);
     let scratch = scratch.map_err(|error| crate::files::io_failure("make a directory in", &host.scratch, &error))?;
-    let artifact = load::load(&path, scratch.path());
+    let artifact = load::load(&inputs, &path, scratch.path());
     let artifact =
         artifact.map_err(|f| f.during(format_args!("could not load image from path '{}'", request.image)))?;
 
@@ -61,7 +62,7 @@ pub(super) fn put(request: &PutRequest, source: &Path, host: &Host) -> Result<Va
     }))
 }
 
-fn collect_tags(request: &PutRequest, source: &Path, host: &Host) -> Result<Vec<String>, Failure> {
+fn collect_tags(request: &PutRequest, inputs: &Inputs, host: &Host) -> Result<Vec<String>, Failure> {
     let version = if request.version.is_empty() { None } else { Some(Version::parse(&request.version)) };
     let version = version.transpose().map_err(|error| Failure::new(error.to_string()))?;
     let moves_aliases = request.bump_aliases && version.as_ref().is_some_and(|version| !version.is_pre_release());
@@ -72,7 +73,7 @@ fn collect_tags(request: &PutRequest, source: &Path, host: &Host) -> Result<Vec<
         version: version.as_ref(),
         variant: &request.source.variant,
         remote: remote.as_deref(),
-        additional: &additional_tags(request, source)?,
+        additional: &additional_tags(request, inputs)?,
         prefix: &request.tag_prefix,
     };
     tags(&wanted)
@@ -86,13 +87,13 @@ fn remote_tags(request: &PutRequest, host: &Host) -> Result<Vec<String>, Failure
     }
 }
 
-fn additional_tags(request: &PutRequest, source: &Path) -> Result<String, Failure> {
+fn additional_tags(request: &PutRequest, inputs: &Inputs) -> Result<String, Failure> {
     if request.additional_tags.is_empty() {
         return Ok(String::new());
     }
-    let path = source.join(&request.additional_tags);
-    std::fs::read_to_string(&path).map_err(|error| {
-        let what = format!("failed to read file at {:?}: {}", path.display().to_string(), chain(&error));
-        Failure::new(what).during("could not parse additional tags")
+    let path = Path::new(&request.additional_tags);
+    inputs.text("params.additional_tags", path).map_err(|failure| {
+        let shown = inputs.directory().join(path).display().to_string();
+        failure.during(format_args!("failed to read file at {shown:?}")).during("could not parse additional tags")
     })
 }

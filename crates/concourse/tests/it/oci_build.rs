@@ -1,14 +1,14 @@
 //! The oci-build task, with Dockerfiles that need no RUN.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use skycap_concourse::oci_build::{Params, run};
-use skycap_concourse::{Environment, Failure, SandboxAccess, Store, Workshop};
+use skycap_concourse::{Environment, Failure, Host, SandboxAccess, Store, Workshop};
 use skycap_image::layout::Layout;
-use skycap_image::{Artifact, Image, Platform, archive};
+use skycap_image::{Artifact, Image, ImageSink as _, Platform, archive};
 use skycap_sandbox::Refused;
 
 use crate::world::{IMAGE, World, settings};
@@ -38,11 +38,22 @@ impl Task {
         self.run_params(&Params::from_environment(&environment)?)
     }
 
+    /// In the process of somebody whose files are not the task's.
+    fn run_confined(&self, variables: &[(&str, &str)]) -> Result<Vec<String>, Failure> {
+        let environment: Environment = variables.iter().copied().collect();
+        let host = self.world.host.clone().confined_to(&self.directory);
+        self.run_on(&host, &Params::from_environment(&environment)?)
+    }
+
     fn run_params(&self, params: &Params) -> Result<Vec<String>, Failure> {
+        self.run_on(&self.world.host, params)
+    }
+
+    fn run_on(&self, host: &Host, params: &Params) -> Result<Vec<String>, Failure> {
         let store = Store::open(&self.world.path("store")).unwrap();
         let refused = Refused { attempts: Vec::new() };
         let workshop = Workshop { store: &store, sandbox: SandboxAccess::Refused(&refused), scratch: None, threads: 2 };
-        run(params, &self.directory, &self.world.host, &workshop).map(|outcome| outcome.outputs)
+        run(params, &self.directory, host, &workshop).map(|outcome| outcome.outputs)
     }
 
     fn image(&self, output: &str) -> Image {
@@ -224,4 +235,95 @@ fn a_failed_build_leaves_the_outputs_alone() {
     assert!(error.contains("is no directory"), "{error}");
     let error = task.run(&[("DOCKERFILE", "nowhere/Dockerfile")]).unwrap_err().message;
     assert!(error.starts_with("cannot read "), "{error}");
+}
+
+/// A task with an input full of links to a directory of somebody else.
+fn task_with_links() -> (Task, PathBuf) {
+    let task = Task::new(World::new(), FILES, &["image"]);
+    let victim = task.world.directory("victim");
+    for (name, content) in
+        [("Dockerfile", DOCKERFILE), ("a", "A"), ("b", "B"), ("t", "base"), ("kv", "a=b"), ("config.json", "{}")]
+    {
+        fs::write(victim.join(name), content).unwrap();
+    }
+    archive::write_docker(&skycap_testkit::listing::image(IMAGE), &[], File::create(victim.join("i.tar")).unwrap())
+        .unwrap();
+    let input = task.world.directory("work/in");
+    symlink(&victim, input.join("out")).unwrap();
+    symlink(victim.join("t"), input.join("t")).unwrap();
+    (task, victim)
+}
+
+#[test]
+fn links_in_inputs_do_not_lead_out_of_a_confined_task() {
+    let (task, victim) = task_with_links();
+    let shown = victim.display();
+    for (name, value) in [
+        ("CONTEXT", "in/out"),
+        ("DOCKERFILE", "in/out/Dockerfile"),
+        ("BUILD_ARGS_FILE", "in/out/kv"),
+        ("LABELS_FILE", "in/out/kv"),
+        ("TARGET_FILE", "in/out/t"),
+        ("BUILDKIT_SECRET_s", "in/out/kv"),
+        ("IMAGE_ARG_i", "in/out/i.tar"),
+    ] {
+        task.run(&[(name, value)]).unwrap_or_else(|failure| panic!("{name} in a container: {failure}"));
+        let error = task.run_confined(&[(name, value)]).unwrap_err().message;
+        let expected = format!("{value} leads outside the task's directory (-> {shown})");
+        assert!(error.ends_with(&expected), "{name}: {error}");
+        for value in ["../victim/t", &victim.join("t").display().to_string()] {
+            let error = task.run_confined(&[(name, value)]).unwrap_err().message;
+            assert!(error.ends_with(&format!("{value} leads outside the task's directory")), "{name}: {error}");
+        }
+    }
+    let error = task.run_confined(&[("CONTEXT", "in/out")]).unwrap_err().message;
+    assert_eq!(error, format!("CONTEXT: in/out leads outside the task's directory (-> {shown})"));
+    let error = task.run_confined(&[("DOCKER_CONFIG", "in/out")]).unwrap_err().message;
+    assert!(error.starts_with("DOCKER_CONFIG: in/out/config.json leads outside "), "{error}");
+    let error = task.run_confined(&[("TARGET_FILE", "in/t")]).unwrap_err().message;
+    assert!(error.contains(&format!("in/t leads outside the task's directory (-> {shown}/t)")), "{error}");
+}
+
+#[test]
+fn ignore_files_layouts_and_outputs_of_a_confined_task_stay_inside_too() {
+    let (task, victim) = task_with_links();
+    for name in ["Dockerfile.dockerignore", ".dockerignore"] {
+        symlink(victim.join("kv"), task.directory.join(name)).unwrap();
+        let error = task.run_confined(&[]).unwrap_err().message;
+        assert!(error.starts_with(&format!(".dockerignore: {name} leads outside ")), "{error}");
+        fs::remove_file(task.directory.join(name)).unwrap();
+    }
+    let layout = Layout::create(task.directory.join("in/layout")).unwrap();
+    let image = Artifact::Image(skycap_testkit::listing::image(IMAGE));
+    layout.put(&image, &[]).unwrap();
+    task.run_confined(&[("IMAGE_ARG_i", "in/layout")]).unwrap();
+    let blob = format!("blobs/sha256/{}", image.descriptor().digest.hex());
+    fs::rename(layout.dir().join(&blob), victim.join("blob")).unwrap();
+    symlink(victim.join("blob"), layout.dir().join(&blob)).unwrap();
+    task.run(&[("IMAGE_ARG_i", "in/layout")]).unwrap();
+    let error = task.run_confined(&[("IMAGE_ARG_i", "in/layout")]).unwrap_err().message;
+    assert!(error.contains(&format!("in/layout/{blob} leads outside ")), "{error}");
+
+    fs::remove_dir_all(task.directory.join("image")).unwrap();
+    let before = fs::read_dir(&victim).unwrap().count();
+    symlink(&victim, task.directory.join("image")).unwrap();
+    let error = task.run_confined(&[]).unwrap_err().message;
+    assert!(error.starts_with("the output: image leads outside "), "{error}");
+    assert_eq!(fs::read_dir(&victim).unwrap().count(), before);
+}
+
+#[test]
+fn a_confined_task_follows_links_within_its_directory_and_waits_for_no_pipe() {
+    let files = &[("real/Dockerfile", "FROM scratch\nCOPY x /\n"), ("real/x", "X"), ("real/t", "")];
+    let task = Task::new(World::new(), files, &["image"]);
+    symlink("real", task.directory.join("link")).unwrap();
+    symlink("../real/t", task.directory.join("real/up")).unwrap();
+    task.run_confined(&[("CONTEXT", "link"), ("TARGET_FILE", "link/up"), ("UNPACK_ROOTFS", "1")]).unwrap();
+    assert_eq!(task.read("image/rootfs/x"), "X");
+    let pipe = task.directory.join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    for name in ["TARGET_FILE", "DOCKERFILE", "BUILDKIT_SECRET_s", "IMAGE_ARG_i"] {
+        let error = task.run_confined(&[("CONTEXT", "link"), (name, "pipe")]).unwrap_err().message;
+        assert!(error.ends_with("it is neither a regular file nor a directory"), "{name}: {error}");
+    }
 }

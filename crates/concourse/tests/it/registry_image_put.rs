@@ -1,6 +1,7 @@
 //! `out` against the embedded registry.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -171,4 +172,43 @@ fn tags_are_written_after_everything_they_name() {
     world.put(&json!({"source": source, "params": {"image": "image.tar"}})).unwrap();
     let writes = writes.lock().unwrap();
     assert!(writes.last().unwrap().ends_with("/manifests/1"), "{writes:?}");
+}
+
+#[test]
+fn links_in_inputs_do_not_lead_out_of_a_confined_put() {
+    let world = World::new();
+    let victim = world.directory("victim");
+    write_archive(&world, "../victim/image.tar");
+    fs::write(victim.join("tags"), "a").unwrap();
+    let layout = Layout::create(victim.join("layout")).unwrap();
+    layout.put(&Artifact::Image(listing::image(IMAGE)), &[]).unwrap();
+    write_archive(&world, "good.tar");
+    symlink("good.tar", world.path("src/link.tar")).unwrap();
+    symlink(&victim, world.path("src/out")).unwrap();
+    symlink(victim.join("image.tar"), world.path("src/image.tar")).unwrap();
+    fs::create_dir(world.path("src/layout")).unwrap();
+    for name in ["index.json", "oci-layout"] {
+        fs::copy(victim.join("layout").join(name), world.path("src/layout").join(name)).unwrap();
+    }
+    symlink(victim.join("layout/blobs"), world.path("src/layout/blobs")).unwrap();
+    let request = |params: Value| json!({"source": {"repository": world.name("app"), "tag": "t"}, "params": params});
+    world.put_confined(&request(json!({"image": "link.tar"}))).unwrap();
+    for (params, expected) in [
+        (json!({"image": "image.tar"}), "params.image: image.tar leads outside the put's directory (-> "),
+        (json!({"image": "out/image.tar"}), "params.image: out leads outside the put's directory (-> "),
+        (json!({"image": "out/im*.tar"}), "params.image: out leads outside the put's directory (-> "),
+        (json!({"image": "layout"}), "params.image: layout/blobs leads outside the put's directory (-> "),
+        (
+            json!({"image": "good.tar", "additional_tags": "out/tags"}),
+            "params.additional_tags: out/tags leads outside the put's directory (-> ",
+        ),
+        (
+            json!({"image": "good.tar", "additional_tags": "../victim/tags"}),
+            "params.additional_tags: ../victim/tags leads outside the put's directory",
+        ),
+    ] {
+        assert!(world.put(&request(params.clone())).is_ok(), "{params} in a container");
+        let error = world.put_confined(&request(params)).unwrap_err().message;
+        assert!(error.contains(expected), "{error}");
+    }
 }

@@ -135,6 +135,13 @@ impl World {
         resource(Kind::RegistryImage).put(request.to_string().as_bytes(), &self.path("src"), &self.host)
     }
 
+    /// A put in the process of somebody whose files are not the put's.
+    pub fn put_confined(&self, request: &Value) -> Result<Value, Failure> {
+        let source = self.path("src");
+        let host = self.host.clone().confined_to(&source);
+        resource(Kind::RegistryImage).put(request.to_string().as_bytes(), &source, &host)
+    }
+
     /// Fetches an image of the registry.
     pub fn get_image(&self, repository: &str, digest: &str, params: &Value, to: &str) -> Result<Value, Failure> {
         let request = json!({
