@@ -4,8 +4,8 @@ use std::io::Read;
 use std::sync::Arc;
 
 use crate::{
-    BlobSource, Descriptor, Digest, ImageConfig, IndexManifest, Kind, Manifest, MediaType, Platform, RawManifest,
-    SourceError, Verified,
+    BlobSource, Descriptor, Digest, ImageConfig, IndexManifest, InvalidOutline, Kind, Manifest, MediaType, Outline,
+    Platform, RawManifest, SourceError, Verified,
 };
 
 /// Manifests and configs beyond this are refused (`docs/decisions`, bounds).
@@ -276,34 +276,25 @@ impl Index {
 }
 
 /// Tells an index from a manifest. The media type that led to the document decides, then its own, then what it lists. A
-/// document that could be read as both is refused, whatever it says it is: two readers would see two images
-/// (CVE-2021-41190).
+/// document that could be read as both is refused.
 fn is_index(raw: &RawManifest) -> Result<bool, SourceError> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Probe {
-        #[serde(default)]
-        media_type: MediaType,
-        manifests: Option<serde::de::IgnoredAny>,
-        layers: Option<serde::de::IgnoredAny>,
-        config: Option<serde::de::IgnoredAny>,
-    }
-    let probe: Probe = parse(&raw.bytes, &raw.descriptor)?;
     let refuse =
         |why: String| Err(SourceError::new(Kind::Corrupt, format!("{} is refused: {why}", raw.descriptor.digest)));
-    if probe.manifests.is_some() && (probe.layers.is_some() || probe.config.is_some()) {
-        return refuse("it is a manifest and an index in one".to_owned());
-    }
+    let outline = match Outline::read(&raw.bytes) {
+        Ok(outline) => outline,
+        Err(InvalidOutline::Json(error)) => return Err(unreadable(&raw.descriptor, error)),
+        Err(ambiguous @ InvalidOutline::Ambiguous) => return refuse(ambiguous.to_string()),
+    };
     let by_type = |media_type: &MediaType| match (media_type.is_index(), media_type.is_manifest()) {
         (false, false) => None,
         (is_index, _) => Some(is_index),
     };
-    match (by_type(&raw.descriptor.media_type), by_type(&probe.media_type)) {
+    match (by_type(&raw.descriptor.media_type), by_type(&outline.media_type)) {
         (Some(stated), Some(own)) if stated != own => refuse(format!(
             "it was announced as {}, but says that it is {}",
-            raw.descriptor.media_type, probe.media_type
+            raw.descriptor.media_type, outline.media_type
         )),
-        (stated, own) => Ok(stated.or(own).unwrap_or(probe.manifests.is_some())),
+        (stated, own) => Ok(stated.or(own).unwrap_or(outline.lists_manifests)),
     }
 }
 
@@ -322,13 +313,12 @@ pub(crate) fn read_small(blobs: &(impl BlobSource + ?Sized), blob: &Descriptor) 
 }
 
 fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], descriptor: &Descriptor) -> Result<T, SourceError> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        SourceError::caused(
-            Kind::Corrupt,
-            format!("{} {} does not parse", descriptor.media_type, descriptor.digest),
-            error,
-        )
-    })
+    serde_json::from_slice(bytes).map_err(|error| unreadable(descriptor, error))
+}
+
+fn unreadable(descriptor: &Descriptor, error: serde_json::Error) -> SourceError {
+    let what = format!("{} {} does not parse", descriptor.media_type, descriptor.digest);
+    SourceError::caused(Kind::Corrupt, what, error)
 }
 
 pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, SourceError> {
@@ -348,9 +338,13 @@ mod tests {
     fn cve_2021_41190_a_document_is_never_a_manifest_and_an_index() {
         let (index, manifest) = (MediaType::OciIndex, MediaType::OciManifest);
         for (text, media_type, document) in [
-            ("in one", index.clone(), r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#),
-            ("in one", manifest.clone(), r#"{"schemaVersion":2,"manifests":[],"config":{}}"#),
-            ("in one", MediaType::default(), r#"{"schemaVersion":2,"manifests":[],"layers":[],"config":{}}"#),
+            ("both a manifest and an index", index.clone(), r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#),
+            ("both a manifest and an index", manifest.clone(), r#"{"schemaVersion":2,"manifests":[],"config":{}}"#),
+            (
+                "both a manifest and an index",
+                MediaType::default(),
+                r#"{"schemaVersion":2,"manifests":[],"layers":[],"config":{}}"#,
+            ),
             ("announced as", index, r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#),
             ("announced as", manifest, r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json"}"#),
         ] {

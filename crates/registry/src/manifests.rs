@@ -2,8 +2,7 @@
 
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
-use serde::Deserialize;
-use skycap_image::{Descriptor, Digest, Hasher, Kind, MediaType, Name, RawManifest};
+use skycap_image::{Descriptor, Digest, Hasher, InvalidOutline, Kind, MediaType, Name, Outline, RawManifest};
 
 use crate::error::{Failure, shown};
 use crate::remote::{Call, Document, Remote};
@@ -164,28 +163,18 @@ fn media_type(header: &str) -> MediaType {
 }
 
 /// Reconciles the type in the header with the type in the document, and refuses documents that two readers could take for
-/// two things (CVE-2021-41190).
+/// two things.
 fn checked_type(url: &str, stated: MediaType, body: &[u8]) -> Result<MediaType, Failure> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Probe {
-        #[serde(default)]
-        media_type: MediaType,
-        manifests: Option<serde::de::IgnoredAny>,
-        layers: Option<serde::de::IgnoredAny>,
-        config: Option<serde::de::IgnoredAny>,
-    }
-    let Ok(probe) = serde_json::from_slice::<Probe>(body) else { return Ok(stated) };
     let corrupt = |why: String| Err(Failure::lasting(Kind::Corrupt, format!("GET {url}: {why}")));
-    if probe.manifests.is_some() && (probe.layers.is_some() || probe.config.is_some()) {
-        return corrupt("the document is both a manifest and an index".to_owned());
-    }
+    let own = match Outline::read(body) {
+        Ok(outline) => outline.media_type,
+        Err(InvalidOutline::Json(_)) => return Ok(stated),
+        Err(ambiguous @ InvalidOutline::Ambiguous) => return corrupt(ambiguous.to_string()),
+    };
     let known = |media_type: &MediaType| media_type.is_index() || media_type.is_manifest();
-    match (known(&stated), known(&probe.media_type)) {
-        (true, true) if stated != probe.media_type => {
-            corrupt(format!("the header says {stated}, the document {}", probe.media_type))
-        }
-        (false, true) => Ok(probe.media_type),
+    match (known(&stated), known(&own)) {
+        (true, true) if stated != own => corrupt(format!("the header says {stated}, the document {own}")),
+        (false, true) => Ok(own),
         _ => Ok(stated),
     }
 }
