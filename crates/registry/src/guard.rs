@@ -30,8 +30,7 @@ pub(crate) enum Route {
 
 /// Judges a URL that the registry at `home` sent us to from `from`.
 pub(crate) fn judge(home: &Url, home_is_private: bool, from: &Url, to: &Url) -> Result<Route, Failure> {
-    let refuse =
-        |why: &str| Failure::lasting(Kind::Denied, format!("{} leads to {}: refused: {why}", shown(from), shown(to)));
+    let refuse = |why: &str| refused(from, to, why);
     if !matches!(to.scheme(), "http" | "https") {
         return Err(refuse("only http and https are followed"));
     }
@@ -52,6 +51,11 @@ pub(crate) fn judge(home: &Url, home_is_private: bool, from: &Url, to: &Url) -> 
         Some(_) => Ok(Route::Elsewhere),
         None => Ok(Route::PublicOnly),
     }
+}
+
+/// The error for a way that is not gone.
+pub(crate) fn refused(from: &Url, to: &Url, why: &str) -> Failure {
+    Failure::lasting(Kind::Denied, format!("{} leads to {}: refused: {why}", shown(from), shown(to)))
 }
 
 /// The address that a URL names directly. The URL parser has already read octal, hexadecimal and decimal forms.

@@ -116,7 +116,7 @@ impl Remote {
         let url = self.url(&pinged, &call.target)?;
         let mut headers = call.headers.clone();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let ask = Ask { method: call.method.clone(), url, headers, body: call.body.clone() };
+        let ask = Ask { method: call.method.clone(), url, headers, body: call.body.clone(), secret: false };
         let pass = self.pass(&pinged, &scopes, None).await?;
         let mut answer = self.session.follow(&pinged.base, ask.clone(), pass.as_ref()).await?;
         if answer.response.status() == StatusCode::UNAUTHORIZED

@@ -17,7 +17,7 @@ use url::Url;
 use crate::Credentials;
 use crate::challenge::{Challenge, challenge};
 use crate::error::{Failure, LARGEST_ERROR, shown};
-use crate::guard::{Route, is_private, judge, literal};
+use crate::guard::{Route, is_private, judge, literal, refused};
 use crate::origin::Origin;
 use crate::transport::Transport;
 
@@ -64,12 +64,14 @@ pub(crate) struct Ask {
     pub url: Url,
     pub headers: HeaderMap,
     pub body: Option<Bytes>,
+    /// Whether the body is a credential, which no redirect may carry to another origin.
+    pub secret: bool,
 }
 
 impl Ask {
     /// A GET without anything.
     pub fn get(url: Url) -> Self {
-        Self { method: Method::GET, url, headers: HeaderMap::new(), body: None }
+        Self { method: Method::GET, url, headers: HeaderMap::new(), body: None, secret: false }
     }
 
     fn request(&self, url: Url) -> Request {
@@ -164,14 +166,13 @@ impl Session {
     async fn ping_at(&self, base: &Url) -> Result<Pinged, Failure> {
         let url = join(base, "v2/")?;
         let answer = self.follow(base, Ask::get(url.clone()), None).await?;
+        let base = settled(base, answer.response.url())?;
         match answer.response.status() {
-            StatusCode::OK => Ok(Pinged { base: base.clone(), challenge: None }),
+            StatusCode::OK => Ok(Pinged { base, challenge: None }),
             StatusCode::UNAUTHORIZED => match (challenge(answer.response.headers()), &self.credentials) {
-                (Some(challenge), _) => Ok(Pinged { base: base.clone(), challenge: Some(challenge) }),
+                (Some(challenge), _) => Ok(Pinged { base, challenge: Some(challenge) }),
                 // Some registries say 401 and nothing else; if there is a password, it is what they can mean.
-                (None, Credentials::Basic { .. }) => {
-                    Ok(Pinged { base: base.clone(), challenge: Some(Challenge::Basic) })
-                }
+                (None, Credentials::Basic { .. }) => Ok(Pinged { base, challenge: Some(Challenge::Basic) }),
                 (None, _) => {
                     let what = format!("GET {}: 401 without a challenge that names Basic or Bearer", shown(&url));
                     Err(Failure::lasting(Kind::Denied, what))
@@ -216,6 +217,10 @@ impl Session {
             let Some(next) = redirect(&ask.method, &response)? else {
                 return Ok(Answer { response, at_home: route == Route::Home });
             };
+            if ask.secret && next.origin() != ask.url.origin() {
+                let why = "the request holds credentials, which stay with the host that they were meant for";
+                return Err(refused(&url, &next, why));
+            }
             route = self.route(base, &url, &next).await?;
             url = next;
         }
@@ -247,6 +252,15 @@ impl Session {
             })
             .await
     }
+}
+
+/// The base URL of a registry that was asked at `base` and answered at `end`. One that moves its plain requests to HTTPS
+/// lives there: whatever follows, credentials above all, must not go past it in clear text.
+fn settled(base: &Url, end: &Url) -> Result<Url, Failure> {
+    if base.scheme() == end.scheme() {
+        return Ok(base.clone());
+    }
+    if base.host() == end.host() { join(end, "/") } else { Err(refused(base, end, "it is another host")) }
 }
 
 /// The next URL, if the answer is a redirect that may be followed.

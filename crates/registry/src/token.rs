@@ -163,6 +163,7 @@ fn oauth(realm: &Url, service: Option<&str>, scopes: &[&str], identity: &Secret)
     ask.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     ask.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     ask.body = Some(Bytes::from(form.finish()));
+    ask.secret = true;
     ask
 }
 

@@ -20,6 +20,7 @@ use crate::guard::Route;
 use crate::manifests::DIGEST;
 use crate::remote::{Call, Remote};
 use crate::retry::Tries;
+use crate::session::Answer;
 
 /// Bytes read at once; so many pieces wait between the reader and the socket.
 const PIECE: usize = 128 * 1024;
@@ -92,8 +93,8 @@ impl Remote {
             None => self.inner.block_on(self.begin())?,
         };
         let mut reader = open()?;
-        let response = self.stream(place, blob, &mut *reader, task)?;
-        self.inner.block_on(self.judge_upload(response, blob, renewed))
+        let answer = self.stream(place, blob, &mut *reader, task)?;
+        self.inner.block_on(self.judge_upload(answer, blob, renewed))
     }
 
     async fn begin(&self) -> Result<Url, Failure> {
@@ -103,13 +104,7 @@ impl Remote {
     }
 
     /// Sends the bytes: this thread reads them, the network threads send them.
-    fn stream(
-        &self,
-        place: Url,
-        blob: &Descriptor,
-        reader: &mut dyn Read,
-        task: &Task<'_>,
-    ) -> Result<Response, Failure> {
+    fn stream(&self, place: Url, blob: &Descriptor, reader: &mut dyn Read, task: &Task<'_>) -> Result<Answer, Failure> {
         let (pieces, feed) = mpsc::channel(PIECES);
         let sent = Arc::new(AtomicU64::new(0));
         let feed = Feed { pieces: feed, left: blob.size, sent: Arc::clone(&sent) };
@@ -124,7 +119,7 @@ impl Remote {
         // What the registry says while we send, such as "too large", explains more than the pipe that then breaks.
         match pumped {
             Err(error) if answer.is_err() => Err(SourceError::from(error).into()),
-            _ => answer,
+            _ => Ok(Answer { response: answer?, at_home: route == Route::Home }),
         }
     }
 
@@ -143,13 +138,15 @@ impl Remote {
         Ok((route, request))
     }
 
-    async fn judge_upload(&self, response: Response, blob: &Descriptor, renewed: &mut bool) -> Result<(), Failure> {
+    async fn judge_upload(&self, answer: Answer, blob: &Descriptor, renewed: &mut bool) -> Result<(), Failure> {
+        let Answer { response, at_home } = answer;
         let status = response.status();
         if status.is_success() {
             return check_digest(&Method::PUT, &response, blob.digest);
         }
         let mut again = matches!(status.as_u16(), 404 | 416);
-        if status == StatusCode::UNAUTHORIZED && !*renewed {
+        // What another host asks for is not the registry's to be answered.
+        if status == StatusCode::UNAUTHORIZED && at_home && !*renewed {
             let pinged = self.session.pinged().await?;
             let scopes = self.scopes(&[]);
             let pass = self.pass(&pinged, &scopes, None).await?;

@@ -210,6 +210,81 @@ fn r37_the_password_goes_to_the_realm_and_no_further() {
 }
 
 #[test]
+fn an_identity_token_is_not_carried_on_to_another_host() {
+    for status in [307, 308] {
+        let thief = Arc::new(Scripted::start(|_| Reply::status(200).body(r#"{"token":"stolen"}"#)).unwrap());
+        let elsewhere = format!("{}/token", thief.url());
+        let scripted = Scripted::start(move |request| match request.path.as_str() {
+            "/token" => Reply::status(status).header("location", elsewhere.clone()),
+            _ => {
+                let realm = format!("http://{}/token", request.header("host").unwrap_or_default());
+                Reply::status(401).header("www-authenticate", format!("Bearer realm=\"{realm}\""))
+            }
+        })
+        .unwrap();
+        let identity = Credentials::IdentityToken(Secret::new("identity"));
+        let error = place_as(&client(), scripted.address(), "aa", identity).tags().unwrap_err();
+        assert_eq!(error.kind, Kind::Denied);
+        assert!(error.to_string().contains("credentials"), "{error}");
+        assert!(thief.requests().is_empty(), "{:?}", thief.requests());
+    }
+}
+
+#[test]
+fn an_identity_token_follows_its_own_server() {
+    let scripted = Scripted::start(move |request| match request.path.as_str() {
+        "/token" => Reply::status(307).header("location", "/other"),
+        "/other" => Reply::status(200).body(r#"{"access_token":"good"}"#),
+        _ if request.header("authorization") == Some("Bearer good") => Reply::status(200).body(r#"{"tags":["1"]}"#),
+        _ => Reply::status(401).header("www-authenticate", "Bearer realm=\"/token\""),
+    })
+    .unwrap();
+    let identity = Credentials::IdentityToken(Secret::new("identity"));
+    assert_eq!(place_as(&client(), scripted.address(), "aa", identity).tags().unwrap(), ["1"]);
+}
+
+/// A registry in HTTPS that wants a password, and a plain one that sends everybody to `host` there.
+fn moved_to_https(host: &str) -> Option<(Tokens, String, u16)> {
+    let (_files, ca, certificate, key) = crate::support::certificates()?;
+    let tls = skycap_registry::server::Tls { certificate, key: Secret::new(key) };
+    let options = Options { basic_auth: Some(("me".into(), Secret::new(PASSWORD))), tls: Some(tls) };
+    let (dir, server) = server_with(options);
+    let port = server.address().port();
+    let base = format!("https://{host}:{port}");
+    let scripted =
+        Scripted::start(move |request| Reply::status(301).header("location", format!("{base}{}", request.path)));
+    Some((Tokens { _dir: dir, _server: server, scripted: scripted.unwrap() }, ca, port))
+}
+
+#[test]
+fn a_registry_that_moves_to_https_is_never_again_asked_in_plain_http() {
+    let Some((moved, ca, _)) = moved_to_https("127.0.0.1") else {
+        eprintln!("skipped: a_registry_that_moves_to_https_is_never_again_asked_in_plain_http: no openssl");
+        return;
+    };
+    let access = Access { credentials: user("me", PASSWORD), push: true, ca_certs: vec![ca], ..Access::default() };
+    let place = client().place(crate::support::repository(moved.scripted.address(), "aa"), access).unwrap();
+    place.put(&Artifact::Image(image("amd64", &[noise(1, 1000)])), &[tag("1")]).unwrap();
+    assert_eq!(place.tags().unwrap(), ["1"]);
+    let plain = moved.scripted.requests();
+    assert!(plain.iter().all(|request| request.header("authorization").is_none()), "{plain:?}");
+    assert!(plain.iter().all(|request| request.path == "/v2/" || request.path.is_empty()), "{plain:?}");
+}
+
+#[test]
+fn a_plain_registry_that_moves_to_another_host_is_refused() {
+    let Some((moved, ca, port)) = moved_to_https("localhost") else {
+        eprintln!("skipped: a_plain_registry_that_moves_to_another_host_is_refused: no openssl");
+        return;
+    };
+    let access = Access { credentials: user("me", PASSWORD), ca_certs: vec![ca], ..Access::default() };
+    let place = client().place(crate::support::repository(moved.scripted.address(), "aa"), access).unwrap();
+    let error = place.tags().unwrap_err().to_string();
+    assert!(error.contains(&format!("leads to https://localhost:{port}/v2/: refused")), "{error}");
+    assert!(moved.scripted.requests().iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[test]
 fn any_reference_is_resolved_with_its_own_credentials() {
     let options = Options { basic_auth: Some(("me".into(), Secret::new(PASSWORD))), tls: None };
     let (_dir, server) = server_with(options);
