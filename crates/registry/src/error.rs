@@ -197,7 +197,7 @@ fn described(status: StatusCode) -> String {
 }
 
 /// A URL as it may be printed: without user, password and any part of the query that might be a secret.
-pub(crate) fn shown(url: &Url) -> String {
+pub fn shown(url: &Url) -> String {
     let harmless = ["n", "last", "mount", "from", "digest", "service", "scope", "page", "page_size"];
     let mut shown = url.clone();
     let _ = shown.set_username("");

@@ -3,11 +3,12 @@
 use reqwest::header::{HeaderMap, LINK};
 
 /// The target of the first link whose `rel` is `next`, or that has no `rel` at all.
-pub(crate) fn next_page(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn next_page(headers: &HeaderMap) -> Option<&str> {
     headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_in)
 }
 
-fn next_in(header: &str) -> Option<String> {
+/// The same in one header's value.
+pub(crate) fn next_in(header: &str) -> Option<&str> {
     let mut rest = header;
     loop {
         let (_, after) = rest.split_once('<')?;
@@ -15,7 +16,7 @@ fn next_in(header: &str) -> Option<String> {
         let (relation, after) = relation(after);
         let is_next = relation.is_none_or(|text| text.split_ascii_whitespace().any(|r| r.eq_ignore_ascii_case("next")));
         if is_next {
-            return Some(target.to_owned());
+            return Some(target);
         }
         rest = after;
     }
@@ -56,7 +57,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(LINK, header.parse().unwrap());
-            assert_eq!(next_page(&headers).as_deref(), expected, "{header}");
+            assert_eq!(next_page(&headers), expected, "{header}");
         }
     }
 }

@@ -81,12 +81,12 @@ fn next_url(page: &Document) -> Result<Option<Url>, Failure> {
         let what = format!("GET {}: the link to the next page leads elsewhere", shown(&page.url));
         Failure::lasting(Kind::Other, what)
     };
-    let next = page.url.join(&link).map_err(|_| refused())?;
+    let next = page.url.join(link).map_err(|_| refused())?;
     if next.origin() == page.url.origin() { Ok(Some(next)) } else { Err(refused()) }
 }
 
-/// Nexus lists nulls, Artifactory digests; neither is a tag.
-fn is_tag(text: &str) -> bool {
+/// `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`. Nexus lists nulls, Artifactory digests; neither is a tag.
+pub(crate) fn is_tag(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 128
         && !text.starts_with(['.', '-'])

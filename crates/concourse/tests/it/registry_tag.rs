@@ -107,6 +107,34 @@ fn credentials_go_to_the_registry_and_nowhere_else() {
 }
 
 #[test]
+fn a_private_registry_may_lead_to_its_neighbour_and_errors_hide_signatures() {
+    let world = World::new();
+    let neighbour = Scripted::start(|request| match request.query.as_str() {
+        "signature=secret" => Reply::status(200).body(r#"{"tags":["1"]}"#),
+        _ => Reply::status(403),
+    })
+    .unwrap();
+    let target = neighbour.url();
+    let scripted = Scripted::start(move |request| match request.path.as_str() {
+        "/v2/moved/tags/list" => Reply::status(302).header("location", format!("{target}/x?signature=secret")),
+        "/v2/expired/tags/list" => Reply::status(302).header("location", format!("{target}/x?expired=secret")),
+        "/v2/next/tags/list" => {
+            Reply::status(200).body(r#"{"tags":["1"]}"#).header("link", format!("<{target}/x?k=secret>; rel=next"))
+        }
+        "/v2/ftp/tags/list" => Reply::status(302).header("location", "ftp://there/x?signature=secret"),
+        _ => Reply::status(404),
+    })
+    .unwrap();
+    let base = scripted.url().replace("127.0.0.1", "localhost");
+    let list = |path: &str| tags(&world, json!({"uri": format!("{base}/v2/{path}"), "pages": 3}));
+    assert_eq!(list("moved"), Ok(vec!["1".to_owned()]));
+    for path in ["expired", "next", "ftp"] {
+        let error = list(path).unwrap_err();
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
 fn registries_that_want_a_token_get_one() {
     let world = World::new();
     world.push("app", IMAGE, &["v1", "v2"]);

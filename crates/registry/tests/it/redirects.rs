@@ -105,6 +105,34 @@ fn r38_an_upload_elsewhere_goes_there_without_credentials() {
     assert_eq!(seen.iter().map(|request| request.body.len()).max(), Some(1000));
 }
 
+#[test]
+fn a_challenge_from_where_an_upload_was_sent_is_not_answered() {
+    let thief = Arc::new(Scripted::start(|_| Reply::status(200).body(r#"{"token":"stolen"}"#)).unwrap());
+    for challenge in ["Basic realm=\"x\"".to_owned(), format!("Bearer realm=\"{}/token\"", thief.url())] {
+        let storage =
+            Scripted::start(move |_| Reply::status(401).header("www-authenticate", challenge.clone())).unwrap();
+        let there = format!("{}/upload?state=1", storage.url());
+        let scripted = Scripted::start(move |request| match (request.method.as_str(), request.path.as_str()) {
+            ("GET", "/v2/") => Reply::status(401).header("www-authenticate", "Basic realm=\"x\""),
+            ("HEAD", _) => Reply::status(404),
+            ("POST", _) => Reply::status(202).header("location", there.clone()),
+            _ => Reply::status(201),
+        })
+        .unwrap();
+        let place = place_as(&client(), scripted.address(), "aa", user("me", "hunter2"));
+        let pushed = place.put(&Artifact::Image(image("amd64", &[noise(1, 1000)])), &[tag("1")]);
+        assert!(pushed.unwrap_err().to_string().contains("/upload?digest="));
+        assert!(storage.requests().iter().all(|request| request.header("authorization").is_none()));
+        assert!(thief.requests().is_empty(), "{:?}", thief.requests());
+        assert!(
+            scripted
+                .requests()
+                .iter()
+                .all(|request| { request.header("authorization").is_none_or(|shown| shown.starts_with("Basic ")) })
+        );
+    }
+}
+
 /// A client that finds Docker Hub at `origin`, and its mirror at the script.
 fn mirrored(origin: &str, mirror: &Scripted, kept: Arc<Kept>) -> skycap_registry::Place {
     let mut settings: Settings = settings();
@@ -164,7 +192,7 @@ fn a_mirror_answers_for_docker_hub_only() {
 }
 
 #[test]
-fn plain_requests_find_their_host_and_follow_nothing() {
+fn plain_requests_find_their_host_and_follow_redirects() {
     let scripted = Scripted::start(|request| match request.path.as_str() {
         "/moved" => Reply::status(302).header("location", "/elsewhere"),
         "/busy" if request.seen == 0 => Reply::status(503),
@@ -186,10 +214,45 @@ fn plain_requests_find_their_host_and_follow_nothing() {
     );
     assert_eq!(scripted.requests()[0].header("authorization"), Some("Basic dW46cHc="));
     assert_eq!(scripted.requests()[0].header("accept"), Some("x/y"));
-    assert_eq!((get("/moved").status, get("/busy").status), (302, 200));
+    let moved = get("/moved");
+    assert_eq!((moved.status, moved.url.as_str()), (200, "https://hub.docker.com/elsewhere"));
+    assert_eq!(scripted.requests().last().unwrap().header("authorization"), Some("Basic dW46cHc="));
+    assert_eq!(get("/busy").status, 200);
     let down = get("/down");
     assert_eq!((down.status, down.body.as_slice()), (503, &b"down"[..]));
     assert!(client.get("ftp://x/", &[], &skycap_registry::Credentials::Anonymous).is_err());
+}
+
+#[test]
+fn plain_requests_are_redirected_without_credentials_and_by_the_same_rules() {
+    let credentials = user("me", "hunter2");
+    let storage = Scripted::start(|_| Reply::status(200).body("there")).unwrap();
+    let there = format!("{}/x?signature=secret", storage.url());
+    let scripted = Scripted::start(move |request| match request.path.as_str() {
+        "/moved" => Reply::status(307).header("location", there.clone()),
+        "/file" => Reply::status(302).header("location", "file:///etc/passwd?signature=secret"),
+        "/user" => Reply::status(302).header("location", "http://me:secret@127.0.0.1/"),
+        "/loop" => Reply::status(302).header("location", "/loop"),
+        "/nowhere" => Reply::status(302),
+        _ => Reply::status(404),
+    })
+    .unwrap();
+    let get = |path: &str| client().get(&format!("{}{path}?token=secret", scripted.url()), &[], &credentials);
+    let moved = get("/moved").unwrap();
+    assert_eq!(
+        (moved.body.as_slice(), moved.url.path(), moved.url.port()),
+        (&b"there"[..], "/x", Some(storage.address().port()))
+    );
+    assert!(storage.requests()[0].header("authorization").is_none());
+    assert_eq!(get("/nowhere").unwrap().status, 302);
+    for (path, text) in [("/file", "refused"), ("/user", "refused"), ("/loop", "more than 10 redirects")] {
+        let error = get(path).unwrap_err().to_string();
+        assert!(error.contains(text) && !error.contains("secret"), "{error}");
+    }
+    for url in ["ftp://me:secret@x/?token=secret", "http://me:secret@:x/?token=secret"] {
+        let error = client().get(url, &[], &credentials).unwrap_err().to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
 }
 
 #[test]
