@@ -143,11 +143,12 @@ impl Service {
 }
 
 async fn append(upload: &mut Upload, mut body: Incoming) -> Result<(), Refusal> {
+    let mut writer = upload.writer()?;
     while let Some(frame) = body.frame().await {
         let frame =
             frame.map_err(|error| Refusal::bad("BLOB_UPLOAD_INVALID", format!("the body broke off: {error}")))?;
         if let Ok(bytes) = frame.into_data() {
-            upload.write(&bytes)?;
+            writer.write(&bytes)?;
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Docker Hub's own API, as far as it lists tags: newest first, a page at a time, with the next page's URL in the document.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use hyper::{Response, StatusCode};
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 use skycap_image::{Descriptor, ImageConfig, IndexManifest, Manifest};
 
 use super::answer::{Answer, Refusal, json_answer};
+use super::manifests::LARGEST;
 use super::route::RepositoryName;
 use super::service::{Asked, Service};
 use super::storage::{Contents, PUSHED, tag_of};
@@ -98,8 +101,12 @@ fn newest_first(contents: &Contents) -> Vec<&Descriptor> {
     tags
 }
 
+/// A blob that is said to be a config may be anything.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    let file = File::open(path).ok()?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).ok()?;
+    if bytes.len() > LARGEST { None } else { serde_json::from_slice(&bytes).ok() }
 }
 
 fn not_found() -> Answer {

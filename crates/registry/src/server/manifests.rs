@@ -5,15 +5,15 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use skycap_image::{Descriptor, Digest, Hasher, IndexManifest, Manifest, MediaType};
+use skycap_image::{Descriptor, Digest, Hasher, IndexManifest, Manifest, MediaType, Outline};
 
 use super::answer::{Answer, Refusal, bytes_answer, json_answer};
 use super::route::{Reference, RepositoryName};
 use super::service::{Asked, Service, done};
 use super::storage::{Contents, PUSHED, SUBJECT, TAG};
 
-/// The specification asks for 4 MiB at least.
-const LARGEST: usize = 8 * 1024 * 1024;
+/// Manifests and configs beyond this are not read. The specification asks for 4 MiB at least.
+pub(super) const LARGEST: usize = 8 * 1024 * 1024;
 
 /// The parts of a manifest that the registry acts on.
 struct Pushed {
@@ -120,10 +120,6 @@ impl Service {
             };
             if removed { Ok(()) } else { Err(unknown()) }
         })?;
-        if let Reference::Digest(digest) = reference {
-            // The name is gone already; a file that stays is only space.
-            let _ = std::fs::remove_file(self.storage.blob(name, *digest));
-        }
         Ok(done(StatusCode::ACCEPTED, &[]))
     }
 
@@ -180,28 +176,24 @@ fn check_digest(wanted: Digest, bytes: &[u8]) -> Result<Digest, Refusal> {
 /// Reads a manifest or index. The document's own media type must be the header's.
 fn parse(stated: Option<MediaType>, bytes: &[u8]) -> Result<Pushed, Refusal> {
     let invalid = |why: String| Refusal::bad("MANIFEST_INVALID", format!("manifest invalid: {why}"));
-    let document: Value = serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
-    let inner = document["mediaType"].as_str().map(MediaType::from);
-    let media_type = match (stated, inner) {
-        (Some(stated), Some(inner)) if stated != inner => {
-            return Err(invalid(format!("the header says {stated}, the document {inner}")));
+    let outline = Outline::read(bytes).map_err(|error| invalid(error.to_string()))?;
+    let own = Some(outline.media_type).filter(|media_type| *media_type != MediaType::default());
+    let media_type = match (stated, own) {
+        (Some(stated), Some(own)) if stated != own => {
+            return Err(invalid(format!("the header says {stated}, the document {own}")));
         }
-        (Some(stated), _) => stated,
-        (None, Some(inner)) => inner,
+        (Some(media_type), _) | (None, Some(media_type)) => media_type,
         (None, None) => return Err(invalid("no media type".to_owned())),
     };
-    if document.get("manifests").is_some() && (document.get("layers").is_some() || document.get("config").is_some()) {
-        return Err(invalid("it is both a manifest and an index".to_owned()));
-    }
     if media_type.is_index() {
-        let index: IndexManifest = serde_json::from_value(document).map_err(|error| invalid(error.to_string()))?;
+        let index: IndexManifest = serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
         let IndexManifest { artifact_type, subject, manifests, .. } = index;
         return Ok(Pushed { media_type, artifact_type, subject, blobs: Vec::new(), children: manifests });
     }
     if !media_type.is_manifest() {
         return Err(invalid(format!("manifests of type {media_type} are not supported")));
     }
-    let manifest: Manifest = serde_json::from_value(document).map_err(|error| invalid(error.to_string()))?;
+    let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
     let Manifest { artifact_type, subject, config, layers, .. } = manifest;
     // An artifact that names no type of its own goes by that of its config.
     let artifact_type = artifact_type.or_else(|| Some(config.media_type.as_str().to_owned()));

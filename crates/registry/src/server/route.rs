@@ -3,6 +3,8 @@
 use percent_encoding::percent_decode_str;
 use skycap_image::Digest;
 
+use crate::tags::is_tag;
+
 /// What a request is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Route {
@@ -50,14 +52,6 @@ fn is_component(text: &str) -> bool {
     ends && text
         .split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         .all(|part| part.is_empty() || separator(part))
-}
-
-/// `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`.
-fn is_tag(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 128
-        && !text.starts_with(['.', '-'])
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
 }
 
 /// Why a path means nothing.

@@ -13,7 +13,7 @@
 //! repository that it was pushed to; mounting makes a hard link, so knowing a digest is not enough to read another
 //! repository's bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -182,7 +182,7 @@ impl Storage {
     }
 
     /// Changes what is in a repository, as one step that other processes see whole or not at all. The change is dropped if
-    /// `change` gives an error.
+    /// `change` gives an error. A manifest that is taken out loses its file before anybody can put it in again.
     pub fn change<T, E: From<io::Error>>(
         &self,
         name: &RepositoryName,
@@ -191,8 +191,12 @@ impl Storage {
         let layout = self.create(name)?;
         let guard = File::options().create(true).truncate(false).write(true).open(layout.join("lock"))?;
         guard.lock()?;
-        let mut contents = self.contents(name)?.map(|contents| (*contents).clone()).unwrap_or_default();
+        let before = self.contents(name)?.unwrap_or_default();
+        let mut contents = (*before).clone();
         let value = change(&mut contents)?;
+        let removed =
+            before.entries.iter().map(|entry| entry.digest).filter(|digest| contents.manifest(*digest).is_none());
+        let removed: HashSet<Digest> = removed.collect();
         let index = IndexManifest {
             schema_version: 2,
             media_type: MediaType::OciIndex,
@@ -203,6 +207,10 @@ impl Storage {
         };
         let bytes = serde_json::to_vec(&index).map_err(io::Error::other)?;
         self.replace(&layout.join("index.json"), &bytes)?;
+        for digest in removed {
+            // The name is gone already; a file that stays is only space.
+            let _ = fs::remove_file(self.blob(name, digest));
+        }
         Ok(value)
     }
 
@@ -344,6 +352,35 @@ mod tests {
         assert_eq!(storage.contents(&name).unwrap().unwrap().tags(), ["1"]);
         assert_eq!(storage.repositories().unwrap(), ["a/b"]);
         assert_eq!(fs::read_dir(storage.uploads()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_manifest_that_is_taken_out_is_gone_before_the_next_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let storages = [Storage::open(dir.path()).unwrap(), Storage::open(dir.path()).unwrap()];
+        let name = RepositoryName::parse("a").unwrap();
+        let digest = Digest::sha256(b"one");
+        let put = |storage: &Storage| {
+            storage.change(&name, |contents| {
+                let was_there = storage.blob(&name, digest).exists();
+                storage.keep_bytes(&name, digest, b"one")?;
+                contents.add(entry("one", None));
+                io::Result::Ok(was_there)
+            })
+        };
+        put(&storages[0]).unwrap();
+        std::thread::scope(|scope| {
+            let removed = storages[1].change(&name, |contents| {
+                let next = scope.spawn(|| put(&storages[0]));
+                // The next change waits for this one meanwhile.
+                std::thread::sleep(Duration::from_millis(50));
+                assert!(contents.remove_manifest(digest) && !next.is_finished());
+                io::Result::Ok(next)
+            });
+            assert!(!removed.unwrap().join().unwrap().unwrap(), "the file outlived the change");
+        });
+        assert!(storages[0].contents(&name).unwrap().unwrap().manifest(digest).is_some());
+        assert!(storages[0].blob(&name, digest).is_file());
     }
 
     #[test]

@@ -1,14 +1,16 @@
-//! Uploads under way: a staged file, the hash of what it holds, and who may go on with it. They live in one process: after
-//! a restart a client is told that its upload is unknown, and starts again.
+//! Uploads under way: a staged file, the hash of what it holds, and who may go on with it. The file is open only while a
+//! request brings bytes, so uploads that wait cost no descriptors. They live in one process: after a restart a client is
+//! told that its upload is unknown, and starts again.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher as _, RandomState};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use skycap_image::{Algorithm, Digest, Hasher};
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use super::answer::Refusal;
 use super::route::RepositoryName;
@@ -32,7 +34,7 @@ struct Entry {
 
 /// Bytes on their way in.
 pub(super) struct Upload {
-    file: NamedTempFile,
+    staged: TempPath,
     hasher: Hasher,
     pub length: u64,
 }
@@ -41,15 +43,13 @@ impl Upload {
     /// Starts a staged file.
     pub fn new(storage: &Storage) -> io::Result<Self> {
         let file = tempfile::Builder::new().prefix("upload-").tempfile_in(storage.uploads())?;
-        Ok(Self { file, hasher: Hasher::new(Algorithm::Sha256), length: 0 })
+        Ok(Self { staged: file.into_temp_path(), hasher: Hasher::new(Algorithm::Sha256), length: 0 })
     }
 
-    /// Appends.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.hasher.update(bytes);
-        self.length += bytes.len() as u64;
-        Ok(())
+    /// Opens the file for the bytes of one request.
+    pub fn writer(&mut self) -> io::Result<Writer<'_>> {
+        let file = File::options().append(true).open(&self.staged)?;
+        Ok(Writer { upload: self, file })
     }
 
     /// Checks the bytes and takes them in.
@@ -58,8 +58,7 @@ impl Upload {
             Algorithm::Sha256 => self.hasher.finish(),
             Algorithm::Sha512 => {
                 let mut hasher = Hasher::new(Algorithm::Sha512);
-                let mut file = self.file.reopen()?;
-                io::copy(&mut file, &mut Hashing(&mut hasher))?;
+                io::copy(&mut File::open(&self.staged)?, &mut Hashing(&mut hasher))?;
                 hasher.finish()
             }
         };
@@ -67,7 +66,23 @@ impl Upload {
             let message = format!("provided digest did not match uploaded content: {found}, not {digest}");
             return Err(Refusal::bad("DIGEST_INVALID", message));
         }
-        Ok(storage.keep_blob(name, digest, self.file.into_temp_path())?)
+        Ok(storage.keep_blob(name, digest, self.staged)?)
+    }
+}
+
+/// An upload with its file open.
+pub(super) struct Writer<'u> {
+    upload: &'u mut Upload,
+    file: File,
+}
+
+impl Writer<'_> {
+    /// Appends.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.upload.hasher.update(bytes);
+        self.upload.length += bytes.len() as u64;
+        Ok(())
     }
 }
 

@@ -68,6 +68,24 @@ fn an_upload_belongs_to_its_repository_and_can_be_given_up() {
 }
 
 #[test]
+fn an_upload_that_waits_holds_no_file_open() {
+    let (dir, server) = server();
+    let uploads = dir.path().join("registry-v1/_uploads");
+    let places: Vec<String> =
+        (0..20).map(|_| post(server.address(), "/v2/aa/blobs/uploads/", b"").header("location").to_owned()).collect();
+    assert_eq!(ask(server.address(), "PATCH", &places[0], &[], b"hello ").status, 202);
+    let open = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter(|target| target.starts_with(&uploads))
+        .count();
+    assert_eq!(open, 0);
+    let digest = Digest::sha256(b"hello world");
+    assert_eq!(ask(server.address(), "PUT", &format!("{}?digest={digest}", places[0]), &[], b"world").status, 201);
+    assert_eq!(ask(server.address(), "GET", &format!("/v2/aa/blobs/{digest}"), &[], b"").body, b"hello world");
+}
+
+#[test]
 fn parts_of_a_blob_can_be_read() {
     let (_dir, server) = server();
     let digest = Digest::sha256(b"0123456789");

@@ -1,10 +1,10 @@
 //! Docker Hub's list of tags, answered offline.
 
 use serde_json::{Value, json};
-use skycap_image::{Artifact, ImageSink};
+use skycap_image::{Artifact, Digest, ImageSink};
 use skycap_registry::{Client, Credentials};
 
-use crate::support::{client, image, index, place, server, tag};
+use crate::support::{ask, client, image, index, place, server, tag};
 
 fn get(client: &Client, url: &str) -> (u16, Value) {
     let answer = client.get(url, &[], &Credentials::Anonymous).unwrap();
@@ -60,4 +60,25 @@ fn a_tag_names_its_platforms() {
         (&json!("s390x"), &json!(image.digest))
     );
     assert_eq!(get(&client, &format!("http://{}/v2/repositories/app/tags/none", server.address())).0, 404);
+}
+
+#[test]
+fn a_config_that_is_too_long_to_be_one_is_not_read() {
+    let (_dir, server) = server();
+    let padding = " ".repeat(9 * 1024 * 1024);
+    let config =
+        format!(r#"{{"os":"linux","architecture":"amd64","rootfs":{{"type":"layers","diff_ids":[]}}{padding}}}"#);
+    let digest = Digest::sha256(config.as_bytes());
+    let target = format!("/v2/app/blobs/uploads/?digest={digest}");
+    assert_eq!(ask(server.address(), "POST", &target, &[], config.as_bytes()).status, 201);
+    let config_type = "application/vnd.oci.image.config.v1+json";
+    let manifest = json!({
+        "schemaVersion": 2, "layers": [],
+        "config": {"mediaType": config_type, "digest": digest, "size": config.len()},
+    });
+    let headers = [("content-type", "application/vnd.oci.image.manifest.v1+json")];
+    let body = manifest.to_string();
+    assert_eq!(ask(server.address(), "PUT", "/v2/app/manifests/1", &headers, body.as_bytes()).status, 201);
+    let (_, tag) = get(&client(), &format!("http://{}/v2/repositories/app/tags/1", server.address()));
+    assert_eq!((&tag["name"], &tag["images"]), (&json!("1"), &json!([])));
 }
