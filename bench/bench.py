@@ -186,7 +186,7 @@ def build(machine, name, runs):
             if cold or not stores["skycap"]:
                 stores["skycap"] = machine.fresh("store")
             out = machine.fresh("out") / "image.tar"
-            command = [machine.skycap, "--store", str(stores["skycap"]), "build", "-o", f"docker-archive:{out}", str(context)]
+            command = [machine.skycap, "build", "--store", str(stores["skycap"]), "-o", f"docker-archive:{out}", str(context)]
             return [{"command": command}]
         return make
 

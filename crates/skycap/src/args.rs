@@ -10,30 +10,49 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "skycap", version, propagate_version = true, max_term_width = 110)]
 #[command(after_help = "Start here: `skycap demo` runs the main job end to end, offline, and says what it does.")]
 pub struct Cli {
-    #[command(flatten)]
-    pub global: Global,
+    /// Say more: requests, what the cache knew, where time goes
+    #[arg(long, global = true)]
+    pub debug: bool,
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Settings that every command understands.
+/// How servers are reached.
 #[derive(Args, Debug, Clone, Default)]
-pub struct Global {
-    /// Where fetched layers, layer indexes and cached build steps are kept [default: the user's cache directory]
-    #[arg(long, global = true, value_name = "DIR", env = "SKYCAP_STORE", hide_env_values = true)]
-    pub store: Option<PathBuf>,
+pub struct Network {
     /// Ask URL instead of the server HOST, for pulls, pushes, tag lists and git; may be repeated
-    #[arg(long = "host", global = true, value_name = "HOST=URL")]
+    #[arg(long = "host", value_name = "HOST=URL")]
     pub hosts: Vec<String>,
     /// Trust the certificates in this PEM file as well as the system's; may be repeated
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub ca_cert: Vec<PathBuf>,
+}
+
+/// What outlives a command.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Kept {
+    /// Where fetched layers, layer indexes and cached build steps are kept [default: the user's cache directory]
+    #[arg(long, value_name = "DIR", env = "SKYCAP_STORE", hide_env_values = true)]
+    pub store: Option<PathBuf>,
+}
+
+/// How processes are run.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Isolation {
     /// Use this rung of the sandbox instead of the strongest that works
-    #[arg(long, global = true, value_name = "RUNG", env = "SKYCAP_SANDBOX")]
+    #[arg(long, value_name = "RUNG", env = "SKYCAP_SANDBOX")]
     pub sandbox: Option<RungArg>,
-    /// Say more: requests, cache decisions, where time goes
-    #[arg(long, global = true)]
-    pub debug: bool,
+}
+
+/// All of them, for the commands that do everything.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Means {
+    #[command(flatten)]
+    pub network: Network,
+    #[command(flatten)]
+    pub kept: Kept,
+    #[command(flatten)]
+    pub isolation: Isolation,
 }
 
 /// How a RUN or a task is isolated.
@@ -69,20 +88,27 @@ pub enum Command {
     /// Write the executables that a Concourse image of a component carries
     Install(Install),
     /// The registry-image resource type, by hand: JSON on stdin, JSON on stdout
-    #[command(subcommand)]
-    RegistryImage(Resource),
+    RegistryImage(ByHand<Resource>),
     /// The registry-tag resource type, by hand: JSON on stdin, JSON on stdout
-    #[command(subcommand)]
-    RegistryTag(TagResource),
+    RegistryTag(ByHand<TagResource>),
     /// The oci-build task, by hand: parameters from the environment, inputs and outputs in the working directory
-    OciBuild,
+    OciBuild(Means),
     /// Say what this machine can do and what would lift it
-    Doctor,
+    Doctor(Kept),
     /// Print a completion script
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
+}
+
+/// A script of a resource.
+#[derive(Args, Debug)]
+pub struct ByHand<S: Subcommand> {
+    #[command(flatten)]
+    pub network: Network,
+    #[command(subcommand)]
+    pub script: S,
 }
 
 #[derive(Args, Debug)]
@@ -93,6 +119,8 @@ pub struct Demo {
     /// Where the demo keeps its registry, git repository and state [default: the user's state directory]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub isolation: Isolation,
 }
 
 /// Values for a pipeline's ((vars)), as fly takes them.
@@ -126,6 +154,8 @@ pub struct RunnerArgs {
     /// Where versions, builds and caches of this pipeline are kept [default: the user's state directory]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub means: Means,
 }
 
 #[derive(Args, Debug)]
@@ -208,6 +238,8 @@ pub struct Build {
     /// Allow plain HTTP to the registries
     #[arg(long)]
     pub insecure: bool,
+    #[command(flatten)]
+    pub means: Means,
 }
 
 #[derive(Subcommand, Debug)]

@@ -23,7 +23,7 @@ use clap::{CommandFactory, Parser};
 use skycap_concourse::Kind;
 use skycap_sandbox::{Rung, enter};
 
-use args::{Cli, Command, Global, Registry, RungArg};
+use args::{Cli, Command, Isolation, Means, Registry, RungArg};
 use commands::Context;
 use commands::resource::Script;
 use environment::World;
@@ -39,27 +39,34 @@ fn main() -> ExitCode {
     let started_as = || name.and_then(|name| std::fs::canonicalize(name).ok());
     let executable = std::fs::read_link("/proc/self/exe").ok().or_else(started_as);
     match program::detect(executable.as_deref(), name) {
-        Some(program) => installed(&program, arguments.get(1).map(PathBuf::from)),
+        Some(program) => installed(&program, &arguments[1..]),
         None => command_line(Cli::parse_from(arguments)),
     }
 }
 
 /// We are a program of an installed component. Concourse's convention leaves no room for flags.
-fn installed(program: &Program, argument: Option<PathBuf>) -> ExitCode {
+fn installed(program: &Program, arguments: &[OsString]) -> ExitCode {
     let world = World::read();
+    let takes = usize::from(matches!(program.name.as_str(), "in" | "out"));
+    if let Some(surplus) = arguments.get(takes) {
+        let what = format!("{} takes no argument {}", program.name, surplus.to_string_lossy());
+        let hint = format!("`skycap {} --help` has the flags", program.component);
+        return Failure::usage(what).with_hint(hint).report(Style::new(world.terminal.colour));
+    }
+    let argument = arguments.first().map(PathBuf::from);
     let sandbox = match rung_from(&world) {
         Ok(sandbox) => sandbox,
         Err(failure) => return failure.report(Style::new(world.terminal.colour)),
     };
-    let global = Global { sandbox, ..Global::default() };
+    let means = Means { isolation: Isolation { sandbox }, ..Means::default() };
     let script = match program.name.as_str() {
         "check" => Script::Check,
         "in" => Script::In(argument),
         "out" => Script::Out(argument),
-        _ => return finish(&context(world, global, true), commands::resource::oci_build),
+        _ => return finish(&context(world, means, false, true), commands::resource::oci_build),
     };
     let kind = if program.component == "registry-tag" { Kind::RegistryTag } else { Kind::RegistryImage };
-    resource(kind, &script, &context(world, global, false))
+    resource(kind, &script, &context(world, means, false, false))
 }
 
 /// `SKYCAP_SANDBOX`, as the flag `--sandbox` reads it.
@@ -73,15 +80,12 @@ fn rung_from(world: &World) -> Result<Option<RungArg>, Failure> {
 }
 
 fn command_line(cli: Cli) -> ExitCode {
-    let needs_sandbox = matches!(
-        cli.command,
-        Command::Demo(_) | Command::Run(_) | Command::Watch(_) | Command::Build(_) | Command::OciBuild
-    );
-    let context = context(World::read(), cli.global, needs_sandbox);
+    let (means, needs_sandbox) = means(&cli.command);
+    let context = context(World::read(), means, cli.debug, needs_sandbox);
     match cli.command {
-        Command::RegistryImage(command) => resource(Kind::RegistryImage, &Script::from(&command), &context),
-        Command::RegistryTag(command) => resource(Kind::RegistryTag, &Script::from(&command), &context),
-        Command::OciBuild => finish(&context, commands::resource::oci_build),
+        Command::RegistryImage(command) => resource(Kind::RegistryImage, &Script::from(&command.script), &context),
+        Command::RegistryTag(command) => resource(Kind::RegistryTag, &Script::from(&command.script), &context),
+        Command::OciBuild(_) => finish(&context, commands::resource::oci_build),
         Command::Run(arguments) => exit(&context, commands::pipeline::run(&arguments, &context)),
         Command::Demo(arguments) => exit(&context, commands::demo::run(&arguments, &context)),
         Command::Watch(arguments) => finish(&context, |context| commands::pipeline::watch(&arguments, context)),
@@ -89,22 +93,52 @@ fn command_line(cli: Cli) -> ExitCode {
         Command::Plan(arguments) => finish(&context, |_| commands::pipeline::plan(&arguments)),
         Command::Build(arguments) => finish(&context, |context| commands::build::run(&arguments, context)),
         Command::Registry(Registry::Serve(arguments)) => {
+            signals::cancel_on_signals(&context.cancel, &context.kill);
             finish(&context, |context| commands::registry::serve(&arguments, context))
         }
         Command::Install(arguments) => finish(&context, |_| commands::install::run(&arguments)),
-        Command::Doctor => finish(&context, commands::doctor::run),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "skycap", &mut std::io::stdout());
-            ExitCode::SUCCESS
-        }
+        Command::Doctor(_) => finish(&context, commands::doctor::run),
+        Command::Completions { shell } => finish(&context, |_| completions(shell)),
+    }
+}
+
+/// What a command was told about servers, stores and rungs, and whether it runs processes.
+fn means(command: &Command) -> (Means, bool) {
+    match command {
+        Command::Run(arguments) => (arguments.runner.means.clone(), true),
+        Command::Watch(arguments) => (arguments.runner.means.clone(), true),
+        Command::Build(arguments) => (arguments.means.clone(), true),
+        Command::OciBuild(means) => (means.clone(), true),
+        Command::Demo(arguments) => (Means { isolation: arguments.isolation.clone(), ..Means::default() }, true),
+        Command::RegistryImage(command) => (Means { network: command.network.clone(), ..Means::default() }, false),
+        Command::RegistryTag(command) => (Means { network: command.network.clone(), ..Means::default() }, false),
+        Command::Doctor(kept) => (Means { kept: kept.clone(), ..Means::default() }, false),
+        Command::Validate(_)
+        | Command::Plan(_)
+        | Command::Registry(_)
+        | Command::Install(_)
+        | Command::Completions { .. } => (Means::default(), false),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "skycap", &mut script);
+    match std::io::Write::write_all(&mut std::io::stdout(), &script) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
 }
 
 /// Enters the sandbox's world first where it is needed: that must happen before there is a second thread.
-fn context(world: World, global: Global, needs_sandbox: bool) -> Context {
-    let sandbox = if needs_sandbox { Some(enter(global.sandbox.map(Rung::from))) } else { None };
-    let context = Context::new(world, global, sandbox);
-    signals::cancel_on_signals(&context.cancel, &context.kill);
+fn context(world: World, means: Means, debug: bool, needs_sandbox: bool) -> Context {
+    let sandbox = if needs_sandbox { Some(enter(means.isolation.sandbox.map(Rung::from))) } else { None };
+    let context = Context::new(world, means, debug, sandbox);
+    // What runs no processes has nothing to tidy up that the next run does not: there a signal simply ends it.
+    if needs_sandbox {
+        signals::cancel_on_signals(&context.cancel, &context.kill);
+    }
     context
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use skycap_build::{Built, Outcome, Request, build, ignore::Ignore};
 use skycap_image::{Artifact, Image, ImageSink, Name, Platform, Reference, archive, layout::Layout};
@@ -20,14 +21,34 @@ enum Destination {
     Layout(PathBuf),
 }
 
+impl Destination {
+    /// Says before the build what would stop the writing after it.
+    fn check(&self) -> Result<(), Failure> {
+        let (Self::DockerArchive(path) | Self::OciArchive(path) | Self::Layout(path)) = self;
+        let parent = parent(path);
+        if parent.is_dir() {
+            return Ok(());
+        }
+        Err(Failure::new(format!("cannot write {}: {} is not a directory", path.display(), parent.display())))
+    }
+}
+
+/// The directory that a file lies in.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Builds, then writes and pushes what was asked for.
 pub fn run(arguments: &Build, context: &Context) -> Result<(), Failure> {
     let destinations = arguments.output.iter().map(|text| destination(text)).collect::<Result<Vec<_>, _>>()?;
-    let references = arguments.tag.iter().map(|tag| Ok(tag.parse()?)).collect::<Result<Vec<Reference>, Failure>>()?;
+    let references = arguments.tag.iter().map(|tag| argument("-t", tag)).collect::<Result<Vec<Reference>, _>>()?;
     let client = Client::new(context.settings()?, context.progress.clone())?;
     let request = request(arguments, context)?;
     let registries = Registries::new(client, context.keychain()?);
     let store = context.store()?;
+    for destination in &destinations {
+        destination.check()?;
+    }
     let built = build(&request, &registries, &store, context.sandbox()?, &*context.progress)?;
     let Some(Built { image, steps, .. }) = built.into_iter().next() else { return Ok(()) };
     let count = |outcome| steps.iter().filter(|step| step.outcome == outcome).count();
@@ -49,7 +70,7 @@ fn request(arguments: &Build, context: &Context) -> Result<Request, Failure> {
         Failure::because(format!("cannot read {name}"), &error).with_hint("-f FILE names another Dockerfile")
     })?;
     let platforms =
-        arguments.platform.iter().map(|text| Ok(text.parse()?)).collect::<Result<Vec<Platform>, Failure>>()?;
+        arguments.platform.iter().map(|text| argument("--platform", text)).collect::<Result<Vec<Platform>, _>>()?;
     Ok(Request {
         ignore: Ignore::for_dockerfile(&arguments.context, &path)?,
         dockerfile_name: name,
@@ -64,6 +85,11 @@ fn request(arguments: &Build, context: &Context) -> Result<Request, Failure> {
         cancel: context.cancel.clone(),
         ..Request::new(&arguments.context, dockerfile)
     })
+}
+
+/// A value of a flag, read.
+fn argument<T: FromStr<Err: std::fmt::Display>>(flag: &str, text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|error| Failure::usage(format!("{flag} {text}: {error}")))
 }
 
 fn source_date_epoch(context: &Context) -> Result<Option<i64>, Failure> {
@@ -90,7 +116,8 @@ fn write(image: &Image, destination: &Destination, names: &[String]) -> Result<(
         Destination::DockerArchive(path) => whole(path, |out| archive::write_docker(image, names, out)),
         Destination::OciArchive(path) => whole(path, |out| archive::write_oci(&artifact, names, out)),
         Destination::Layout(path) => {
-            Layout::create(path)?.put(&artifact, &[Name::Tag("latest".to_owned())])?;
+            let layout = if path.join("index.json").exists() { Layout::open(path)? } else { Layout::create(path)? };
+            layout.put(&artifact, &[Name::Tag("latest".to_owned())])?;
             Ok(())
         }
     }
@@ -102,8 +129,8 @@ fn whole<E: std::error::Error + 'static>(
     write: impl FnOnce(BufWriter<&fs::File>) -> Result<BufWriter<&fs::File>, E>,
 ) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::because(format!("cannot write {}", path.display()), &error);
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let staged = tempfile::NamedTempFile::new_in(parent).map_err(failed)?;
+    let mut staged = tempfile::Builder::new();
+    let staged = staged.prefix(".skycap-").suffix(".partial").tempfile_in(parent(path)).map_err(failed)?;
     write(BufWriter::with_capacity(1 << 20, staged.as_file()))?.flush().map_err(failed)?;
     staged.as_file().sync_all().map_err(failed)?;
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);

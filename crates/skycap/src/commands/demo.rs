@@ -45,6 +45,7 @@ struct Stage {
 pub fn run(arguments: &Demo, context: &Context) -> Result<ExitCode, Failure> {
     let version = arguments.new_upstream_tag.as_deref().map(version).transpose()?;
     let directory = arguments.dir.clone().unwrap_or_else(|| context.world.state.join("demo"));
+    git_is_here()?;
     let stage = Stage { directory, style: Style::new(context.world.terminal.colour) };
     stage.make_repository(context)?;
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -55,6 +56,15 @@ pub fn run(arguments: &Demo, context: &Context) -> Result<ExitCode, Failure> {
     let code = stage.run_job(&server, context);
     server.stop();
     code
+}
+
+/// Asked before anything is made.
+fn git_is_here() -> Result<(), Failure> {
+    let found = Command::new("git").arg("--version").stdin(Stdio::null()).output();
+    found.map(drop).map_err(|error| {
+        Failure::because("cannot run git", &error)
+            .with_hint("install git: the demo's pipeline follows a git repository")
+    })
 }
 
 /// Only what the pipeline's `regexp` sees makes sense as a new tag.
@@ -167,13 +177,10 @@ fn git(directory: &Path, arguments: &[&str], context: &Context) -> Result<(), Fa
         command.env(format!("GIT_AUTHOR_{role}"), value).env(format!("GIT_COMMITTER_{role}"), value);
     }
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
-    if context.global.debug {
+    if context.debug {
         eprintln!("git {}", arguments.join(" "));
     }
-    let output = command.output().map_err(|error| {
-        Failure::because("cannot run git", &error)
-            .with_hint("install git: the demo's pipeline follows a git repository")
-    })?;
+    let output = command.output().map_err(|error| Failure::because("cannot run git", &error))?;
     if output.status.success() {
         return Ok(());
     }

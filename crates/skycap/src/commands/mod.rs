@@ -20,7 +20,7 @@ use skycap_registry::{Keychain, Settings};
 use skycap_sandbox::{Cancel, Refused, Sandbox};
 use skycap_store::Store;
 
-use crate::args::Global;
+use crate::args::Means;
 use crate::environment::World;
 use crate::failure::Failure;
 use crate::report;
@@ -28,7 +28,8 @@ use crate::report;
 /// What every command is given.
 pub struct Context {
     pub world: World,
-    pub global: Global,
+    pub means: Means,
+    pub debug: bool,
     pub environment: Environment,
     pub progress: Arc<dyn Progress>,
     /// Whether RUN and tasks can be run, for the commands that may need it.
@@ -40,16 +41,16 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(world: World, global: Global, sandbox: Option<Result<Sandbox, Refused>>) -> Self {
-        let progress = report::printer(world.terminal, global.debug);
+    pub fn new(world: World, means: Means, debug: bool, sandbox: Option<Result<Sandbox, Refused>>) -> Self {
+        let progress = report::printer(world.terminal, debug);
         let environment = world.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let sandbox = sandbox.map(Arc::new);
-        Self { world, global, environment, progress, sandbox, cancel: Cancel::default(), kill: Cancel::default() }
+        Self { world, means, debug, environment, progress, sandbox, cancel: Cancel::default(), kill: Cancel::default() }
     }
 
     /// How registries are reached.
     pub fn settings(&self) -> Result<Settings, Failure> {
-        let ca_certs = self.global.ca_cert.iter().map(|path| {
+        let ca_certs = self.means.network.ca_cert.iter().map(|path| {
             std::fs::read_to_string(path)
                 .map_err(|error| Failure::because(format!("cannot read {}", path.display()), &error))
         });
@@ -63,7 +64,7 @@ impl Context {
 
     /// The `--host NAME=URL` pairs.
     pub fn hosts(&self) -> Result<BTreeMap<String, String>, Failure> {
-        pairs(&self.global.hosts, "--host")
+        pairs(&self.means.network.hosts, "--host")
     }
 
     /// Docker's configuration, if there is one.
@@ -85,7 +86,7 @@ impl Context {
 
     /// Where layers and cached steps are kept.
     pub fn store_directory(&self) -> PathBuf {
-        self.global.store.clone().unwrap_or_else(|| self.world.cache.join("store"))
+        self.means.kept.store.clone().unwrap_or_else(|| self.world.cache.join("store"))
     }
 
     pub fn store(&self) -> Result<Store, Failure> {

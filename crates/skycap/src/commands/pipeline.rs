@@ -1,12 +1,13 @@
 //! `skycap run`, `watch`, `validate` and `plan`: pipelines on this machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use skycap_image::Digest;
+use skycap_pipeline::config::StepConfig;
 use skycap_pipeline::{Config, Options, PutReport, Puts, Ran, Report, Runner, Vars};
 use skycap_registry::Settings;
 use skycap_store::Store;
@@ -32,7 +33,7 @@ impl Pipeline<'_> {
         let settings = Settings { hosts: self.hosts, ..context.settings()? };
         let host = context.host_with(settings)?;
         let options = Options { threads: threads(), kill: context.kill.clone(), ..self.options };
-        let events = Arc::new(Steps::new(context.world.terminal.colour, context.global.debug));
+        let events = Arc::new(Steps::new(context.world.terminal.colour, context.debug));
         Ok(Runner::new(self.config, host, self.store, context.shared_sandbox()?, options, events)?)
     }
 
@@ -51,9 +52,33 @@ impl Pipeline<'_> {
 pub fn run(arguments: &Run, context: &Context) -> Result<ExitCode, Failure> {
     let mut pipeline = open(&arguments.pipeline, &arguments.runner, context)?;
     let inputs = pairs(&arguments.inputs, "--input")?;
+    check_inputs(&inputs, &pipeline.config)?;
     pipeline.options.inputs = inputs.into_iter().map(|(name, directory)| (name, directory.into())).collect();
     pipeline.options.puts = if arguments.skip_put { Puts::Skip } else { Puts::Allow };
     pipeline.run(arguments.job.as_deref(), arguments.if_changed)
+}
+
+/// An input that replaces nothing would let the job run on what it was meant to be kept from.
+fn check_inputs(inputs: &BTreeMap<String, String>, config: &Config) -> Result<(), Failure> {
+    let mut gets = BTreeSet::new();
+    for job in &config.jobs {
+        job.step().visit(&mut |step| {
+            if let StepConfig::Get(get) = step {
+                gets.insert(get.name.clone());
+            }
+        });
+    }
+    for (name, directory) in inputs {
+        if !gets.contains(name) {
+            let known: Vec<&str> = gets.iter().map(String::as_str).collect();
+            return Err(Failure::usage(format!("-i {name}={directory}: no get is called {name}"))
+                .with_hint(format!("gets are {}", known.join(", "))));
+        }
+        if !Path::new(directory).is_dir() {
+            return Err(Failure::usage(format!("-i {name}={directory}: this is not a directory")));
+        }
+    }
+    Ok(())
 }
 
 /// `skycap watch`.

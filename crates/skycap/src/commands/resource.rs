@@ -77,7 +77,8 @@ pub fn oci_build(context: &Context) -> Result<(), Failure> {
     let params = oci_build::Params::from_environment(&context.environment)?;
     let working_directory = std::env::current_dir()?;
     let kept = task_store(context, &working_directory)?;
-    oci_build::run(&params, &working_directory, &context.host()?, &context.workshop(&kept.store)?)?;
+    let stop = || context.cancel.is_cancelled();
+    oci_build::run_until(&params, &working_directory, &context.host()?, &context.workshop(&kept.store)?, &stop)?;
     Ok(())
 }
 
@@ -90,7 +91,7 @@ struct TaskStore {
 /// The task's `cache` directory where the task declares one; else a place that an overlay can work on, for this build.
 fn task_store(context: &Context, working_directory: &Path) -> Result<TaskStore, Failure> {
     let cache = working_directory.join("cache");
-    if context.global.store.is_some() {
+    if context.means.kept.store.is_some() {
         return Ok(TaskStore { store: context.store()?, _scratch: None });
     }
     if cache.is_dir() {

@@ -128,6 +128,24 @@ fn a_missing_image_says_what_is_missing() {
 }
 
 #[test]
+fn an_input_that_replaces_nothing_is_refused_before_anything_runs() {
+    let world = World::new();
+    let pipeline = "resources: [{name: r, type: git, source: {uri: nowhere}}]\n\
+                    jobs: [{name: j, plan: [{get: r}]}]\n";
+    world.file("p.yml", pipeline);
+    run(world.skycap(["run", "p.yml", "-i", "nope=."])).fails(2, "no get is called nope").fails(2, "gets are r");
+    run(world.skycap(["run", "p.yml", "-i", "r=nowhere"])).fails(2, "not a directory");
+}
+
+#[test]
+fn a_layout_is_written_again() {
+    let world = World::new();
+    world.file("context/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let build = || run(world.skycap(["build", "-o", "oci:layout", "context"])).ok().stdout;
+    assert_eq!(build(), build());
+}
+
+#[test]
 fn a_broken_dockerfile_is_one_error_with_its_line() {
     let world = World::new();
     world.file("context/Dockerfile", "FROM scratch\n\nCOPPY a b\n");
@@ -152,14 +170,38 @@ fn a_broken_pipeline_is_one_error_with_its_place() {
 fn a_command_line_that_makes_no_sense_is_exit_code_2() {
     let world = World::new();
     run(world.skycap(["build", "-o", "docker:x", "."])).fails(2, "docker-archive:FILE");
-    run(world.skycap(["--host", "nonsense", "build", "."])).fails(2, "NAME=VALUE");
+    run(world.skycap(["build", "--host", "nonsense", "."])).fails(2, "NAME=VALUE");
     run(world.skycap(["frobnicate"])).fails(2, "frobnicate");
+    run(world.skycap(["build", "-t", "BAD REF", "."])).fails(2, "-t BAD REF");
+    run(world.skycap(["install", "--host", "a=http://b", "registry-tag", "x"])).fails(2, "--host");
+    world.file("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    run(world.skycap(["build", "-o", "oci:nowhere/x", "."])).fails(1, "nowhere is not a directory");
+}
+
+#[test]
+fn a_signal_ends_a_task_and_a_script() {
+    let Some(busybox) = crate::world::peer("a_signal_ends_a_task_and_a_script", "busybox") else { return };
+    let world = World::new();
+    std::fs::copy(busybox, world.dir("task").join("busybox")).unwrap();
+    world.file("task/Dockerfile", "FROM scratch\nCOPY busybox /bin/sh\nRUN exec sleep 300\n");
+    let mut task = world.skycap(["oci-build"]);
+    let mut child = task.current_dir(world.path("task")).stderr(std::process::Stdio::null()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let start = std::time::Instant::now();
+    run({
+        let mut kill = world.command("kill");
+        kill.arg(child.id().to_string());
+        kill
+    })
+    .ok();
+    assert_ne!(child.wait().unwrap().code(), Some(0));
+    assert!(start.elapsed().as_secs() < 120, "it did not wait for the command's end");
 }
 
 #[test]
 fn a_closed_standard_output_does_not_panic() {
     let world = World::new();
-    let mut help = world.skycap(["--help"]);
+    let mut help = world.skycap(["completions", "bash"]);
     let mut child = help.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();

@@ -119,7 +119,7 @@ fn a_killed_build_does_not_spoil_the_cache() {
     let world = World::new();
     context(&world);
     let build = |store: &str, output: &str| {
-        let mut command = world.skycap(["--store", store, "build", "-o", output, "context"]);
+        let mut command = world.skycap(["build", "--store", store, "-o", output, "context"]);
         command.env("SOURCE_DATE_EPOCH", "1600000000");
         command
     };

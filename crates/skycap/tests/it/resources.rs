@@ -79,7 +79,7 @@ fn registry_tag_follows_both_apis() {
     let v2 = format!("http://{}/v2/library/base", server.address());
     for uri in [v2.as_str(), "https://hub.docker.com/v2/repositories/library/base"] {
         let source = json!({"uri": uri, "regexp": "^[0-9.]+-alpine$", "semver": {"matcher": ">= 3"}});
-        let words = |script| ["--host", host.as_str(), "registry-tag", script];
+        let words = |script| ["registry-tag", "--host", host.as_str(), script];
         let versions = world.resource(&words("check"), None, &json!({"source": source})).ok();
         assert_eq!(versions.json(), json!([{"tag": "3.1.0-alpine"}, {"tag": "3.2.0-alpine"}]));
         assert_eq!(versions.stderr, "");
