@@ -27,8 +27,9 @@ mod session;
 mod through;
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -49,6 +50,8 @@ const LOWERS: &str = "lowers-1";
 const MOUNTS: &str = "mounts-1";
 const LOCKS: &str = "locks-1";
 const SESSIONS: &str = "sessions-1";
+/// The mode of the directories above.
+const PRIVATE: u32 = 0o700;
 
 /// A handle on the store of a directory. Clones are the same handle; what it has used is spared by [`Store::gc`] until
 /// the last clone is gone.
@@ -72,10 +75,14 @@ struct State {
 }
 
 impl Store {
-    /// Opens the store in a directory, which is made if it is missing, and cleans up after dead processes.
+    /// Opens the store in a directory, which is made if it is missing, and cleans up after dead processes. Other users
+    /// cannot look into what it holds: among that are setuid files of images and what private repositories hold. A
+    /// directory that was there before keeps its own mode.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        for name in ["blobs/sha256", RECORDS, LOWERS, MOUNTS, LOCKS, SESSIONS] {
-            fs::create_dir_all(dir.join(name))?;
+        for name in [BLOBS, "blobs/sha256", RECORDS, LOWERS, MOUNTS, LOCKS, SESSIONS] {
+            let path = dir.join(name);
+            DirBuilder::new().recursive(true).mode(PRIVATE).create(&path)?;
+            close(&path)?;
         }
         let session = Session::start(dir)?;
         Ok(Self(Arc::new(Inner { dir: dir.to_owned(), session, state: Mutex::default() })))
@@ -108,6 +115,14 @@ impl Store {
         self.state().leased.insert(entry.to_owned());
         note_use(&self.0.dir.join(entry));
         Ok(())
+    }
+}
+
+/// Closes a directory to others. One that is not ours is its owner's business.
+fn close(path: &Path) -> io::Result<()> {
+    match fs::set_permissions(path, Permissions::from_mode(PRIVATE)) {
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -10,6 +10,7 @@ mod records;
 mod twice;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use skycap_store::Store;
@@ -37,4 +38,22 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     }
     files.sort();
     files
+}
+
+#[test]
+fn other_users_cannot_look_into_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let (given, new) = (dir.path().join("given"), dir.path().join("new"));
+    fs::create_dir_all(given.join("lowers-1")).unwrap();
+    for path in [&given, &given.join("lowers-1")] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for top in [&given, &new] {
+        let _store = Store::open(top).unwrap();
+        for entry in fs::read_dir(top).unwrap() {
+            assert_eq!(mode(&entry.unwrap().path()), 0o700);
+        }
+    }
+    assert_eq!((mode(&new), mode(&given)), (0o700, 0o755), "somebody else's directory may hold more than a store");
 }
