@@ -93,6 +93,17 @@ pub(crate) struct LineOutput {
     keep_stdout: Option<Vec<u8>>,
 }
 
+/// Takes what can be shown out of a buffer: its whole lines, or as much as is safe of a line that is too long.
+fn ready(buffer: &mut Vec<u8>, redactor: &Redactor) -> Vec<u8> {
+    let end = match buffer.iter().rposition(|b| *b == b'\n') {
+        Some(newline) => newline + 1,
+        None if buffer.len() > LONGEST => redactor.showable(buffer),
+        None => return Vec::new(),
+    };
+    let rest = buffer.split_off(end);
+    std::mem::replace(buffer, rest)
+}
+
 /// More of an answer than this is not read: the rest of a resource's standard output is of no use.
 const ANSWER_LIMIT: usize = 64 << 20;
 
@@ -111,14 +122,10 @@ impl LineOutput {
     fn take(&mut self, stream: Stream, bytes: &[u8]) {
         let Some(buffer) = self.buffers.get_mut(usize::from(stream == Stream::Stderr)) else { return };
         buffer.extend_from_slice(bytes);
-        let end = match buffer.iter().rposition(|b| *b == b'\n') {
-            Some(newline) => newline + 1,
-            None if buffer.len() > LONGEST => buffer.len(),
-            None => return,
-        };
-        let rest = buffer.split_off(end);
-        let whole = std::mem::replace(buffer, rest);
-        self.show(stream, &whole);
+        let whole = ready(buffer, &self.log.redactor);
+        if !whole.is_empty() {
+            self.show(stream, &whole);
+        }
     }
 
     fn show(&self, stream: Stream, bytes: &[u8]) {
@@ -150,16 +157,7 @@ impl StepProgress {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let buffer = lines.entry(id).or_default();
         buffer.extend_from_slice(bytes);
-        let end = match buffer.iter().rposition(|b| *b == b'\n') {
-            _ if flush || buffer.len() > LONGEST => buffer.len(),
-            Some(newline) => newline + 1,
-            None => return,
-        };
-        let rest = buffer.split_off(end);
-        let whole = std::mem::replace(buffer, rest);
-        if flush {
-            lines.remove(&id);
-        }
+        let whole = if flush { lines.remove(&id).unwrap_or_default() } else { ready(buffer, &self.log.redactor) };
         drop(lines);
         if !whole.is_empty() {
             let bytes = self.log.redactor.bytes(&whole);
@@ -208,6 +206,25 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    #[test]
+    fn a_long_line_is_cut_where_no_secret_is() {
+        let seen = Arc::new(Seen::default());
+        let redactor = Arc::new(Redactor::default());
+        redactor.track(&Node::text("hunter2"));
+        let log = StepLog::new(seen.clone(), redactor, "task", "t");
+        let long = vec![b'.'; LONGEST];
+        let mut output = log.output();
+        output.stdout(&[&long, &b"hun"[..]].concat());
+        assert!(seen.0.lock().unwrap().len() > LONGEST - 10, "a long line is passed on before it ends");
+        output.stdout(b"ter2\n");
+        output.finish();
+        let progress = log.progress();
+        progress.event(Event::Output { id: 1, bytes: &[&long, &b"\nhun"[..]].concat() });
+        progress.event(Event::Output { id: 1, bytes: b"ter2\n" });
+        let text = String::from_utf8(seen.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.replace('.', ""), "((redacted))\n\n((redacted))\n");
     }
 
     #[test]

@@ -50,6 +50,34 @@ impl Redactor {
         let lines = self.lines.read().unwrap_or_else(PoisonError::into_inner);
         lines.iter().fold(bytes.to_owned(), |bytes, secret| replace(&bytes, secret.as_bytes()))
     }
+
+    /// How much of an unfinished line can be shown now: what may be the beginning of a secret has to wait for the rest.
+    pub fn showable(&self, line: &[u8]) -> usize {
+        let lines = self.lines.read().unwrap_or_else(PoisonError::into_inner);
+        let longest = lines.first().map_or(0, String::len);
+        let mut end = line.len().saturating_sub(longest.saturating_sub(1));
+        // A secret that lies across the end stays whole, and what that uncovers too.
+        while let Some(start) = lines.iter().find_map(|secret| across(line, secret.as_bytes(), end)) {
+            end = start;
+        }
+        end
+    }
+}
+
+/// Where the secret begins that lies across a position, if one does.
+fn across(bytes: &[u8], secret: &[u8], position: usize) -> Option<usize> {
+    let mut at = 0;
+    while at < position {
+        if bytes.get(at..)?.starts_with(secret) {
+            if at + secret.len() > position {
+                return Some(at);
+            }
+            at += secret.len();
+        } else {
+            at += 1;
+        }
+    }
+    None
 }
 
 fn replace(bytes: &[u8], secret: &[u8]) -> Vec<u8> {
@@ -96,5 +124,23 @@ mod tests {
             assert_eq!(redactor.text(text), expected);
         }
         assert_eq!(redactor.bytes(b"\xff hunter2"), b"\xff ((redacted))");
+    }
+
+    #[test]
+    fn an_unfinished_line_is_cut_outside_of_secrets() {
+        let redactor = Redactor::default();
+        assert_eq!(redactor.showable(b"plain"), 5);
+        redactor.track(&Node::text("hunter2"));
+        redactor.track(&Node::text("xhun"));
+        for (line, expected) in [
+            ("say something hunt", "say somethin"),
+            ("say hunter2abc", "say "),
+            ("say xhunter2abc", "say "),
+            ("hunter2hunter2", "hunter2"),
+            ("hun", ""),
+        ] {
+            let end = redactor.showable(line.as_bytes());
+            assert_eq!(line.get(..end), Some(expected), "{line}");
+        }
     }
 }
