@@ -10,6 +10,7 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags, ioctl_ficlone, lgetxattr,
     llistxattr, lsetxattr, mknodat, openat2, utimensat,
 };
+use rustix::io::Errno;
 
 /// Opens a file below a directory as if the directory were `/`: links in an artifact lead nowhere else.
 pub(crate) fn open_in(root: &Path, path: &str) -> io::Result<File> {
@@ -107,11 +108,11 @@ fn special(metadata: &Metadata, to: &Path) -> io::Result<()> {
 
 fn attributes(from: &Path, metadata: &Metadata, to: &Path) -> io::Result<()> {
     own(to, metadata.uid(), metadata.gid())?;
+    // After the owner, because changing that removes capabilities; before the mode, which may forbid it.
+    extended(from, to)?;
     if !metadata.file_type().is_symlink() {
         fs::set_permissions(to, metadata.permissions())?;
     }
-    // After the owner: changing that removes capabilities.
-    extended(from, to);
     let time = |secs, nanos| Timespec { tv_sec: secs, tv_nsec: nanos };
     let times = Timestamps {
         last_access: time(metadata.atime(), metadata.atime_nsec()),
@@ -121,16 +122,38 @@ fn attributes(from: &Path, metadata: &Metadata, to: &Path) -> io::Result<()> {
 }
 
 /// Copies what extended attributes can be copied: some belong to the kernel, and some file systems have none.
-fn extended(from: &Path, to: &Path) {
-    let mut names = vec![0u8; 4096];
-    let Ok(length) = llistxattr(from, names.as_mut_slice()) else { return };
-    for name in names.get(..length).unwrap_or_default().split(|b| *b == 0).filter(|name| !name.is_empty()) {
-        let mut value = vec![0u8; 65_536];
-        if let Ok(length) = lgetxattr(from, name, value.as_mut_slice()) {
-            let value = value.get(..length).unwrap_or_default();
-            // Refused for attributes that are not ours to set; the file is as good without them as without root.
-            let _ = lsetxattr(to, name, value, XattrFlags::empty());
+fn extended(from: &Path, to: &Path) -> io::Result<()> {
+    let Some(names) = unless_refused(whole(|buffer| llistxattr(from, buffer)))? else { return Ok(()) };
+    for name in names.split(|b| *b == 0).filter(|name| !name.is_empty()) {
+        let Some(value) = unless_refused(whole(|buffer| lgetxattr(from, name, buffer)))? else { continue };
+        // The file is as good without attributes that are not ours to set as without root.
+        unless_refused(lsetxattr(to, name, &value, XattrFlags::empty()))?;
+    }
+    Ok(())
+}
+
+/// Everything of something that says when the room for it is too small.
+fn whole(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; 4096];
+    loop {
+        match read(&mut bytes) {
+            Err(Errno::RANGE) => bytes.resize(bytes.len() * 2, 0),
+            Err(error) => return Err(error),
+            Ok(length) => {
+                bytes.truncate(length);
+                return Ok(bytes);
+            }
         }
+    }
+}
+
+/// Nothing where an attribute is not there, not possible here, or not ours; `EINVAL` is an access list that names ids
+/// which we do not have.
+fn unless_refused<T>(result: Result<T, Errno>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS | Errno::INVAL) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -149,7 +172,7 @@ pub(crate) fn give(root: &Path, uid: u32, gid: u32) -> io::Result<()> {
 fn own(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
     match lchown(path, Some(uid), Some(gid)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
         result => result,
     }
 }
@@ -196,5 +219,25 @@ mod tests {
         assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("nowhere"));
         fs::write(to.join("sub/file"), "changed").unwrap();
         assert_eq!(fs::read_to_string(from.join("sub/file")).unwrap(), "text");
+    }
+
+    #[test]
+    fn attributes_are_copied_however_many_there_are() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, "").unwrap();
+        fs::set_permissions(&from, fs::Permissions::from_mode(0o444)).unwrap();
+        let names: Vec<String> = (0..30).map(|number| format!("user.{number:0>240}")).collect();
+        for name in &names {
+            if lsetxattr(&from, name.as_str(), name.as_bytes(), XattrFlags::empty()).is_err() {
+                eprintln!("skipped: attributes_are_copied_however_many_there_are: no such attributes in /dev/shm");
+                return;
+            }
+        }
+        copy(&from, &to).unwrap();
+        for name in &names {
+            assert_eq!(whole(|buffer| lgetxattr(&to, name.as_str(), buffer)).unwrap(), name.as_bytes());
+        }
+        assert_eq!(fs::metadata(&to).unwrap().mode() & 0o777, 0o444);
     }
 }
