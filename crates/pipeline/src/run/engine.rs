@@ -207,10 +207,22 @@ impl Lookup for LateVars<'_> {
     }
 }
 
-/// Runs something of this process that cannot be interrupted, and leaves it to itself if the step is cancelled.
-pub(crate) fn interruptible<T: Send + 'static>(
+/// What becomes of something that cannot be interrupted when its step is cancelled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cancelled {
+    /// It is left to itself: nobody looks at what it does.
+    Leave,
+    /// It is waited for: it changes something that a next attempt, a hook or the user would see.
+    Wait,
+}
+
+/// Runs something of this process that cannot be interrupted. What it says when it fails is shown, as its script's
+/// standard error would be.
+pub(crate) fn in_process<T: Send + 'static>(
+    log: &StepLog,
     stop: &Stop,
-    work: impl FnOnce() -> T + Send + 'static,
+    cancelled: Cancelled,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Trouble> {
     const LOOK: Duration = Duration::from_millis(20);
     if stop.is_cancelled() {
@@ -218,19 +230,26 @@ pub(crate) fn interruptible<T: Send + 'static>(
     }
     let (send, receive) = channel();
     thread::spawn(move || {
-        // Nobody listens any more if the step was cancelled.
+        // Nobody listens any more if it was left to itself.
         let _ = send.send(work());
     });
+    let died = || Trouble::Errored("the step's thread ended without an answer".to_owned());
     loop {
         match receive.recv_timeout(LOOK) {
-            Ok(result) => return Ok(result),
-            Err(RecvTimeoutError::Timeout) if stop.is_cancelled() => return Err(Trouble::Aborted),
+            Ok(result) => return result.map_err(|failure| failed(log, &failure)),
+            Err(RecvTimeoutError::Timeout) if stop.is_cancelled() => break,
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(Trouble::Errored("the step's thread ended without an answer".to_owned()));
-            }
+            Err(RecvTimeoutError::Disconnected) => return Err(died()),
         }
     }
+    if cancelled == Cancelled::Wait {
+        log.note("cancelled: waiting for what is under way to end, because it cannot be taken back");
+        match receive.recv().map_err(|_| died())? {
+            Ok(_) => log.note("it ended well after all: what it made is there, though this step counts as cancelled"),
+            Err(failure) => drop(failed(log, &failure)),
+        }
+    }
+    Err(Trouble::Aborted)
 }
 
 /// What a resource or task in this process says when it fails, as its script would on standard error.
@@ -244,4 +263,30 @@ pub(crate) fn failed(log: &StepLog, failure: &Failure) -> Trouble {
 /// Makes a directory and its parents.
 pub(crate) fn make(path: &Path) -> Result<(), Trouble> {
     fs::create_dir_all(path).map_err(during(format_args!("make {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::events::Mute;
+
+    #[test]
+    fn what_changes_the_world_is_waited_for_when_it_is_cancelled() {
+        let log = StepLog::new(Arc::new(Mute), Arc::default(), "put", "p");
+        for (cancelled, has_ended) in [(Cancelled::Wait, true), (Cancelled::Leave, false)] {
+            let ended = Arc::new(AtomicBool::new(false));
+            let (stop, end) = (Stop::default(), Arc::clone(&ended));
+            let (result, expired) = stop.deadline(Duration::from_millis(5), || {
+                in_process(&log, &stop, cancelled, move || {
+                    thread::sleep(Duration::from_millis(500));
+                    end.store(true, Ordering::SeqCst);
+                    Ok(())
+                })
+            });
+            assert_eq!((result, expired), (Err(Trouble::Aborted), true));
+            assert_eq!(ended.load(Ordering::SeqCst), has_ended, "{cancelled:?}");
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! Checking, getting and putting, whoever serves the type: in process, or by its scripts in a container
 //! (`atc/resource/resource.go`).
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use rustix::fs::syncfs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use skycap_concourse::{Environment, Failure, Host, Kind, resource};
@@ -13,7 +15,7 @@ use skycap_image::{Digest, Reference};
 use skycap_sandbox::{Exit, Stdin};
 
 use super::container::{Container, Contents, Volume};
-use super::engine::{Engine, Trouble, during, failed, interruptible, make};
+use super::engine::{Cancelled, Engine, Trouble, during, in_process};
 use super::files;
 use super::image::ImageDir;
 use super::interpret::Version;
@@ -72,7 +74,7 @@ impl Caller<'_> {
         let request = Json::Object(request).to_string().into_bytes();
         let answer = if let Served::Native(kind) = &chain.served {
             let kind = *kind;
-            self.native(move |host| resource(kind).check(&request, host))?
+            self.native(Cancelled::Leave, move |host| resource(kind).check(&request, host))?
         } else {
             let stdout = self.script(chain, vec!["/opt/resource/check".to_owned()], Vec::new(), request)?;
             if stdout.iter().all(u8::is_ascii_whitespace) {
@@ -105,11 +107,7 @@ impl Caller<'_> {
         }
         let dir = self.engine.fresh("get").map_err(during("make a directory for a get"))?;
         let answer = self.fetch(request, &dir)?;
-        let what = "keep what was fetched";
-        state::remove(&cache).map_err(during(what))?;
-        make(&cache)?;
-        fs::rename(&dir, cache.join("artifact")).map_err(during(what))?;
-        state::write(&cache.join("answer.json"), &answer).map_err(during(what))?;
+        keep(&dir, &cache, &answer).map_err(during("keep what was fetched"))?;
         Ok(Fetched { dir: cache.join("artifact"), answer, key })
     }
 
@@ -132,7 +130,8 @@ impl Caller<'_> {
         let script = "/opt/resource/in /tmp/build/get";
         if let Served::Native(kind) = &request.chain.served {
             let (kind, dir) = (*kind, dir.to_owned());
-            return answer(script, self.native(move |host| resource(kind).get(&bytes, &dir, host))?);
+            let get = move |host: &Host| resource(kind).get(&bytes, &dir, host);
+            return answer(script, self.native(Cancelled::Leave, get)?);
         }
         let volume = Volume { target: "/tmp/build/get".into(), contents: Contents::Fresh(dir.to_owned()) };
         let args = script.split(' ').map(str::to_owned).collect();
@@ -161,7 +160,8 @@ impl Caller<'_> {
             for (name, artifact) in inputs {
                 place(kind, artifact, &dir, name)?;
             }
-            return answer(script, self.native(move |host| resource(kind).put(&bytes, &dir, host))?);
+            let put = move |host: &Host| resource(kind).put(&bytes, &dir, host);
+            return answer(script, self.native(Cancelled::Wait, put)?);
         }
         let root = Path::new("/tmp/build/put");
         let mut volumes = vec![Volume { target: root.to_owned(), contents: Contents::Fresh(dir) }];
@@ -272,7 +272,11 @@ impl Caller<'_> {
     }
 
     /// Runs something of this process.
-    fn native(&self, work: impl FnOnce(&Host) -> Result<Json, Failure> + Send + 'static) -> Result<Json, Trouble> {
+    fn native(
+        &self,
+        cancelled: Cancelled,
+        work: impl FnOnce(&Host) -> Result<Json, Failure> + Send + 'static,
+    ) -> Result<Json, Trouble> {
         let scratch = self.engine.fresh("scratch").map_err(during("make a directory for temporary files"))?;
         let own = self.engine.host.environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let environment: Environment = own.chain(self.env.iter().cloned()).collect();
@@ -283,9 +287,12 @@ impl Caller<'_> {
             .with_environment(environment)
             .with_scratch(&scratch)
             .with_progress(self.log.progress());
-        let result = interruptible(self.stop, move || work(&host))?;
-        let _ = fs::remove_dir_all(&scratch);
-        result.map_err(|failure| failed(self.log, &failure))
+        // Left-overs of what is left to itself go with the work directory at the next start.
+        in_process(self.log, self.stop, cancelled, move || {
+            let result = work(&host);
+            let _ = fs::remove_dir_all(&scratch);
+            result
+        })
     }
 }
 
@@ -296,6 +303,18 @@ pub(crate) fn native_images() -> TypeChain {
         served: Served::Native(Kind::RegistryImage),
         defaults: crate::yaml::Map::default(),
     }
+}
+
+/// Moves a finished artifact into its cache. The answer makes it valid, so everything else is durable before it.
+fn keep(dir: &Path, cache: &Path, answer: &Answer) -> io::Result<()> {
+    state::remove(cache)?;
+    fs::create_dir_all(cache)?;
+    syncfs(File::open(dir)?)?;
+    fs::rename(dir, cache.join("artifact"))?;
+    for parent in [Some(cache), cache.parent()].into_iter().flatten() {
+        File::open(parent)?.sync_all()?;
+    }
+    state::write(&cache.join("answer.json"), answer)
 }
 
 /// What an earlier get left, if it left everything.

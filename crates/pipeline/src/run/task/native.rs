@@ -9,7 +9,7 @@ use super::Task;
 use super::layout::Layout;
 use crate::config::ImageResource;
 use crate::run::container::{resolve_path, working_dir};
-use crate::run::engine::{Trouble, during, failed, interruptible};
+use crate::run::engine::{Cancelled, Trouble, during, failed, in_process};
 use crate::run::files;
 use crate::run::scope::Artifact;
 
@@ -35,17 +35,18 @@ fn build(task: &Task<'_>, root: &Path) -> Result<(), Trouble> {
     let (store, sandbox, threads) = (engine.store.clone(), engine.sandbox.clone(), engine.options.threads.max(1));
     let dir = resolve_path(root, &task.config.run.dir);
     let token = task.cx.stop.token().clone();
-    let result = interruptible(&task.cx.stop, move || {
+    // A cancelled build ends soon; until then it uses the directories that are tidied up next.
+    in_process(task.log, &task.cx.stop, Cancelled::Wait, move || {
         let sandbox = match sandbox.as_ref() {
             Ok(sandbox) => SandboxAccess::Available(sandbox),
             Err(refused) => SandboxAccess::Refused(refused),
         };
         let workshop = Workshop { store: &store, sandbox, scratch: Some(&host.scratch), threads };
-        oci_build::run_until(&params, &dir, &host, &workshop, &|| token.is_cancelled())
-    })?;
-    // Left-overs go with the work directory at the next start.
-    let _ = fs::remove_dir_all(&scratch);
-    result.map(drop).map_err(|failure| failed(task.log, &failure))
+        let result = oci_build::run_until(&params, &dir, &host, &workshop, &|| token.is_cancelled());
+        // Left-overs go with the work directory at the next start.
+        let _ = fs::remove_dir_all(&scratch);
+        result.map(drop)
+    })
 }
 
 /// Copies inputs to their paths and makes outputs, parents first.
