@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Version as Rule;
 use crate::run::interpret::Version;
-use crate::state::{BuildRecord, Builds, Ended, Used};
+use crate::state::{BuildRecord, Builds, Used};
 
 /// What a get of the job asks for.
 #[derive(Clone, PartialEq, Debug)]
@@ -42,7 +42,7 @@ pub(crate) fn choose(job: &str, wants: &[Want], builds: &Builds, lenient: bool) 
     }
     for group in groups(bound) {
         let jobs: BTreeSet<&str> = group.iter().flat_map(|want| want.passed.iter().map(String::as_str)).collect();
-        let has_history = |job: &&str| builds.last_success(job).is_some();
+        let has_history = |job: &&str| builds.counting(job).any(BuildRecord::succeeded);
         if lenient && !jobs.iter().all(has_history) {
             for want in group {
                 let version = alone(job, want, builds, &mut chosen.has_next)?;
@@ -87,10 +87,9 @@ fn alone(job: &str, want: &Want, builds: &Builds, has_next: &mut bool) -> Result
     }
 }
 
-/// What the job used last under this name; an interrupted build does not count.
+/// What the job used last under this name.
 fn last_used(job: &str, want: &Want, builds: &Builds) -> Option<Version> {
-    let counts = |build: &&BuildRecord| build.ended != Ended::Interrupted;
-    builds.of(job).iter().rev().filter(counts).find_map(|build| Some(build.inputs.get(&want.name)?.version.clone()))
+    builds.counting(job).rev().find_map(|build| Some(build.inputs.get(&want.name)?.version.clone()))
 }
 
 /// Whether a version has every field of a pin.
@@ -126,9 +125,7 @@ fn together<'w>(
 ) -> Option<Assignment<'w>> {
     let every: Vec<&&Want> = group.iter().filter(|want| want.rule == Rule::Every).collect();
     let used: Vec<BTreeMap<&str, &Version>> = builds
-        .of(job)
-        .iter()
-        .filter(|build| build.ended != Ended::Interrupted)
+        .counting(job)
         .map(|build| build.inputs.iter().map(|(name, used)| (name.as_str(), &used.version)).collect())
         .collect();
     let is_new = |found: &Assignment<'_>| {
@@ -168,8 +165,7 @@ fn solve<'w>(
     see: &mut dyn FnMut(&Assignment<'w>) -> bool,
 ) -> bool {
     let Some((job, rest)) = jobs.split_first() else { return see(sofar) };
-    let mut successes: Vec<&BuildRecord> =
-        builds.of(job).iter().filter(|build| build.ended == Ended::Succeeded).collect();
+    let mut successes: Vec<&BuildRecord> = builds.counting(job).filter(|build| build.succeeded()).collect();
     if !oldest_first {
         successes.reverse();
     }
@@ -197,6 +193,7 @@ fn extend<'w>(group: &[&'w Want], job: &str, build: &BuildRecord, sofar: &Assign
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::{Begun, Ended};
 
     fn version(tag: &str) -> Version {
         Version::from([("tag".to_owned(), tag.to_owned())])
@@ -215,7 +212,8 @@ mod tests {
 
     fn build(builds: &mut Builds, job: &str, ended: Ended, inputs: &[(&str, &str)], outputs: &[(&str, &str)]) {
         let used = |(name, tag): &(&str, &str)| Used { resource: (*name).to_owned(), version: version(tag) };
-        let (id, _) = builds.start(job, inputs.iter().map(|input| (input.0.to_owned(), used(input))).collect(), "");
+        let inputs = inputs.iter().map(|input| (input.0.to_owned(), used(input))).collect();
+        let (id, _) = builds.start(job, Begun { inputs, ..Begun::default() });
         for output in outputs {
             builds.add_output(job, id, used(output));
         }

@@ -1,5 +1,6 @@
 //! Runs jobs of one pipeline: chooses inputs, runs builds, keeps score.
 
+mod fingerprint;
 mod preflight;
 mod watch;
 
@@ -8,7 +9,6 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use skycap_concourse::{Host, Store};
-use skycap_image::Digest;
 use skycap_sandbox::{Cancel, Refused, Sandbox};
 
 use crate::config::{Config, Get, Job, Named, Resource, StepConfig, Version as Rule};
@@ -21,8 +21,8 @@ use crate::run::interpret::{Context, run};
 use crate::run::parallel;
 use crate::run::scope::Scope;
 use crate::run::stop::Stop;
-use crate::state::{Ended, State};
-use crate::{Events, Options, Outcome};
+use crate::state::{Begun, Ended, State};
+use crate::{Events, Options, Outcome, Puts};
 
 /// A version, or some fields of one.
 type Pin = Vec<(String, String)>;
@@ -97,7 +97,8 @@ impl Runner {
         if !validation.is_sound() {
             return Err(RunnerError::new(validation.to_string().trim_end()));
         }
-        let state = State::open(&options.state).map_err(|error| {
+        let rehearses = options.puts == Puts::Skip || !options.inputs.is_empty();
+        let state = State::open(&options.state, rehearses).map_err(|error| {
             if error.kind() == io::ErrorKind::WouldBlock {
                 RunnerError::new(format!("{} is in use", options.state.display())).with_hint(
                     "another run or watch of this pipeline is at work: wait for it, or use another state directory",
@@ -123,45 +124,34 @@ impl Runner {
     /// Checks resources at their intervals and runs jobs whose triggering inputs have new versions, until stopped. A build
     /// that is stopped with it is run again by the next watch. Each finished build is shown to `ran`.
     pub fn watch(&self, stop: &Cancel, ran: &mut dyn FnMut(&Report)) -> Result<(), RunnerError> {
-        let token = Stop::default();
-        token.following(stop, || watch::watch(self, &token, ran))
+        watch::watch(self, &Stop::below(stop), ran)
     }
 
     fn run_unless(&self, job: &str, cancel: &Cancel, unchanged: bool) -> Result<Ran, RunnerError> {
         let plan =
             plan(&self.engine.config, job).map_err(|error| RunnerError::new(error.message).with_hint(error.hint))?;
         preflight::check(&self.engine, job, &plan)?;
-        let stop = Stop::default();
-        stop.following(cancel, || {
-            self.check_inputs(job, &stop)?;
-            let chosen = self.choose(job, true)?;
-            if unchanged && let Some(name) = self.unchanged(job, &plan, &chosen) {
-                return Ok(Ran::Unchanged(name));
-            }
-            self.build(job, &plan, chosen, &stop, false).map(Ran::Build)
-        })
+        let stop = Stop::below(cancel);
+        self.check_inputs(job, &stop)?;
+        let chosen = self.choose(job, true)?;
+        if unchanged && let Some(name) = self.unchanged(job, &chosen) {
+            return Ok(Ran::Unchanged(name));
+        }
+        self.build(job, &plan, chosen, &stop, false).map(Ran::Build)
     }
 
     /// The name of the last successful build, if it had the same inputs and did the same. A local directory may always
     /// have changed.
-    fn unchanged(&self, job: &str, plan: &Plan, chosen: &Chosen) -> Option<String> {
-        let local = gets(&self.engine.config, job).iter().any(|get| self.engine.options.inputs.contains_key(&get.name));
+    fn unchanged(&self, job: &str, chosen: &Chosen) -> Option<String> {
+        let fingerprint = (!self.has_local_inputs(job)).then(|| fingerprint::of(&self.engine, job))?;
         self.engine.state.builds(|builds| {
-            let last = builds.last_success(job).filter(|_| !local)?;
-            (last.inputs == chosen.inputs && last.plan == self.fingerprint(plan)).then(|| last.name.clone())
+            let last = builds.last_success(job)?;
+            (last.inputs == chosen.inputs && last.plan == fingerprint).then(|| last.name.clone())
         })
     }
 
-    /// A hash of what a build would do, versions aside.
-    fn fingerprint(&self, plan: &Plan) -> String {
-        let resources: Vec<_> = self
-            .engine
-            .config
-            .resources
-            .iter()
-            .map(|resource| (&resource.name, &resource.kind, resource.source.to_json()))
-            .collect();
-        Digest::sha256(format!("{plan}{}{resources:?}", self.engine.options.native).as_bytes()).hex()
+    fn has_local_inputs(&self, job: &str) -> bool {
+        gets(&self.engine.config, job).iter().any(|get| self.engine.options.inputs.contains_key(&get.name))
     }
 
     /// Checks what a job's inputs are versions of, as a manual trigger does. What has passed other jobs comes from these.
@@ -219,12 +209,12 @@ impl Runner {
         Ok(wants)
     }
 
-    fn choose(&self, job: &str, lenient: bool) -> Result<Chosen, RunnerError> {
-        let wants = self.wants(job)?;
+    fn choose(&self, job: &str, lenient: bool) -> Result<Chosen, NotReady> {
+        let wants = self.wants(job).map_err(NotReady::Broken)?;
         let chosen = self.engine.state.builds(|builds| choose(job, &wants, builds, lenient));
         let chosen = chosen.map_err(|why| {
-            RunnerError::new(format!("job '{job}' has to wait: {why}"))
-                .with_hint("a cluster would leave the build pending until there is such a version")
+            let error = RunnerError::new(format!("job '{job}' has to wait: {why}"));
+            NotReady::Waits(error.with_hint("a cluster would leave the build pending until there is such a version"))
         })?;
         for name in &chosen.unpassed {
             self.engine.log("job", job).note(&format!(
@@ -245,9 +235,12 @@ impl Runner {
     ) -> Result<Report, RunnerError> {
         let engine = &self.engine;
         let keep = |error: io::Error| RunnerError::new(format!("keep the build's state: {error}"));
-        let fingerprint = self.fingerprint(plan);
-        let started = engine.state.change_builds(|builds| builds.start(job, chosen.inputs.clone(), &fingerprint));
-        let (id, name) = started.map_err(keep)?;
+        let begun = Begun {
+            inputs: chosen.inputs.clone(),
+            plan: fingerprint::of(engine, job),
+            rehearsal: (engine.options.puts == Puts::Skip && plan.has_puts()) || self.has_local_inputs(job),
+        };
+        let (id, name) = engine.state.change_builds(|builds| builds.start(job, begun)).map_err(keep)?;
         let log = engine.log("job", job);
         log.initializing();
         let build = Build {
@@ -260,13 +253,9 @@ impl Runner {
             puts: Mutex::default(),
             log: log.clone(),
         };
-        let kill = Stop::default();
-        let outcome = kill.following(&engine.options.kill, || {
-            let cx =
-                Context { scope: Arc::new(Scope::default()), stop: stop.clone(), kill: kill.clone(), status: None };
-            run(plan, &build, &cx)
-        });
-        let outcome = log.finished(outcome);
+        let kill = Stop::below(&engine.options.kill);
+        let cx = Context { scope: Arc::new(Scope::default()), stop: stop.clone(), kill, status: None };
+        let outcome = log.finished(run(plan, &build, &cx));
         let ended = match &outcome {
             Outcome::Succeeded => Ended::Succeeded,
             Outcome::Failed => Ended::Failed,
@@ -283,6 +272,22 @@ impl Runner {
             gets: build.gets.into_inner().unwrap_or_else(inner),
             puts: build.puts.into_inner().unwrap_or_else(PoisonError::into_inner),
         })
+    }
+}
+
+/// Why a job has no inputs yet.
+enum NotReady {
+    /// There is no version that will do; a later one may.
+    Waits(RunnerError),
+    /// Something is wrong that no version mends.
+    Broken(RunnerError),
+}
+
+impl From<NotReady> for RunnerError {
+    fn from(why: NotReady) -> Self {
+        match why {
+            NotReady::Waits(error) | NotReady::Broken(error) => error,
+        }
     }
 }
 

@@ -76,6 +76,102 @@ fn the_missions_pipeline_runs_unmodified_and_only_again_when_something_changed()
 }
 
 #[test]
+fn a_build_that_skipped_its_puts_is_not_the_last_success() {
+    if !have("a_build_that_skipped_its_puts_is_not_the_last_success", "git") {
+        return;
+    }
+    let world = mission();
+    let cancel = Cancel::new();
+    let skip = || Options { puts: Puts::Skip, ..world.options() };
+    let run = |options| world.runner_with(MISSION, options).run_if_changed("build-my-repo", &cancel).unwrap();
+    assert_eq!(build(run(skip())).outcome, Outcome::Succeeded, "{}", world.events.text());
+    assert!(!world.has_image("docker.io/tlwr/my-image", "latest"));
+    assert_eq!(build(run(world.options())).name, "2", "nothing was pushed yet");
+    assert!(world.has_image("docker.io/tlwr/my-image", "latest"));
+    assert_eq!(build(world.runner_with(MISSION, skip()).run("build-my-repo", &cancel).unwrap()).name, "3");
+    assert_eq!(run(world.options()), Ran::Unchanged("2".into()));
+}
+
+#[test]
+fn watching_runs_what_was_only_rehearsed() {
+    if !have("watching_runs_what_was_only_rehearsed", "git") {
+        return;
+    }
+    let world = mission();
+    let skip = || Options { puts: Puts::Skip, ..world.options() };
+    assert_eq!(watch_with(&world, MISSION, skip(), 1), ["1"], "a rehearsal is not repeated for ever");
+    assert_eq!(watch_with(&world, MISSION, skip(), 0), Vec::<String>::new());
+    assert_eq!(watch(&world, MISSION, 1), ["2"]);
+}
+
+#[test]
+fn whatever_changes_a_build_makes_it_run_again() {
+    let world = no_sandbox();
+    let yaml = r#"resource_types: [{name: x, type: registry-image, source: {repository: a/b, tag: "1"}}]
+resources: [{name: r, type: registry-image, source: {repository: docker.io/x/none}}]
+jobs:
+- name: j
+  plan:
+  - try: {task: t, vars: {v: one}, file: a/b.yml}
+  - try:
+      task: u
+      config:
+        platform: linux
+        image_resource: {type: registry-image, source: {repository: a/b}, version: {digest: a}, params: {format: oci}}
+        run: {path: p, dir: d, user: u}
+  - try: {put: r, inputs: []}
+"#;
+    let run =
+        |yaml: &str, options: Options| world.runner_with(yaml, options).run_if_changed("j", &Cancel::new()).unwrap();
+    let is_built = |yaml: &str, options: Options| matches!(run(yaml, options), Ran::Build(_));
+    assert_eq!(build(run(yaml, world.options())).outcome, Outcome::Succeeded);
+    assert!(!is_built(&format!("# moved\n\n{yaml}"), world.options()), "where it stands does not matter");
+    for (from, to) in [
+        ("tag: \"1\"", "tag: \"2\""),
+        ("repository: docker.io/x/none", "repository: docker.io/x/other"),
+        ("v: one", "v: two"),
+        ("dir: d", "dir: e"),
+        ("user: u", "user: w"),
+        ("digest: a", "digest: b"),
+        ("format: oci", "format: rootfs"),
+    ] {
+        assert_ne!(yaml, yaml.replace(from, to));
+        assert!(is_built(&yaml.replace(from, to), world.options()), "{to}");
+        assert!(is_built(yaml, world.options()), "{from}");
+    }
+    let mut secrets = world.options().secrets;
+    secrets.set_text("docker_hub_password", "changed").unwrap();
+    for options in [
+        Options { secrets, ..world.options() },
+        Options { native: false, ..world.options() },
+        Options { external_url: "https://ci.example.org".into(), ..world.options() },
+    ] {
+        assert!(is_built(yaml, options.clone()), "{options:?}");
+        assert!(is_built(yaml, world.options()), "back from {options:?}");
+    }
+    assert!(!is_built(yaml, world.options()));
+}
+
+#[test]
+fn watching_says_once_what_keeps_a_job_from_ever_running() {
+    let world = no_sandbox();
+    let yaml = r#"resources:
+- {name: r, type: registry-image, check_every: never, source: {repository: "x((list))"}}
+- {name: s, type: registry-image, check_every: 100ms, source: {repository: docker.io/x/none}}
+jobs:
+- {name: broken, plan: [{get: r, trigger: true}, {get: s}]}
+- {name: waits, plan: [{get: s, trigger: true}]}
+"#;
+    let mut options = world.options();
+    options.secrets.set_yaml("list", "[1]").unwrap();
+    assert_eq!(watch_with(&world, yaml, options, 0), Vec::<String>::new());
+    let text = world.events.text();
+    let told: Vec<&str> = text.lines().filter(|line| line.starts_with("job ")).collect();
+    assert_eq!(told.len(), 1, "{text}");
+    assert!(told[0].starts_with("job broken: the job's inputs cannot be chosen: cannot interpolate"), "{told:?}");
+}
+
+#[test]
 fn what_a_get_fetched_is_not_fetched_again() {
     if !have("what_a_get_fetched_is_not_fetched_again", "git") {
         return;
@@ -198,7 +294,11 @@ fn watching_runs_a_job_once_for_each_new_version_and_goes_on_where_it_was() {
 
 /// Watches until so many builds have run, and a little longer: their names.
 fn watch(world: &World, yaml: &str, builds: usize) -> Vec<String> {
-    let runner = world.runner(yaml);
+    watch_with(world, yaml, world.options(), builds)
+}
+
+fn watch_with(world: &World, yaml: &str, options: Options, builds: usize) -> Vec<String> {
+    let runner = world.runner_with(yaml, options);
     let stop = Cancel::new();
     let names = Mutex::new(Vec::new());
     thread::scope(|threads| {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::decode::{DecodeError, Decoded, Fields};
 use super::duration::parse_duration;
 use super::step::{Hook, Step, StepConfig, version_map};
@@ -42,7 +44,7 @@ pub struct Group {
 }
 
 /// A place that late vars come from.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct VarSource {
     /// What references call it.
     pub name: String,
@@ -51,6 +53,7 @@ pub struct VarSource {
     /// Its configuration.
     pub config: Node,
     /// Where it was written.
+    #[serde(skip)]
     pub at: Position,
 }
 
@@ -67,7 +70,7 @@ pub enum CheckEvery {
 }
 
 /// A resource.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Resource {
     /// Its name.
     pub name: String,
@@ -76,19 +79,23 @@ pub struct Resource {
     /// What its type is told; null if absent.
     pub source: Node,
     /// How often to look.
+    #[serde(skip)]
     pub check_every: CheckEvery,
     /// How long a check may take; a Go duration, read when it is used.
+    #[serde(skip)]
     pub check_timeout: Option<String>,
     /// The pinned version.
+    #[serde(skip)]
     pub version: Option<Vec<(String, String)>>,
     /// Whether `BUILD_CREATED_BY` is told.
     pub expose_build_created_by: bool,
     /// Where it was written.
+    #[serde(skip)]
     pub at: Position,
 }
 
 /// A resource type or a prototype.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct ResourceType {
     /// Its name.
     pub name: String,
@@ -103,6 +110,7 @@ pub struct ResourceType {
     /// Get params for the image.
     pub params: Node,
     /// Where it was written.
+    #[serde(skip)]
     pub at: Position,
 }
 

@@ -1,22 +1,26 @@
 //! Steps, and how a mapping with several of their keys is read (`atc/steps.go`).
 
+use serde::Serialize;
+
 use super::decode::{DecodeError, Decoded, Fields};
 use super::task::{ContainerLimits, TaskConfig};
 use crate::yaml::{Map, Node, Position, Value};
 
 /// One mapping in a plan.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Step {
     /// What it says.
     pub config: StepConfig,
     /// Keys that it should not have.
+    #[serde(skip)]
     pub unknown: Vec<(String, Position)>,
     /// Where it was written.
+    #[serde(skip)]
     pub at: Position,
 }
 
 /// A step. Modifiers wrap what they modify.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 #[allow(missing_docs, reason = "the variants say what their fields are")]
 pub enum StepConfig {
     /// A step with a hook.
@@ -70,7 +74,7 @@ impl StepConfig {
 }
 
 /// When a hook runs.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub enum Hook {
     /// After success.
     OnSuccess,
@@ -101,7 +105,7 @@ impl Hook {
 }
 
 /// `get`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Get {
     /// The artifact's name.
     pub name: String,
@@ -120,7 +124,7 @@ pub struct Get {
 }
 
 /// Which version a get takes.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub enum Version {
     /// The newest.
     #[default]
@@ -132,7 +136,7 @@ pub enum Version {
 }
 
 /// `put`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Put {
     /// The artifact's name.
     pub name: String,
@@ -151,7 +155,7 @@ pub struct Put {
 }
 
 /// Which artifacts a put sees.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub enum PutInputs {
     /// Those that its params seem to name.
     #[default]
@@ -163,7 +167,7 @@ pub enum PutInputs {
 }
 
 /// `task`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct TaskStep {
     /// Its name; part of its working directory's.
     pub name: String,
@@ -192,18 +196,20 @@ pub struct TaskStep {
 }
 
 /// A task's configuration in a pipeline: as written, because it is filled in when it runs, and as decoded now.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct InlineTask {
     /// As written.
     pub node: Node,
     /// As decoded.
+    #[serde(skip)]
     pub decoded: TaskConfig,
     /// Keys that it should not have.
+    #[serde(skip)]
     pub unknown: Vec<(String, Position)>,
 }
 
 /// `run`, which Concourse has not implemented.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct RunPrototype {
     /// The message.
     pub message: String,
@@ -212,7 +218,7 @@ pub struct RunPrototype {
 }
 
 /// `set_pipeline`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct SetPipeline {
     /// The pipeline's name, or `self`.
     pub name: String,
@@ -221,7 +227,7 @@ pub struct SetPipeline {
 }
 
 /// `load_var`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct LoadVar {
     /// The var's name.
     pub name: String,
@@ -234,7 +240,7 @@ pub struct LoadVar {
 }
 
 /// `across`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Across {
     /// The vars; the last varies fastest.
     pub vars: Vec<AcrossVar>,
@@ -247,7 +253,7 @@ pub struct Across {
 }
 
 /// One var of `across`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct AcrossVar {
     /// Its name.
     pub var: String,
@@ -258,7 +264,7 @@ pub struct AcrossVar {
 }
 
 /// `max_in_flight` of an across var.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub enum MaxInFlight {
     /// All at once.
     All,
@@ -267,7 +273,7 @@ pub enum MaxInFlight {
 }
 
 /// `in_parallel`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct InParallel {
     /// The steps.
     pub steps: Vec<Step>,

@@ -1,5 +1,7 @@
 //! A task's configuration (`atc/task.go`).
 
+use serde::Serialize;
+
 use super::decode::{DecodeError, Decoded, Fields};
 use super::duration::parse_duration;
 use crate::yaml::{Map, Node, Position, Value};
@@ -85,7 +87,7 @@ pub struct Cache {
 }
 
 /// `container_limits`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct ContainerLimits {
     /// Shares.
     pub cpu: Option<u64>,

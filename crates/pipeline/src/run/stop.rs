@@ -1,7 +1,6 @@
 //! Cancelling a part of a build: a tree of tokens, so that a timeout or `fail_fast` stops what is below it and nothing else.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -9,44 +8,31 @@ use skycap_sandbox::Cancel;
 
 /// A token; cancelling it cancels its children.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stop(Arc<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    token: Cancel,
-    children: Mutex<Vec<Weak<Inner>>>,
-}
+pub(crate) struct Stop(Cancel);
 
 impl Stop {
+    /// A token that is cancelled with a wish from outside, or alone.
+    pub fn below(outside: &Cancel) -> Self {
+        Self(outside.child())
+    }
+
     /// A token that is cancelled with this one, or alone.
     pub fn child(&self) -> Self {
-        let child = Self::default();
-        let mut children = self.0.children.lock().unwrap_or_else(PoisonError::into_inner);
-        children.retain(|child| child.strong_count() > 0);
-        children.push(Arc::downgrade(&child.0));
-        drop(children);
-        if self.is_cancelled() {
-            child.cancel();
-        }
-        child
+        Self::below(&self.0)
     }
 
     /// Cancels this and everything below.
     pub fn cancel(&self) {
-        self.0.token.cancel();
-        let children = std::mem::take(&mut *self.0.children.lock().unwrap_or_else(PoisonError::into_inner));
-        for child in children.iter().filter_map(Weak::upgrade) {
-            Self(child).cancel();
-        }
+        self.0.cancel();
     }
 
     pub fn is_cancelled(&self) -> bool {
-        self.0.token.is_cancelled()
+        self.0.is_cancelled()
     }
 
     /// What the sandbox understands.
     pub fn token(&self) -> &Cancel {
-        &self.0.token
+        &self.0
     }
 
     /// Runs `body`, and cancels this if it takes longer. Says whether it did.
@@ -65,25 +51,6 @@ impl Stop {
             (result, timer.join().unwrap_or(false))
         })
     }
-
-    /// Passes a wish from outside on, for as long as `body` runs.
-    pub fn following<T>(&self, outside: &Cancel, body: impl FnOnce() -> T) -> T {
-        const LOOK: Duration = Duration::from_millis(50);
-        let (done, ended) = channel::<()>();
-        thread::scope(|threads| {
-            threads.spawn(move || {
-                while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-                    if outside.is_cancelled() {
-                        self.cancel();
-                        return;
-                    }
-                }
-            });
-            let result = body();
-            drop(done);
-            result
-        })
-    }
 }
 
 #[cfg(test)]
@@ -92,13 +59,16 @@ mod tests {
 
     #[test]
     fn a_cancelled_token_takes_its_children_along_and_nobody_else() {
-        let root = Stop::default();
+        let outside = Cancel::new();
+        let root = Stop::below(&outside);
         let (left, right) = (root.child(), root.child());
         let below = left.child();
         left.cancel();
         assert!(left.is_cancelled() && below.is_cancelled());
         assert!(!root.is_cancelled() && !right.is_cancelled());
         assert!(left.child().is_cancelled(), "a child born late is cancelled too");
+        outside.cancel();
+        assert!(root.is_cancelled() && right.is_cancelled());
     }
 
     #[test]

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{CHECKS, Report, Runner, RunnerError, gets, preflight};
+use super::{CHECKS, NotReady, Report, Runner, RunnerError, gets, preflight};
 use crate::Outcome;
 use crate::config::{CheckEvery, Named, Resource};
 use crate::inputs::Chosen;
 use crate::plan::plan;
 use crate::run::parallel;
 use crate::run::stop::Stop;
-use crate::state::Ended;
 
 /// Concourse's default interval.
 const INTERVAL: Duration = Duration::from_mins(1);
@@ -26,9 +25,10 @@ pub(super) fn watch(runner: &Runner, stop: &Stop, ran: &mut dyn FnMut(&Report)) 
             .map_err(|error| RunnerError { message: format!("job '{}': {}", job.name, error.message), ..error })?;
     }
     let mut checks = Checks::new(runner);
+    let mut told = Told::new();
     while !stop.is_cancelled() {
         checks.run_due(runner, stop);
-        if run_ready(runner, stop, ran)? {
+        if run_ready(runner, stop, &mut told, ran)? {
             continue;
         }
         let until = checks.next_due();
@@ -89,13 +89,26 @@ impl<'r> Checks<'r> {
     }
 }
 
+/// What is wrong with which job, as far as it has been said: it is looked at again and again, and said once.
+type Told = BTreeMap<String, String>;
+
 /// Runs each job that has something new, in the pipeline's order. Says whether one ran.
-fn run_ready(runner: &Runner, stop: &Stop, ran: &mut dyn FnMut(&Report)) -> Result<bool, RunnerError> {
+fn run_ready(runner: &Runner, stop: &Stop, told: &mut Told, ran: &mut dyn FnMut(&Report)) -> Result<bool, RunnerError> {
     let engine = &runner.engine;
     let mut any = false;
     for job in &engine.config.jobs {
-        // A job that has to wait for a version holds nobody up.
-        let Ok(chosen) = runner.choose(&job.name, false) else { continue };
+        let chosen = match runner.choose(&job.name, false) {
+            Ok(chosen) => chosen,
+            // A job that has to wait for a version holds nobody up, and one that is broken neither.
+            Err(NotReady::Waits(_)) => continue,
+            Err(NotReady::Broken(error)) => {
+                if told.insert(job.name.clone(), error.message.clone()).as_ref() != Some(&error.message) {
+                    engine.log("job", &job.name).note(&format!("the job's inputs cannot be chosen: {error}"));
+                }
+                continue;
+            }
+        };
+        told.remove(&job.name);
         if stop.is_cancelled() || !is_ready(runner, &job.name, &chosen) {
             continue;
         }
@@ -107,15 +120,15 @@ fn run_ready(runner: &Runner, stop: &Stop, ran: &mut dyn FnMut(&Report)) -> Resu
     Ok(any)
 }
 
-/// Whether a triggering input has a version that this job never used under this name. A build that was interrupted did not
-/// use its versions.
+/// Whether a triggering input has a version that this job never used under this name.
 fn is_ready(runner: &Runner, job: &str, chosen: &Chosen) -> bool {
     let triggers: BTreeMap<String, bool> =
         gets(&runner.engine.config, job).into_iter().map(|get| (get.name, get.trigger)).collect();
     runner.engine.state.builds(|builds| {
-        chosen.inputs.iter().filter(|(name, _)| triggers.get(*name) == Some(&true)).any(|(name, used)| {
-            let counts = builds.of(job).iter().filter(|build| build.ended != Ended::Interrupted);
-            !counts.into_iter().any(|build| build.inputs.get(name) == Some(used))
-        })
+        chosen
+            .inputs
+            .iter()
+            .filter(|(name, _)| triggers.get(*name) == Some(&true))
+            .any(|(name, used)| !builds.counting(job).any(|build| build.inputs.get(name) == Some(used)))
     })
 }

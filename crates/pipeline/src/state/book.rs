@@ -58,6 +58,9 @@ pub(crate) struct Builds {
     /// The last `BUILD_ID` given out.
     last_id: u64,
     jobs: BTreeMap<String, Job>,
+    /// Whether this process may rehearse; what was rehearsed then counts for it.
+    #[serde(skip)]
+    pub(super) rehearses: bool,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -81,8 +84,25 @@ pub(crate) struct BuildRecord {
     /// A hash of what the job says, so that a changed job is not mistaken for a done one.
     #[serde(default)]
     pub plan: String,
+    /// Whether it did less than a cluster would, or other things: it skipped puts, or used local directories.
+    #[serde(default)]
+    pub rehearsal: bool,
     /// Seconds since 1970.
     pub began: u64,
+}
+
+impl BuildRecord {
+    pub fn succeeded(&self) -> bool {
+        self.ended == Ended::Succeeded
+    }
+}
+
+/// What is known of a build when it begins; the fields are those of [`BuildRecord`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Begun {
+    pub inputs: BTreeMap<String, Used>,
+    pub plan: String,
+    pub rehearsal: bool,
 }
 
 /// How a build ended.
@@ -113,8 +133,15 @@ impl Builds {
         self.jobs.get(job).map_or(NONE, |job| &job.builds)
     }
 
+    /// The builds of a job that used their versions, oldest first: one that was interrupted did not, and neither did a
+    /// rehearsal, except for those who rehearse themselves.
+    pub fn counting(&self, job: &str) -> impl DoubleEndedIterator<Item = &BuildRecord> {
+        let counts = |build: &&BuildRecord| build.ended != Ended::Interrupted && (self.rehearses || !build.rehearsal);
+        self.of(job).iter().filter(counts)
+    }
+
     /// Begins a build: its id and its name.
-    pub fn start(&mut self, job: &str, inputs: BTreeMap<String, Used>, plan: &str) -> (u64, String) {
+    pub fn start(&mut self, job: &str, begun: Begun) -> (u64, String) {
         self.last_id += 1;
         let job = self.jobs.entry(job.to_owned()).or_default();
         job.last_number += 1;
@@ -123,9 +150,10 @@ impl Builds {
             id: self.last_id,
             name: name.clone(),
             ended: Ended::Running,
-            inputs,
+            inputs: begun.inputs,
             outputs: Vec::new(),
-            plan: plan.to_owned(),
+            plan: begun.plan,
+            rehearsal: begun.rehearsal,
             began: now(),
         };
         job.builds.push_back(build);
@@ -145,9 +173,9 @@ impl Builds {
         }
     }
 
-    /// The last build of a job that succeeded.
+    /// The last build of a job that succeeded and was no rehearsal.
     pub fn last_success(&self, job: &str) -> Option<&BuildRecord> {
-        self.of(job).iter().rev().find(|build| build.ended == Ended::Succeeded)
+        self.of(job).iter().rev().find(|build| build.succeeded() && !build.rehearsal)
     }
 
     pub(super) fn interrupt_running(&mut self) {
@@ -166,7 +194,7 @@ impl Builds {
 impl Job {
     fn trim(&mut self) {
         while self.builds.len() > MOST_BUILDS {
-            let last_success = self.builds.iter().rposition(|build| build.ended == Ended::Succeeded);
+            let last_success = self.builds.iter().rposition(|build| build.succeeded() && !build.rehearsal);
             self.builds.remove(usize::from(last_success == Some(0)));
         }
     }
@@ -200,15 +228,18 @@ mod tests {
     }
 
     #[test]
-    fn old_builds_go_and_the_last_success_stays() {
+    fn old_builds_go_and_the_last_success_that_was_no_rehearsal_stays() {
         let mut builds = Builds::default();
-        let (first, _) = builds.start("j", BTreeMap::new(), "");
+        let (first, _) = builds.start("j", Begun::default());
         builds.end("j", first, Ended::Succeeded);
         for _ in 0..MOST_BUILDS + 10 {
-            let (id, _) = builds.start("j", BTreeMap::new(), "");
-            builds.end("j", id, Ended::Failed);
+            let (id, _) = builds.start("j", Begun { rehearsal: true, ..Begun::default() });
+            builds.end("j", id, Ended::Succeeded);
         }
         assert_eq!(builds.of("j").len(), MOST_BUILDS);
         assert_eq!(builds.last_success("j").map(|build| build.id), Some(first));
+        assert_eq!(builds.counting("j").count(), 1);
+        builds.rehearses = true;
+        assert_eq!(builds.counting("j").count(), MOST_BUILDS);
     }
 }

@@ -10,14 +10,15 @@
 //! work/                the running build's directories; emptied at every start
 //! ```
 //!
-//! Each file is replaced whole, so a kill at any moment leaves the last complete state. A build that was running then is
+//! The directories that hold trees are closed to other users. Each file is replaced whole, so a kill at any moment leaves the last complete state. A build that was running then is
 //! found again as interrupted: its inputs count as not used, so it runs again. Files that cannot be read are put aside and
 //! begun afresh: the worst that can happen is work done twice.
 
 mod book;
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,12 +27,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skycap_image::{Digest, Staged};
 
-pub(crate) use book::{BuildRecord, Builds, Ended, Used, Versions};
+pub(crate) use book::{Begun, BuildRecord, Builds, Ended, Used, Versions};
 
 use crate::run::interpret::Version;
 
 /// Fetched artifacts that nobody used for so long are removed.
 const UNUSED: Duration = Duration::from_hours(720);
+
+/// How the names of files begin that are being written.
+const STAGED: &str = ".staged-";
+/// The mode of directories that hold trees.
+const PRIVATE: u32 = 0o700;
 
 /// The state of one pipeline, locked.
 pub(crate) struct State {
@@ -42,9 +48,10 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Opens the directory, made if it is missing. Fails with `WouldBlock` if another process holds it.
-    pub fn open(dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
+    /// Opens the directory, made if it is missing. Fails with `WouldBlock` if another process holds it. `rehearses` says
+    /// whether rehearsals count as builds that used their versions.
+    pub fn open(dir: &Path, rehearses: bool) -> io::Result<Self> {
+        make_private(dir)?;
         let dir = fs::canonicalize(dir)?;
         let lock = File::options().create(true).truncate(false).write(true).open(dir.join("lock"))?;
         match lock.try_lock() {
@@ -55,6 +62,7 @@ impl State {
         let versions = read(&dir.join("versions.v1.json"))?;
         let mut builds: Builds = read(&dir.join("builds.v1.json"))?;
         builds.interrupt_running();
+        builds.rehearses = rehearses;
         let state = Self { dir, versions: Mutex::new(versions), builds: Mutex::new(builds), _lock: lock };
         state.sweep()?;
         Ok(state)
@@ -107,7 +115,16 @@ impl State {
     fn sweep(&self) -> io::Result<()> {
         remove(&self.work())?;
         for part in ["work", "caches.v1", "tasks.v1"] {
-            fs::create_dir_all(self.dir.join(part))?;
+            let dir = self.dir.join(part);
+            make_private(&dir)?;
+            close(&dir)?;
+        }
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            // Nobody else writes here as long as we hold the lock.
+            if entry.file_name().as_encoded_bytes().starts_with(STAGED.as_bytes()) {
+                fs::remove_file(entry.path())?;
+            }
         }
         for entry in fs::read_dir(self.dir.join("caches.v1"))? {
             let path = entry?.path();
@@ -121,6 +138,19 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes a directory that only we may enter: below it lie setuid files of images and what private repositories hold.
+fn make_private(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(PRIVATE).create(dir)
+}
+
+/// Closes a directory to others. One that is not ours is its owner's business.
+fn close(dir: &Path) -> io::Result<()> {
+    match fs::set_permissions(dir, Permissions::from_mode(PRIVATE)) {
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -140,7 +170,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 /// Writes a document so that it is there whole or as it was.
 pub(crate) fn write(path: &Path, document: &impl Serialize) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    let mut staged = Staged::create(directory, ".staged-")?;
+    let mut staged = Staged::create(directory, STAGED)?;
     staged.write_all(&serde_json::to_vec(document)?)?;
     staged.commit(path, 0o600)?;
     File::open(directory)?.sync_all()
@@ -176,23 +206,51 @@ mod tests {
     #[test]
     fn one_process_at_a_time_and_what_it_kept_is_found_again() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State::open(dir.path()).unwrap();
-        assert_eq!(State::open(dir.path()).map(|_| ()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let state = State::open(dir.path(), false).unwrap();
+        assert_eq!(State::open(dir.path(), false).map(|_| ()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         state.save_versions("r", "s", &[version("1"), version("2")]).unwrap();
-        state.change_builds(|builds| builds.start("j", std::collections::BTreeMap::new(), "")).unwrap();
+        state.change_builds(|builds| builds.start("j", Begun::default())).unwrap();
         fs::create_dir_all(state.work().join("left/over")).unwrap();
         drop(state);
-        let state = State::open(dir.path()).unwrap();
+        let state = State::open(dir.path(), false).unwrap();
         assert_eq!(state.versions("r", "s"), [version("1"), version("2")]);
         assert_eq!(state.builds(|builds| builds.of("j")[0].ended), Ended::Interrupted);
         assert!(!state.work().join("left").exists());
     }
 
     #[test]
+    fn nobody_else_enters_what_holds_trees() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let (given, new) = (dir.path().join("given"), dir.path().join("new"));
+        fs::create_dir_all(given.join("caches.v1")).unwrap();
+        for path in [&given, &given.join("caches.v1")] {
+            fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
+        for top in [&given, &new] {
+            State::open(top, false).unwrap();
+            for part in ["work", "caches.v1", "tasks.v1"] {
+                assert_eq!(mode(&top.join(part)), 0o700, "{part}");
+            }
+        }
+        assert_eq!(mode(&new), 0o700);
+        assert_eq!(mode(&given), 0o755, "a directory that somebody else made may hold more than ours");
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = dir.path().join(".staged-1-0");
+        fs::write(&left, b"half").unwrap();
+        State::open(dir.path(), false).unwrap();
+        assert!(!left.exists());
+    }
+
+    #[test]
     fn a_damaged_file_is_put_aside() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("builds.v1.json"), b"{\"next").unwrap();
-        let state = State::open(dir.path()).unwrap();
+        let state = State::open(dir.path(), false).unwrap();
         assert!(state.builds(|builds| builds.of("j").is_empty()));
         assert!(dir.path().join("builds.v1.damaged").exists());
     }
@@ -201,13 +259,13 @@ mod tests {
     fn an_artifact_without_an_answer_is_swept() {
         let dir = tempfile::tempdir().unwrap();
         let (half, whole) = (Digest::sha256(b"half"), Digest::sha256(b"whole"));
-        let state = State::open(dir.path()).unwrap();
+        let state = State::open(dir.path(), false).unwrap();
         for key in [&half, &whole] {
             fs::create_dir_all(state.cache(key).join("artifact")).unwrap();
         }
         fs::write(state.cache(&whole).join("answer.json"), b"{}").unwrap();
         drop(state);
-        let state = State::open(dir.path()).unwrap();
+        let state = State::open(dir.path(), false).unwrap();
         assert!(!state.cache(&half).exists() && state.cache(&whole).exists());
     }
 }

@@ -1,10 +1,12 @@
 //! Vars that a person hands over: flags and files.
 
+use serde::Serialize;
+
 use super::{Lookup, Reference, VarError, traverse};
 use crate::yaml::{Map, Node, Position, Value, YamlError, parse};
 
 /// Fly's `-v`, `-y` and `-l`. What the command line says wins over files; of files, the one given last wins.
-#[derive(Clone, PartialEq, Default)]
+#[derive(Clone, PartialEq, Default, Serialize)]
 pub struct Vars {
     command_line: Map,
     /// In the order given.

@@ -9,6 +9,8 @@ mod scalar;
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
+
 pub use compose::{Document, parse};
 pub use json::number_text;
 
@@ -28,12 +30,14 @@ impl fmt::Display for Position {
     }
 }
 
-/// A value and where it was written. Two nodes are equal if their values are.
-#[derive(Clone, Debug, Default)]
+/// A value and where it was written. Two nodes are equal if their values are; serialised, a node is its value.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(transparent)]
 pub struct Node {
     /// What it is.
     pub value: Value,
     /// Where it was written.
+    #[serde(skip)]
     pub at: Position,
 }
 
@@ -44,7 +48,8 @@ impl PartialEq for Node {
 }
 
 /// What `yaml.v2` makes of a node. Numbers keep Go's type, because only some of them may be embedded in a text by a var.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[serde(untagged)]
 pub enum Value {
     /// Nothing, `~`, `null`.
     #[default]
@@ -120,6 +125,12 @@ impl Map {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Serialize for Map {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.iter().map(|entry| (&entry.key, &entry.value)))
     }
 }
 
