@@ -45,7 +45,7 @@ pub fn build(
     let keys = key::keys(&graph, &in_context, request.keep_file_times);
     let heads: Vec<NodeId> = targets.iter().map(|target| target.head).collect();
     let tools = Tools { request, context: &context, inputs: &inputs, store, sandbox, progress, file };
-    let executed = Engine::new(&tools, &graph, &keys, &heads).run(&heads)?;
+    let executed = Engine::new(tools, &graph, &keys, &heads).run(&heads)?;
     let finish = |target: Target| finish(target, request, store, &graph, &executed, epoch.as_deref());
     targets.into_iter().map(finish).collect()
 }

@@ -21,10 +21,9 @@ use crate::inputs::Inputs;
 use crate::request::{Request, SandboxAccess};
 use crate::run::Upper;
 
-/// Everything that a step may need.
-pub(crate) struct Engine<'a> {
+/// What the steps of a build are done with.
+pub(crate) struct Tools<'a> {
     pub request: &'a Request,
-    pub graph: &'a Graph,
     pub context: &'a Context,
     pub inputs: &'a Inputs,
     pub store: &'a Store,
@@ -32,6 +31,12 @@ pub(crate) struct Engine<'a> {
     pub progress: &'a dyn Progress,
     /// What errors call the Dockerfile.
     pub file: &'a str,
+}
+
+/// Everything that a step may need.
+pub(crate) struct Engine<'a> {
+    pub tools: Tools<'a>,
+    pub graph: &'a Graph,
     /// By node.
     keys: &'a [Digest],
     /// The first node of the same key: equal steps of several platforms or targets are done once.
@@ -40,7 +45,7 @@ pub(crate) struct Engine<'a> {
     shipped: BTreeSet<NodeId>,
     state: Mutex<State>,
     changed: Condvar,
-    /// Stops the programs of this build only.
+    /// Stops the programs of this build only; the request's own stops them, too.
     pub cancel: Cancel,
     /// Whether it was said how RUNs are isolated.
     pub announced: Once,
@@ -55,7 +60,6 @@ struct State {
     uppers: BTreeMap<NodeId, Upper>,
     /// Nodes still to do.
     open: BTreeSet<NodeId>,
-    running: BTreeSet<NodeId>,
     done: BTreeSet<NodeId>,
     failed: Option<BuildError>,
 }
@@ -81,38 +85,37 @@ impl Executed {
     }
 }
 
-/// The parts of an engine that come from outside.
-pub(crate) struct Tools<'a> {
-    pub request: &'a Request,
-    pub context: &'a Context,
-    pub inputs: &'a Inputs,
-    pub store: &'a Store,
-    pub sandbox: SandboxAccess<'a>,
-    pub progress: &'a dyn Progress,
-    pub file: &'a str,
+/// A node's turn. Others wait for what becomes of it, so it is told also if the step panics.
+struct Turn<'e, 'a> {
+    engine: &'e Engine<'a>,
+    id: NodeId,
+    /// Until the step ends, that it died.
+    result: Option<Result<(Made, Option<Upper>), BuildError>>,
+}
+
+impl Drop for Turn<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(result) = self.result.take() {
+            self.engine.settle(self.id, result);
+        }
+    }
 }
 
 impl<'a> Engine<'a> {
     /// An engine for a graph whose targets are `heads`.
-    pub fn new(tools: &Tools<'a>, graph: &'a Graph, keys: &'a [Digest], heads: &[NodeId]) -> Self {
+    pub fn new(tools: Tools<'a>, graph: &'a Graph, keys: &'a [Digest], heads: &[NodeId]) -> Self {
         let mut first: BTreeMap<Digest, NodeId> = BTreeMap::new();
         let same: Vec<NodeId> = graph.iter().map(|(id, _)| *first.entry(keys[id.number()]).or_insert(id)).collect();
         let shipped = heads.iter().flat_map(|head| graph.chain(*head)).map(|id| same[id.number()]).collect();
         Self {
-            request: tools.request,
+            cancel: tools.request.cancel.child(),
+            tools,
             graph,
-            context: tools.context,
-            inputs: tools.inputs,
-            store: tools.store,
-            sandbox: tools.sandbox,
-            progress: tools.progress,
-            file: tools.file,
             keys,
             same,
             shipped,
             state: Mutex::default(),
             changed: Condvar::new(),
-            cancel: Cancel::new(),
             announced: Once::new(),
             carries_overlays: OnceLock::new(),
         }
@@ -122,11 +125,12 @@ impl<'a> Engine<'a> {
     pub fn run(self, heads: &[NodeId]) -> Result<Executed, BuildError> {
         self.look_up(heads)?;
         std::thread::scope(|scope| {
-            let threads = self.request.threads.clamp(1, self.lock().open.len().max(1));
-            for _ in 0..threads {
-                scope.spawn(|| self.work());
+            let threads = self.tools.request.threads.clamp(1, self.lock().open.len().max(1));
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| self.work())).collect();
+            for worker in workers {
+                // One that died has left an error behind.
+                let _ = worker.join();
             }
-            scope.spawn(|| self.watch());
         });
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         match state.failed {
@@ -146,34 +150,38 @@ impl<'a> Engine<'a> {
                 if !asked.insert(id) || matches!(node.operation, Operation::Base(_)) {
                     continue;
                 }
-                let known = if self.request.no_cache { None } else { cache::find(self.store, &self.keys[id.number()]) };
+                let known = if self.tools.request.no_cache {
+                    None
+                } else {
+                    cache::find(self.tools.store, &self.keys[id.number()])
+                };
                 let Some(made) = known else {
                     open.extend(node.sources());
                     self.lock().open.insert(id);
                     continue;
                 };
                 let made = match self.packing(id) {
-                    packing if self.shipped.contains(&id) => cache::packed(self.store, made, packing),
+                    packing if self.shipped.contains(&id) => cache::packed(self.tools.store, made, packing),
                     _ => Ok(made),
                 };
-                let made = made.map_err(|fault| fault.at(self.file, node.line))?;
+                let made = made.map_err(|fault| fault.at(self.tools.file, node.line))?;
                 self.lock().made.insert(id, made);
             }
         }
         self.check_sandbox()?;
         for id in self.lock().made.keys() {
-            Task::start(self.progress, &self.graph.node(*id).label, None).finish("cached");
+            Task::start(self.tools.progress, &self.graph.node(*id).label, None).finish("cached");
         }
         Ok(())
     }
 
     /// Nothing is done if something that is needed cannot be run.
     fn check_sandbox(&self) -> Result<(), BuildError> {
-        let SandboxAccess::Refused(_) = self.sandbox else { return Ok(()) };
+        let SandboxAccess::Refused(_) = self.tools.sandbox else { return Ok(()) };
         let state = self.lock();
         let mut open = state.open.iter().map(|id| self.graph.node(*id));
         match open.find(|node| matches!(node.operation, Operation::Run(_))) {
-            Some(node) => Err(self.refused(node.text()).at(self.file, node.line)),
+            Some(node) => Err(self.refused(node.text()).at(self.tools.file, node.line)),
             None => Ok(()),
         }
     }
@@ -181,32 +189,38 @@ impl<'a> Engine<'a> {
     /// Does nodes until none is left or one failed.
     fn work(&self) {
         while let Some(id) = self.next() {
-            let result = self.step(id);
-            let mut state = self.lock();
-            state.running.remove(&id);
-            match result {
-                Ok((made, upper)) => {
-                    state.made.insert(id, made);
-                    state.done.insert(id);
-                    state.uppers.extend(upper.map(|upper| (id, upper)));
-                }
-                // What fails because another step failed first is not the reason.
-                Err(error) if state.failed.is_none() => {
-                    state.failed = Some(error);
-                    self.cancel.cancel();
-                }
-                Err(_) => {}
-            }
-            drop(state);
-            self.changed.notify_all();
+            let node = self.graph.node(id);
+            let died = Fault::new("this step was given up: a fault of the builder").at(self.tools.file, node.line);
+            let mut turn = Turn { engine: self, id, result: Some(Err(died)) };
+            turn.result = Some(self.step(id));
         }
+    }
+
+    /// Records what became of a node.
+    fn settle(&self, id: NodeId, result: Result<(Made, Option<Upper>), BuildError>) {
+        let mut state = self.lock();
+        match result {
+            Ok((made, upper)) => {
+                state.made.insert(id, made);
+                state.done.insert(id);
+                state.uppers.extend(upper.map(|upper| (id, upper)));
+            }
+            // What fails because another step failed first is not the reason.
+            Err(error) if state.failed.is_none() => {
+                state.failed = Some(error);
+                self.cancel.cancel();
+            }
+            Err(_) => {}
+        }
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// Waits for a node whose inputs are all there.
     fn next(&self) -> Option<NodeId> {
         let mut state = self.lock();
         loop {
-            if self.request.cancel.is_cancelled() && state.failed.is_none() {
+            if self.cancel.is_cancelled() && state.failed.is_none() {
                 state.failed = Some(BuildError::Cancelled);
             }
             if state.failed.is_some() || state.open.is_empty() {
@@ -217,22 +231,9 @@ impl<'a> Engine<'a> {
                 state.open.iter().copied().find(|id| self.inputs_of(*id).iter().all(|i| state.made.contains_key(i)));
             if let Some(id) = ready {
                 state.open.remove(&id);
-                state.running.insert(id);
                 return Some(id);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Passes a wish to stop on to the programs of this build.
-    fn watch(&self) {
-        const TICK: std::time::Duration = std::time::Duration::from_millis(100);
-        let mut state = self.lock();
-        while !(state.running.is_empty() && (state.open.is_empty() || state.failed.is_some())) {
-            if self.request.cancel.is_cancelled() {
-                self.cancel.cancel();
-            }
-            state = self.changed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -252,8 +253,8 @@ impl<'a> Engine<'a> {
 
     fn step(&self, id: NodeId) -> Result<(Made, Option<Upper>), BuildError> {
         let node = self.graph.node(id);
-        let task = Task::start(self.progress, &node.label, None);
-        let at = |fault: Fault| fault.at(self.file, node.line);
+        let task = Task::start(self.tools.progress, &node.label, None);
+        let at = |fault: Fault| fault.at(self.tools.file, node.line);
         let (blob, diff_id, upper) = match &node.operation {
             // Bases are never open.
             Operation::Base(_) => return Err(at(Fault::new("a base cannot be made"))),
@@ -265,7 +266,7 @@ impl<'a> Engine<'a> {
         };
         let created = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let made = Made { blob, diff_id, created };
-        cache::keep(self.store, &self.keys[id.number()], &made);
+        cache::keep(self.tools.store, &self.keys[id.number()], &made);
         task.finish("done");
         Ok((made, upper))
     }
@@ -280,7 +281,7 @@ impl<'a> Engine<'a> {
                 continue;
             }
             let made = state.made.get(&self.canonical(id));
-            layers.push(made.ok_or_else(|| Fault::new("a layer below is missing"))?.layer(self.store));
+            layers.push(made.ok_or_else(|| Fault::new("a layer below is missing"))?.layer(self.tools.store));
         }
         Ok(layers)
     }
@@ -293,8 +294,8 @@ impl<'a> Engine<'a> {
     /// How a node's layer is packed. Layers that no image gets are packed fast.
     pub fn packing(&self, id: NodeId) -> Packing {
         let is_shipped = self.shipped.contains(&self.canonical(id));
-        let compression = if is_shipped { self.request.compression } else { Compression::Zstd };
-        Packing { compression, threads: self.request.threads.max(1) }
+        let compression = if is_shipped { self.tools.request.compression } else { Compression::Zstd };
+        Packing { compression, threads: self.tools.request.threads.max(1) }
     }
 
     fn canonical(&self, id: NodeId) -> NodeId {

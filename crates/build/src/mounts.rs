@@ -32,7 +32,7 @@ impl Engine<'_> {
     /// Prepares the mounts of a RUN.
     pub fn mounts(&self, id: NodeId, run: &Run, sandbox: &Sandbox, room: &Room) -> Result<Mounts, Fault> {
         let mut mounts = Mounts { locks: self.locks(run)?, ..Mounts::default() };
-        let mut of_context = self.inputs.of(id).iter();
+        let mut of_context = self.tools.inputs.of(id).iter();
         for (number, mount) in run.mounts.iter().enumerate() {
             match mount.mount.kind {
                 MountKind::Bind if is_of_context(mount) => {
@@ -83,7 +83,7 @@ impl Engine<'_> {
                 return symlink(std::ffi::OsStr::from_bytes(target), to);
             }
             Kind::File { .. } => {
-                let mut source = self.context.file(from).map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+                let mut source = self.tools.context.file(from).map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
                 let mut copy = std::fs::File::create_new(to)?;
                 io::copy(&mut source, &mut copy)?;
                 copy.set_modified(source.metadata()?.modified()?)?;
@@ -112,7 +112,7 @@ impl Engine<'_> {
 
     fn cache(&self, mount: &RunMount, sandbox: &Sandbox) -> Result<Mount, Fault> {
         let fail = |error| Fault::caused("the directory of a cache mount cannot be prepared", error);
-        let directory = self.store.cache_mount(&self.cache_id(mount)).map_err(fail)?;
+        let directory = self.tools.store.cache_mount(&self.cache_id(mount)).map_err(fail)?;
         let is_new = std::fs::read_dir(&directory).map_err(fail)?.next().is_none();
         if is_new {
             let m = &mount.mount;
@@ -131,7 +131,7 @@ impl Engine<'_> {
     }
 
     fn cache_id(&self, mount: &RunMount) -> String {
-        let namespace = self.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").map(|name| format!("{name}/"));
+        let namespace = self.tools.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").map(|name| format!("{name}/"));
         namespace.unwrap_or_default() + mount.mount.id.as_deref().unwrap_or(&mount.target)
     }
 
@@ -146,7 +146,7 @@ impl Engine<'_> {
         ids.sort();
         ids.dedup();
         let lock = |id: &String| {
-            let lock = self.store.lock(&format!("cache mount {id}"));
+            let lock = self.tools.store.lock(&format!("cache mount {id}"));
             lock.map_err(|error| Fault::caused("a cache mount cannot be locked", error))
         };
         ids.iter().map(lock).collect()
@@ -156,7 +156,7 @@ impl Engine<'_> {
         let m = &mount.mount;
         let name = mount.target.rsplit('/').next().unwrap_or_default();
         let id = m.id.as_deref().unwrap_or(name);
-        let Some(secret) = self.request.secrets.get(id) else {
+        let Some(secret) = self.tools.request.secrets.get(id) else {
             return if m.required { Err(Fault::new(format!("secret {id}: not found"))) } else { Ok(()) };
         };
         mounts.env.extend(m.env.as_ref().map(|name| (name.clone(), secret.reveal().to_owned())));

@@ -80,7 +80,7 @@ impl Engine<'_> {
     ) -> Result<(Descriptor, Digest, Option<Upper>), Fault> {
         let node = self.graph.node(id);
         let text = node.text();
-        let SandboxAccess::Available(sandbox) = self.sandbox else { return Err(self.refused(text)) };
+        let SandboxAccess::Available(sandbox) = self.tools.sandbox else { return Err(self.refused(text)) };
         let layers = self.layers(run.parent)?;
         let view = self.view(&layers)?;
         let who = owner::identity(&run.user, &|path| read_table(&view, &layers, path))?;
@@ -104,7 +104,7 @@ impl Engine<'_> {
         }
         check(exit, text, &node.platform)?;
         let (owners, _) = styles(sandbox);
-        let (blob, diff_id) = commit::commit(self.store, self.packing(id), |pack| {
+        let (blob, diff_id) = commit::commit(self.tools.store, self.packing(id), |pack| {
             pack_overlay_upper(&upper, &view, owners, &|_| false, pack)
                 .map_err(|error| Fault::caused(format!("what {text} wrote cannot be made a layer"), error))?;
             Ok(())
@@ -138,7 +138,8 @@ impl Engine<'_> {
             }
         };
         std::thread::scope(|scope| {
-            let workers: Vec<_> = (1..self.request.threads.min(layers.len())).map(|_| scope.spawn(work)).collect();
+            let workers: Vec<_> =
+                (1..self.tools.request.threads.min(layers.len())).map(|_| scope.spawn(work)).collect();
             let first = work();
             let rest =
                 workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(Fault::new("a thread died"))));
@@ -149,13 +150,13 @@ impl Engine<'_> {
     }
 
     fn lower(&self, layer: &Layer, below: &[Layer], owners: Owners, style: OverlayXattrs) -> Result<PathBuf, Fault> {
-        Ok(self.store.lower(layer, below, owners, style, self.progress)?)
+        Ok(self.tools.store.lower(layer, below, owners, style, self.tools.progress)?)
     }
 
     /// A private directory on a file system that can carry an overlay's upper directory.
     fn room(&self, sandbox: &Sandbox) -> Result<Room, Fault> {
-        let elsewhere = self.request.scratch.as_deref().filter(|_| !self.store_carries_overlays(sandbox));
-        let Some(directory) = elsewhere else { return Ok(Room::Store(self.store.scratch()?)) };
+        let elsewhere = self.tools.request.scratch.as_deref().filter(|_| !self.store_carries_overlays(sandbox));
+        let Some(directory) = elsewhere else { return Ok(Room::Store(self.tools.store.scratch()?)) };
         let made = tempfile::Builder::new().prefix("skycap-run-").tempdir_in(directory);
         made.map(Room::Elsewhere)
             .map_err(|error| Fault::caused(format!("cannot make a directory in {}", directory.display()), error))
@@ -164,10 +165,12 @@ impl Engine<'_> {
     /// Tried once a build, by the first RUN that has to run.
     fn store_carries_overlays(&self, sandbox: &Sandbox) -> bool {
         *self.carries_overlays.get_or_init(|| {
-            let tried = self.store.scratch().is_ok_and(|empty| sandbox.overlay_upper_works(empty.path()).is_ok());
-            if let (false, Some(scratch)) = (tried, &self.request.scratch) {
-                let (store, scratch) = (self.store.dir().display(), scratch.display());
-                self.progress.event(Event::Note(&format!("{store} cannot carry an overlay: RUN writes to {scratch}")));
+            let tried = self.tools.store.scratch().is_ok_and(|empty| sandbox.overlay_upper_works(empty.path()).is_ok());
+            if let (false, Some(scratch)) = (tried, &self.tools.request.scratch) {
+                let (store, scratch) = (self.tools.store.dir().display(), scratch.display());
+                self.tools
+                    .progress
+                    .event(Event::Note(&format!("{store} cannot carry an overlay: RUN writes to {scratch}")));
             }
             tried
         })
@@ -175,12 +178,14 @@ impl Engine<'_> {
 
     /// Says once a build how RUNs are isolated.
     fn announce(&self, sandbox: &Sandbox) {
-        self.announced.call_once(|| self.progress.event(Event::Note(&sandbox.describe())));
+        self.announced.call_once(|| self.tools.progress.event(Event::Note(&sandbox.describe())));
     }
 
     /// Why nothing can be run here.
     pub fn refused(&self, text: &str) -> Fault {
-        let SandboxAccess::Refused(refused) = self.sandbox else { return Fault::new(format!("{text} cannot be run")) };
+        let SandboxAccess::Refused(refused) = self.tools.sandbox else {
+            return Fault::new(format!("{text} cannot be run"));
+        };
         let attempts: Vec<String> =
             refused.attempts.iter().map(|(rung, attempt)| format!("{rung}: {attempt}")).collect();
         let fault =

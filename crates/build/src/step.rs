@@ -23,7 +23,7 @@ const LARGEST_TABLE: u64 = 16 << 20;
 impl Engine<'_> {
     /// The files of some layers, lowest first.
     pub fn view(&self, layers: &[Layer]) -> Result<View, Fault> {
-        let indexes = layers.iter().map(|layer| self.store.layer_index(layer));
+        let indexes = layers.iter().map(|layer| self.tools.store.layer_index(layer));
         let indexes = indexes.collect::<Result<Vec<Arc<LayerIndex>>, _>>()?;
         Ok(View::new(&indexes)?)
     }
@@ -37,14 +37,14 @@ impl Engine<'_> {
         let nothing = View::default();
         let below = if copy.link { &nothing } else { &full };
         let source = self.source(id, copy)?;
-        let scratch = self.store.scratch()?;
+        let scratch = self.tools.store.scratch()?;
         let (spool_file, mut spool) = commit::spool(scratch.path())?;
         let mut changes = Changes::to(below);
         let mut putting = Putting {
             copy,
             owner,
-            keep_file_times: self.request.keep_file_times,
-            context: self.context,
+            keep_file_times: self.tools.request.keep_file_times,
+            context: self.tools.context,
             changes: &mut changes,
             spool: &mut spool,
         };
@@ -59,16 +59,16 @@ impl Engine<'_> {
             })?;
         }
         commit::end_spool(spool)?;
-        let digests = self.inputs.digests();
-        let sources = Sources { context: self.context, digests, copied: &copied, spool: &spool_file };
-        commit::commit(self.store, self.packing(id), |pack| commit::write(&changes, &sources, pack))
+        let digests = self.tools.inputs.digests();
+        let sources = Sources { context: self.tools.context, digests, copied: &copied, spool: &spool_file };
+        commit::commit(self.tools.store, self.packing(id), |pack| commit::write(&changes, &sources, pack))
     }
 
     /// What a copy copies, and the file system it is in unless that is the context.
     fn source(&self, id: NodeId, copy: &Copy) -> Result<Source, Fault> {
         match copy.from {
             From::Context => {
-                let picked = self.inputs.of(id).first().cloned().unwrap_or_default();
+                let picked = self.tools.inputs.of(id).first().cloned().unwrap_or_default();
                 Ok(Source { picked, tree: None })
             }
             From::Node(node) => {
@@ -88,7 +88,7 @@ impl Engine<'_> {
         let read = |path: &str| read_table(&view, &layers, path);
         let owner = owner::owner(&workdir.user, &read)?;
         changes.make_directories(&path, owner)?;
-        commit::commit(self.store, self.packing(id), |pack| commit::write_plain(&changes, pack))
+        commit::commit(self.tools.store, self.packing(id), |pack| commit::write_plain(&changes, pack))
     }
 }
 

@@ -27,6 +27,7 @@ pub const TESTS: &[crate::Test] = &[
     ("a_forgotten_step_waits_for_nothing_that_is_not_needed", a_forgotten_step_waits_for_nothing_that_is_not_needed),
     ("a_symbolic_link_in_the_context_leads_nowhere_else", a_symbolic_link_in_the_context_leads_nowhere_else),
     ("no_cache_does_everything_again", no_cache_does_everything_again),
+    ("a_step_that_dies_ends_the_build", a_step_that_dies_ends_the_build),
 ];
 
 const DOCKERFILE: &str = "FROM base\nWORKDIR /app\nCOPY first ./\nCOPY second ./\nCMD [\"x\"]\n";
@@ -322,4 +323,30 @@ fn a_symbolic_link_in_the_context_leads_nowhere_else() {
     // The link itself may be copied: it means something in the image.
     let built = world.built("FROM scratch\nCOPY . /\n");
     assert!(!list(&built.image.layers()[0]).contains("secret"));
+}
+
+/// Dies when a step of that text begins.
+struct Deadly(&'static str);
+
+impl skycap_image::Progress for Deadly {
+    fn event(&self, event: skycap_image::Event<'_>) {
+        let skycap_image::Event::Started { label, .. } = event else { return };
+        assert!(!label.contains(self.0), "this step dies on purpose");
+    }
+}
+
+fn a_step_that_dies_ends_the_build() {
+    let (send, receive) = std::sync::mpsc::channel();
+    // Nobody waits for a thread that never ends.
+    std::thread::spawn(move || {
+        let world = world();
+        let mut request = world.request("FROM base AS one\nCOPY first /\nFROM base\nCOPY --from=one /first /\n");
+        request.threads = 4;
+        let sandbox = SandboxAccess::Refused(&skycap_sandbox::Refused { attempts: Vec::new() });
+        let progress = Deadly("COPY first");
+        let built = skycap_build::build(&request, &world.images, &world.store(), sandbox, &progress);
+        let _ = send.send(built.err().map(|error| error.to_string()));
+    });
+    let error = receive.recv_timeout(Duration::from_secs(20)).expect("the build ends");
+    assert_eq!(error.as_deref(), Some("Dockerfile:2: this step was given up: a fault of the builder"));
 }
