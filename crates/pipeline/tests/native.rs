@@ -5,6 +5,7 @@
 mod world;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -225,6 +226,50 @@ fn a_local_directory_can_stand_in_for_a_get_and_puts_can_be_skipped() {
     assert!(!world.has_image("docker.io/tlwr/my-image", "latest"));
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "the build wrote nothing into it");
     assert!(matches!(runner.run_if_changed("build-my-repo", &Cancel::new()), Ok(Ran::Build(_))), "it may have changed");
+}
+
+#[test]
+fn links_in_inputs_do_not_lead_to_this_machine() {
+    let world = no_sandbox();
+    let (dir, outside) = (world.path("input"), world.path("outside"));
+    for dir in [&dir, &outside] {
+        fs::create_dir(dir).unwrap();
+    }
+    fs::write(outside.join("Dockerfile"), "FROM scratch\nCOPY secret /\n").unwrap();
+    fs::write(outside.join("secret"), "of this machine").unwrap();
+    symlink(&outside, dir.join("link")).unwrap();
+    let yaml = "resources: [{name: r, type: registry-image, source: {repository: docker.io/x/made}}]
+jobs:
+- name: task
+  plan:
+  - {get: in, resource: r}
+  - task: t
+    config:
+      platform: linux
+      image_resource: {type: registry-image, source: {repository: vito/oci-build-task}}
+      inputs: [{name: in}]
+      params: {CONTEXT: in/link}
+      run: {path: build}
+- name: dir
+  plan:
+  - {get: in, resource: r}
+  - task: t
+    config:
+      platform: linux
+      image_resource: {type: registry-image, source: {repository: vito/oci-build-task}}
+      inputs: [{name: in}]
+      run: {path: build, dir: in/link}
+- name: put
+  plan: [{get: in, resource: r}, {put: r, params: {image: in/link/secret}}]
+";
+    let inputs = BTreeMap::from([("in".to_owned(), dir)]);
+    for job in ["task", "dir", "put"] {
+        world.events.clear();
+        let runner = world.runner_with(yaml, Options { inputs: inputs.clone(), ..world.options() });
+        let report = build(runner.run(job, &Cancel::new()).unwrap());
+        assert_eq!(report.outcome, Outcome::Failed, "{job}: {}", world.events.text());
+        world.events.has("leads outside");
+    }
 }
 
 #[test]

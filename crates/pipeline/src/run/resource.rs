@@ -160,7 +160,7 @@ impl Caller<'_> {
             for (name, artifact) in inputs {
                 place(kind, artifact, &dir, name)?;
             }
-            let put = move |host: &Host| resource(kind).put(&bytes, &dir, host);
+            let put = move |host: &Host| resource(kind).put(&bytes, &dir, &host.clone().confined_to(&dir));
             return answer(script, self.native(Cancelled::Wait, put)?);
         }
         let root = Path::new("/tmp/build/put");

@@ -30,8 +30,8 @@ fn build(task: &Task<'_>, root: &Path) -> Result<(), Trouble> {
     let environment: Environment = task.env().into_iter().collect();
     let params = oci_build::Params::from_environment(&environment).map_err(|failure| failed(task.log, &failure))?;
     let scratch = engine.fresh("scratch").map_err(during("make a directory for temporary files"))?;
-    let host =
-        engine.host.clone().with_environment(environment).with_scratch(&scratch).with_progress(task.log.progress());
+    let host = engine.host.clone().with_environment(environment).with_scratch(&scratch);
+    let host = host.with_progress(task.log.progress()).confined_to(root);
     let (store, sandbox, threads) = (engine.store.clone(), engine.sandbox.clone(), engine.options.threads.max(1));
     let dir = resolve_path(root, &task.config.run.dir);
     let token = task.cx.stop.token().clone();
@@ -42,7 +42,7 @@ fn build(task: &Task<'_>, root: &Path) -> Result<(), Trouble> {
             Err(refused) => SandboxAccess::Refused(refused),
         };
         let workshop = Workshop { store: &store, sandbox, scratch: Some(&host.scratch), threads };
-        let result = oci_build::run_until(&params, &dir, &host, &workshop, &|| token.is_cancelled());
+        let result = oci_build::run_cancellable(&params, &dir, &host, &workshop, &token);
         // Left-overs go with the work directory at the next start.
         let _ = fs::remove_dir_all(&scratch);
         result.map(drop)
