@@ -45,7 +45,7 @@ impl BlobStream {
     /// Asks for the blob; fails here if the registry does not have it.
     pub fn open(remote: Remote, blob: &Descriptor) -> Result<Self, SourceError> {
         let label = format!("pull {}", label(blob));
-        let task = Task::start_shared(remote.inner.progress.clone(), &label, Some(blob.size));
+        let task = Task::start_shared(remote.progress.clone(), &label, Some(blob.size));
         let mut stream = Self {
             tries: Tries::new(remote.inner.settings.retries),
             remote,
@@ -167,7 +167,7 @@ impl BlobStream {
         }
         self.cut_at = self.position;
         let wait = self.tries.after(failure)?;
-        self.remote.inner.progress.event(Event::Note(&wait.note));
+        self.remote.progress.event(Event::Note(&wait.note));
         tokio::time::sleep(wait.time).await;
         Ok(())
     }

@@ -24,11 +24,12 @@ const WORKERS: usize = 2;
 #[derive(Clone)]
 pub struct Client {
     pub(crate) inner: Arc<Inner>,
+    /// Told what this clone does.
+    pub(crate) progress: Arc<dyn Progress>,
 }
 
 pub(crate) struct Inner {
     pub settings: Settings,
-    pub progress: Arc<dyn Progress>,
     pub hosts: Hosts,
     pub mounts: Mounts,
     roots: OnceLock<RootCertStore>,
@@ -59,7 +60,6 @@ impl Client {
         crate::trust::certificates(&settings.ca_certs)?;
         let inner = Inner {
             settings,
-            progress,
             hosts,
             mounts: Mounts::default(),
             roots: OnceLock::new(),
@@ -68,7 +68,13 @@ impl Client {
             runtime: Some(runtime),
         };
         inner.transport(&[])?;
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), progress })
+    }
+
+    /// A client with the same connections and tokens that tells somebody else what it does.
+    #[must_use]
+    pub fn with_progress(&self, progress: Arc<dyn Progress>) -> Self {
+        Self { inner: Arc::clone(&self.inner), progress }
     }
 
     /// A repository, not contacted yet.
@@ -77,7 +83,7 @@ impl Client {
         let remote = |repository: Repository, credentials, push| -> Result<Remote, SourceError> {
             let origin = origin(repository.registry(), &self.inner.hosts, insecure)?;
             let session = self.inner.session(origin, credentials, &access.ca_certs)?;
-            Ok(Remote::new(Arc::clone(&self.inner), session, repository, push))
+            Ok(Remote::new(self.clone(), session, repository, push))
         };
         let mirror = match access.mirror {
             Some(mirror) if repository.is_docker_hub() => {

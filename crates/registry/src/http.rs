@@ -98,7 +98,7 @@ impl Client {
                 Err(failure) => tries.after(failure),
             };
             let wait = failure?;
-            self.inner.progress.event(Event::Note(&wait.note));
+            self.progress.event(Event::Note(&wait.note));
             tokio::time::sleep(wait.time).await;
         }
     }

@@ -141,7 +141,7 @@ impl Place {
             self.mirror_failed.store(true, Ordering::Relaxed);
         }
         let warning = format!("mirror {} failed: {error}; asking {}", mirror.repository, self.origin.repository);
-        mirror.inner.progress.event(Event::Warning(&warning));
+        mirror.progress.event(Event::Warning(&warning));
     }
 }
 

@@ -74,7 +74,7 @@ impl Remote {
                 let there = self.find(tag).await.ok().flatten();
                 if there.is_some_and(|there| there.digest == root.digest) {
                     let note = format!("{}:{tag} is {} already", self.repository, root.digest);
-                    self.inner.progress.event(Event::Debug(&note));
+                    self.progress.event(Event::Debug(&note));
                 } else {
                     self.put_manifest(root_manifest, tag).await?;
                 }
@@ -109,7 +109,7 @@ impl Remote {
     }
 
     fn send_blob(&self, blob: &Descriptor, source: &Source) -> Result<(), SourceError> {
-        let task = Task::start(&*self.inner.progress, &format!("push {}", label(blob)), Some(blob.size));
+        let task = Task::start(&*self.progress, &format!("push {}", label(blob)), Some(blob.size));
         let outcome = self.upload(blob, &|| source.open(blob), &task)?;
         self.inner.mounts.saw(blob.digest, &self.repository);
         task.finish(outcome);

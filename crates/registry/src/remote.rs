@@ -2,16 +2,17 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode};
-use skycap_image::{Event, Repository};
+use skycap_image::{Event, Progress, Repository};
 use url::Url;
 
 use crate::challenge::challenge;
-use crate::client::Inner;
-use crate::error::Failure;
+use crate::client::{Client, Inner};
+use crate::error::{Failure, shown};
 use crate::retry::Tries;
 use crate::session::{Ask, Pass, Pinged, Session, join};
 
@@ -19,6 +20,7 @@ use crate::session::{Ask, Pass, Pinged, Session, join};
 #[derive(Clone)]
 pub(crate) struct Remote {
     pub inner: Arc<Inner>,
+    pub progress: Arc<dyn Progress>,
     pub session: Arc<Session>,
     pub repository: Repository,
     push: bool,
@@ -64,8 +66,9 @@ pub(crate) struct Document {
 }
 
 impl Remote {
-    pub fn new(inner: Arc<Inner>, session: Arc<Session>, repository: Repository, push: bool) -> Self {
-        Self { inner, session, repository, push }
+    pub fn new(client: Client, session: Arc<Session>, repository: Repository, push: bool) -> Self {
+        let Client { inner, progress } = client;
+        Self { inner, progress, session, repository, push }
     }
 
     /// Whether the session asks for the right to push.
@@ -102,7 +105,7 @@ impl Remote {
                 Ok(value) => return Ok(value),
                 Err(failure) => {
                     let wait = tries.after(failure)?;
-                    self.inner.progress.event(Event::Note(&wait.note));
+                    self.progress.event(Event::Note(&wait.note));
                     tokio::time::sleep(wait.time).await;
                 }
             }
@@ -118,6 +121,7 @@ impl Remote {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let ask = Ask { method: call.method.clone(), url, headers, body: call.body.clone(), secret: false };
         let pass = self.pass(&pinged, &scopes, None).await?;
+        let asked = Instant::now();
         let mut answer = self.session.follow(&pinged.base, ask.clone(), pass.as_ref()).await?;
         if answer.response.status() == StatusCode::UNAUTHORIZED
             && answer.at_home
@@ -125,10 +129,16 @@ impl Remote {
         {
             answer = self.session.follow(&pinged.base, ask, Some(&pass)).await?;
         }
+        self.trace(&call.method, &answer.response, asked);
         if answer.response.status().is_success() {
             return Ok(answer.response);
         }
         Err(self.session.failure(&call.method, answer.response).await)
+    }
+
+    fn trace(&self, method: &Method, response: &Response, asked: Instant) {
+        let (status, time) = (response.status().as_u16(), asked.elapsed().as_millis());
+        self.progress.event(Event::Debug(&format!("{method} {} {status} in {time} ms", shown(response.url()))));
     }
 
     /// What to show the registry after it said 401; `None` if we have nothing new to show.

@@ -48,7 +48,7 @@ impl Remote {
                 Err(failure) => failure,
             };
             let wait = tries.after(failure)?;
-            self.inner.progress.event(Event::Note(&wait.note));
+            self.progress.event(Event::Note(&wait.note));
             std::thread::sleep(wait.time);
             // An answer that was lost may have been a good one.
             if self.inner.block_on(self.has(blob))? {
