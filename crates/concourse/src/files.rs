@@ -1,6 +1,7 @@
-//! Small files and whole directories in a get's or task's output: they appear complete or not at all.
+//! Small files and whole directories in a get's or task's output: they appear complete or not at all, also after a power
+//! cut.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -37,8 +38,17 @@ impl Stage {
         &self.path
     }
 
-    /// Gives it its name, in place of what has it.
-    pub(crate) fn commit(mut self) -> Result<(), Failure> {
+    /// Makes it durable and gives it its name, in place of what has it. What a directory holds was made durable by who wrote
+    /// it.
+    pub(crate) fn commit(self) -> Result<(), Failure> {
+        let destination = self.destination.clone();
+        self.settle().map_err(|error| io_failure("write", &destination, &error))
+    }
+
+    fn settle(mut self) -> io::Result<()> {
+        if !self.path.is_dir() {
+            File::open(&self.path)?.sync_all()?;
+        }
         let renamed = fs::rename(&self.path, &self.destination).or_else(|error| {
             // A directory does not replace a full one.
             if self.path.is_dir() && self.destination.is_dir() {
@@ -48,9 +58,9 @@ impl Stage {
                 Err(error)
             }
         });
-        renamed.map_err(|error| io_failure("write", &self.destination, &error))?;
+        renamed?;
         self.committed = true;
-        Ok(())
+        sync_parent(&self.destination)
     }
 }
 
@@ -60,6 +70,20 @@ impl Drop for Stage {
             remove(&self.path);
         }
     }
+}
+
+/// Removes a file for good, if it is there.
+pub(crate) fn retract(path: &Path) -> Result<(), Failure> {
+    let removed = match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed.and_then(|()| sync_parent(path)),
+    };
+    removed.map_err(|error| io_failure("remove", path, &error))
+}
+
+/// Makes the names in a file's directory durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// Removes what is there, if anything; the next write tells if that failed.

@@ -44,7 +44,7 @@ pub struct Outcome {
 /// Builds in `working_directory`, where the inputs and the outputs that the task declares are directories.
 ///
 /// The last target goes to `image`, additional ones to directories of their names; those that are not there are built all
-/// the same and exported nowhere. An output is whole or as it was before.
+/// the same and exported nowhere. An output that has a `digest` is whole; a failed build leaves the outputs as they were.
 pub fn run(
     params: &Params,
     working_directory: &Path,

@@ -1,4 +1,7 @@
-//! What a build leaves in an output directory: staged, and given its names when all of it is there.
+//! What a build leaves in an output directory.
+//!
+//! Everything is staged and made durable before the first name is given. Several names cannot be given at once, so `digest`
+//! says whether they belong together: it is removed before the first and comes after the last.
 
 use std::fs::{self, File, Permissions};
 use std::io::Cursor;
@@ -13,7 +16,8 @@ use skycap_image::{
 };
 use skycap_rootfs::{Limits, Unpack, unpack};
 
-use crate::files::{Stage, io_failure};
+use crate::files::{Stage, io_failure, retract};
+use crate::progress::Warnings;
 use crate::{Failure, Host, encode};
 
 /// What a directory gets beside `image.tar` and `digest`.
@@ -26,6 +30,9 @@ pub(super) enum Form {
     /// `image/`, an OCI layout.
     Oci,
 }
+
+/// The last file of an output: what is beside it belongs to it.
+const DIGEST: &str = "digest";
 
 /// Writes the images of one target, one for each platform, in order.
 pub(super) fn export(images: &[Image], directory: &Path, form: Form, host: &Host) -> Result<(), Failure> {
@@ -56,8 +63,10 @@ pub(super) fn export(images: &[Image], directory: &Path, form: Form, host: &Host
             index.descriptor().digest
         }
     };
-    stages.push(staged_text(directory, "digest", &digest.to_string())?);
-    stages.into_iter().try_for_each(Stage::commit)
+    let digest = staged_text(directory, DIGEST, &digest.to_string())?;
+    retract(&directory.join(DIGEST))?;
+    stages.into_iter().try_for_each(Stage::commit)?;
+    digest.commit()
 }
 
 fn docker_archive(image: &Image, directory: &Path) -> Result<Stage, Failure> {
@@ -96,8 +105,9 @@ fn layout(artifact: &Artifact, directory: &Path, host: &Host) -> Result<Stage, F
 fn files(image: &Image, directory: &Path, host: &Host) -> Result<Vec<Stage>, Failure> {
     host.progress.event(Event::Note("unpacking image"));
     let rootfs = Stage::new(directory, "rootfs");
-    let options = Unpack { owners: host.owners, concurrency: 4, limits: Limits::default(), sync: false };
-    let unpacked = unpack(&image.layers(), rootfs.path(), &options, &*host.progress);
+    let options = Unpack { owners: host.owners, concurrency: 4, limits: Limits::default(), sync: true };
+    // Every layer was reported when it was made or fetched.
+    let unpacked = unpack(&image.layers(), rootfs.path(), &options, &Warnings(&*host.progress));
     unpacked.map_err(|error| Failure::caused_by(&error).during("unpack image"))?;
     let config = &image.config().config;
     let metadata = encode(&json!({"env": config.env, "user": config.user})) + "\n";

@@ -183,6 +183,7 @@ impl Delivery<'_> {
     /// `rootfs/`, `metadata.json` and `labels.json`.
     fn rootfs(&self, image: &Image) -> Result<(), Failure> {
         check_is_image(image)?;
+        // A container's volume does not outlive its machine; who keeps what was fetched makes all of it durable at once.
         let options =
             Unpack { owners: self.host.owners, concurrency: LAYERS_AT_ONCE, limits: Limits::default(), sync: false };
         // The client already reports every layer.

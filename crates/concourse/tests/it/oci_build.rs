@@ -211,6 +211,20 @@ fn bases_come_from_mirrors_and_registries() {
 }
 
 #[test]
+fn a_layer_that_is_unpacked_is_not_reported_beside_its_transfer() {
+    let world = World::new();
+    world.push("base", IMAGE, &["1"]);
+    let dockerfile = format!("FROM {}\nCOPY x /x\n", world.name("base:1"));
+    let task = Task::new(world, &[("Dockerfile", &dockerfile), ("x", "X")], &["image"]);
+    task.run(&[("UNPACK_ROOTFS", "1")]).unwrap();
+    let layers = task.image("image").layers();
+    let lines = task.world.log.lines();
+    let of_unpacking = layers.iter().map(|layer| format!("started {}", &layer.descriptor.digest.hex()[..12]));
+    let found: Vec<_> = of_unpacking.filter(|line| lines.contains(line)).collect();
+    assert!(found.is_empty(), "{found:?} in {lines:#?}");
+}
+
+#[test]
 fn the_json_form_writes_its_response() {
     let task = Task::new(World::new(), FILES, &["image"]);
     let response = task.directory.join("response.json");
@@ -235,6 +249,18 @@ fn a_failed_build_leaves_the_outputs_alone() {
     assert!(error.contains("is no directory"), "{error}");
     let error = task.run(&[("DOCKERFILE", "nowhere/Dockerfile")]).unwrap_err().message;
     assert!(error.starts_with("cannot read "), "{error}");
+}
+
+#[test]
+fn an_output_that_is_being_replaced_has_no_digest() {
+    let task = Task::new(World::new(), FILES, &["image"]);
+    task.run(&[]).unwrap();
+    // What cannot be replaced stands for a kill between two renames.
+    fs::remove_file(task.directory.join("image/image.tar")).unwrap();
+    fs::create_dir_all(task.directory.join("image/image.tar/full")).unwrap();
+    let error = task.run(&[("BUILD_ARG_v", "2")]).unwrap_err().message;
+    assert!(error.starts_with("cannot write "), "{error}");
+    assert_eq!(task.listing("image"), ["image.tar"]);
 }
 
 /// A task with an input full of links to a directory of somebody else.

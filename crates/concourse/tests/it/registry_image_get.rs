@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::{Value, json};
 use skycap_concourse::Kind;
 use skycap_image::layout::Layout;
-use skycap_image::{Digest, Name, archive};
+use skycap_image::{Digest, Name, Platform, archive};
 use skycap_testkit::registry::{Reply, Scripted};
 
 use crate::world::{IMAGE, World, settings};
@@ -238,4 +238,22 @@ fn an_artifact_that_is_no_image_is_only_a_layout() {
     let error = world.get_image("chart", &digest.to_string(), &Value::Null, "out/chart").unwrap_err();
     assert!(error.message.contains("is no image"), "{}", error.message);
     world.get_image("chart", &digest.to_string(), &json!({"format": "oci-layout"}), "out/layout").unwrap();
+}
+
+#[test]
+fn a_layer_is_reported_once() {
+    let world = World::new();
+    let (artifact, digest) = world.push("app", IMAGE, &["1"]);
+    let layers = artifact.for_platform(&Platform::host()).unwrap().layers();
+    for (format, to) in [("rootfs", "out/a"), ("oci", "out/b"), ("oci-layout", "out/c")] {
+        let before = world.log.lines().len();
+        world.get_image("app", &digest, &json!({"format": format}), to).unwrap();
+        let lines = world.log.lines().split_off(before);
+        for layer in &layers {
+            let name = &layer.descriptor.digest.hex()[..12];
+            let found: Vec<_> =
+                lines.iter().filter(|line| line.starts_with("started ") && line.contains(name)).collect();
+            assert_eq!(found.len(), 1, "{format}: {found:?} in {lines:?}");
+        }
+    }
 }

@@ -40,14 +40,16 @@ pub struct World {
     pub log: Arc<Log>,
 }
 
-/// Keeps notes and warnings.
+/// Keeps notes, warnings and what was started.
 #[derive(Default)]
 pub struct Log(Mutex<Vec<String>>);
 
 impl Progress for Log {
     fn event(&self, event: Event<'_>) {
-        if let Event::Note(line) | Event::Warning(line) = event {
-            self.0.lock().unwrap().push(line.to_owned());
+        match event {
+            Event::Note(line) | Event::Warning(line) => self.0.lock().unwrap().push(line.to_owned()),
+            Event::Started { label, .. } => self.0.lock().unwrap().push(format!("started {label}")),
+            _ => {}
         }
     }
 }
