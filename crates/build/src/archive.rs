@@ -14,17 +14,27 @@ use crate::owner::Owner;
 
 /// Whether a file is an archive: a tar, packed or not, whose first entry can be read.
 ///
-/// A packing that cannot be undone here is an error: copying whole what BuildKit unpacks would make another image.
+/// A packing that cannot be undone here is an error: copying whole what BuildKit unpacks would make another image. One that
+/// is broken is no archive, as in BuildKit.
 pub(crate) fn is_archive(file: impl Read + Send, name: &[u8]) -> Result<bool, Fault> {
-    match compress::decoder(file) {
-        Ok((_, decoded)) => Ok(tar::Reader::new(decoded).next().is_ok_and(|entry| entry.is_some())),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+    let first = compress::decoder(file).and_then(|(_, decoded)| Ok(tar::Reader::new(decoded).next()?.is_some()));
+    match first {
+        Ok(is_archive) => Ok(is_archive),
+        Err(error) if is_beyond_us(&error) => {
             let name = String::from_utf8_lossy(name);
-            Err(Fault::caused(format!("cannot tell whether {name} is an archive"), error)
-                .with_hint("repack it with gzip or zstd, or use COPY if it is to stay packed"))
+            Err(Fault::caused(format!("cannot tell whether {name} is an archive"), error).with_hint(
+                "repack it with gzip, zstd or xz at their usual levels, or use COPY if it is to stay packed",
+            ))
         }
         Err(_) => Ok(false),
     }
+}
+
+/// Whether a stream may be sound, but is packed in a way that is not known here, or wants more memory than it gets.
+fn is_beyond_us(error: &io::Error) -> bool {
+    // The words of the zstd library, which gives its errors no kind.
+    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::OutOfMemory)
+        || error.to_string().contains("requires too much memory")
 }
 
 /// Bytes of files that come in an order that is not the layer's.

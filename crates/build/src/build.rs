@@ -9,7 +9,7 @@ use skycap_store::Store;
 
 use crate::assemble::{self, Parts};
 use crate::context::Context;
-use crate::dockerfile::{self, Dockerfile};
+use crate::dockerfile::{self, Dockerfile, directive};
 use crate::error::{BuildError, Fault};
 use crate::execute::{Engine, Executed, Tools};
 use crate::graph::{Graph, NodeId, Operation};
@@ -29,6 +29,7 @@ pub fn build(
     sandbox: SandboxAccess<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<Built>, BuildError> {
+    check_arguments(request)?;
     let dockerfile = dockerfile::parse(&request.dockerfile, &request.dockerfile_name)?;
     let file = dockerfile.name.as_str();
     let other = |what: &str| {
@@ -72,6 +73,23 @@ fn plan(
         progress.event(Event::Warning(&format!("no ARG asks for these build arguments: {}", unused.join(", "))));
     }
     Ok(targets)
+}
+
+/// Build arguments that stand for a directive may say what the directive may.
+fn check_arguments(request: &Request) -> Result<(), BuildError> {
+    let rules =
+        [("BUILDKIT_SYNTAX", directive::syntax as fn(&str) -> _), ("BUILDKIT_DOCKERFILE_CHECK", directive::check)];
+    for (name, check) in rules {
+        let value = request.build_args.get(name).map(String::as_str).unwrap_or_default();
+        if value.is_empty() {
+            continue;
+        }
+        check(value).map_err(|refused| BuildError::Request {
+            what: format!("build argument {name}: {}", refused.what),
+            hint: Some(refused.hint.to_owned()),
+        })?;
+    }
+    Ok(())
 }
 
 /// The time that the configuration states, in RFC 3339. The build argument of that name means the same.

@@ -1,5 +1,6 @@
 //! The Dockerfile language: bytes in, a [`Dockerfile`] out. Nothing is looked up and nothing is expanded here.
 
+pub(crate) mod directive;
 mod duration;
 mod error;
 mod expand;

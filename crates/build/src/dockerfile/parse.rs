@@ -9,7 +9,7 @@ use super::lex::{Logical, Reader, Source};
 use super::mount::MountFlag;
 use super::span::Spanned;
 use super::statement::Statement;
-use super::{duration, words};
+use super::{directive, duration, words};
 
 /// What one line is.
 enum Parsed {
@@ -50,22 +50,17 @@ pub fn parse(bytes: &[u8], name: &str) -> Result<Dockerfile, ParseError> {
         return Err(source.error_at_end(message));
     }
     let directives = reader.into_directives();
-    if let Some(syntax) = directives.syntax.as_ref().filter(|syntax| !is_dockerfile_frontend(&syntax.value)) {
-        let image = &syntax.value;
-        let message = format!("the frontend {image} cannot be run here: only the Dockerfile language itself is read");
-        let mut error = source.error(syntax.span.line, syntax.span.column, message);
-        error.hint = Some("remove the line if the file is an ordinary Dockerfile".to_owned());
-        return Err(error);
+    let refuse = |directive: &Spanned<String>, refused: directive::Refused| {
+        let error = source.error(directive.span.line, directive.span.column, refused.what);
+        ParseError { hint: Some(refused.hint.to_owned()), ..error }
+    };
+    if let Some(syntax) = &directives.syntax {
+        directive::syntax(&syntax.value).map_err(|refused| refuse(syntax, refused))?;
+    }
+    if let Some(check) = &directives.check {
+        directive::check(&check.value).map_err(|refused| refuse(check, refused))?;
     }
     Ok(Dockerfile { name: name.to_owned(), directives, global_args, stages })
-}
-
-/// Whether an image is a release of BuildKit's own frontend, from wherever it is mirrored. Whatever the release, the
-/// language here is the newest.
-fn is_dockerfile_frontend(syntax: &str) -> bool {
-    let image = syntax.split(' ').next().unwrap_or_default();
-    let name = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
-    matches!(name.split(':').next(), Some("dockerfile" | "dockerfile-upstream"))
 }
 
 /// Reads the trigger of an `ONBUILD` again, as the configuration of a base image holds it. Its escape character is the

@@ -65,7 +65,7 @@ impl Planner<'_> {
         let target = match (&mount.target, mount.kind) {
             (Some(target), _) => clean(&stage.config.config.working_dir, target),
             (None, MountKind::Secret) => match (&mount.id, &mount.env) {
-                (Some(id), None) => format!("/run/secrets/{id}"),
+                (Some(id), None) => secret_target(id)?,
                 (_, Some(_)) => String::new(),
                 (None, None) => return Err(Fault::new("RUN --mount=type=secret needs an id, a target or env")),
             },
@@ -91,6 +91,17 @@ impl Planner<'_> {
     }
 }
 
+/// Where a secret is unless something is said: a file that is called like the last part of its id.
+fn secret_target(id: &str) -> Result<String, Fault> {
+    match id.trim_end_matches('/').rsplit('/').next() {
+        None | Some("" | "." | "..") => {
+            let what = format!("the secret id {id:?} does not end in a file's name");
+            Err(Fault::new(what).with_hint("say where it is to be: target=/run/secrets/NAME"))
+        }
+        Some(name) => Ok(format!("/run/secrets/{name}")),
+    }
+}
+
 /// Declared arguments and what they are worth now, each once.
 fn declared(stage: &Stage) -> Vec<(String, String)> {
     let value = |name: &str, declared: &Option<String>| {
@@ -98,4 +109,25 @@ fn declared(stage: &Stage) -> Vec<(String, String)> {
     };
     let pairs = stage.build_args.iter().map(|(name, declared)| (name.clone(), value(name, declared)));
     pairs.collect::<Variables>().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_called_like_the_last_part_of_its_id() {
+        for (id, target) in [
+            ("token", Some("/run/secrets/token")),
+            ("team/app/token", Some("/run/secrets/token")),
+            ("../../etc/passwd", Some("/run/secrets/passwd")),
+            ("a/", Some("/run/secrets/a")),
+            ("..", None),
+            ("a/.", None),
+            ("/", None),
+            ("", None),
+        ] {
+            assert_eq!(secret_target(id).ok().as_deref(), target, "{id}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ pub const TESTS: &[crate::Test] = &[
     ("an_ignored_source_is_explained", an_ignored_source_is_explained),
     ("a_base_that_was_tampered_with_is_refused", a_base_that_was_tampered_with_is_refused),
     ("arguments_that_nothing_asks_for_are_reported", arguments_that_nothing_asks_for_are_reported),
+    ("directives_as_build_arguments_are_checked", directives_as_build_arguments_are_checked),
     ("variables_cannot_take_all_memory", variables_cannot_take_all_memory),
     ("a_cancelled_build_says_so", a_cancelled_build_says_so),
 ];
@@ -128,6 +129,36 @@ fn arguments_that_nothing_asks_for_are_reported() {
     world.built_as(&request);
     let lines = world.log.lines.lock().unwrap().clone();
     assert_eq!(lines, ["no ARG asks for these build arguments: UNUSED"]);
+}
+
+fn directives_as_build_arguments_are_checked() {
+    let world = World::new();
+    let mut request = world.request("FROM scratch\nLABEL a=b\n");
+    for (name, value, expected) in [
+        ("BUILDKIT_SYNTAX", "docker/dockerfile:1", None),
+        ("BUILDKIT_SYNTAX", "", None),
+        (
+            "BUILDKIT_SYNTAX",
+            "example.org/yaml:1",
+            Some("BUILDKIT_SYNTAX: the frontend example.org/yaml:1 cannot be run"),
+        ),
+        ("BUILDKIT_DOCKERFILE_CHECK", "skip=all", None),
+        (
+            "BUILDKIT_DOCKERFILE_CHECK",
+            "error=true",
+            Some("BUILDKIT_DOCKERFILE_CHECK: \"error=true\" asks for a linter"),
+        ),
+    ] {
+        request.build_args = [(name.to_owned(), value.to_owned())].into();
+        match (world.build(&request), expected) {
+            (Ok(_), None) => {}
+            (Err(error), Some(expected)) => {
+                assert!(error.to_string().contains(expected), "{error}");
+                assert!(error.hint().is_some(), "{error}");
+            }
+            (built, _) => panic!("{name}={value}: {:?}", built.err()),
+        }
+    }
 }
 
 fn variables_cannot_take_all_memory() {
