@@ -243,7 +243,7 @@ pub(crate) fn in_process<T: Send + 'static>(
         }
     }
     if cancelled == Cancelled::Wait {
-        log.note("cancelled: waiting for what is under way to end, because it cannot be taken back");
+        log.note("cancelled: waiting for what is under way to end");
         match receive.recv().map_err(|_| died())? {
             Ok(_) => log.note("it ended well after all: what it made is there, though this step counts as cancelled"),
             Err(failure) => drop(failed(log, &failure)),

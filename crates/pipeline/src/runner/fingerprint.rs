@@ -2,7 +2,7 @@
 //!
 //! Everything counts that a build reads besides its inputs. Where it is not known before the build what it will read, the
 //! whole of it counts: a task file may name any resource type and any secret. To run once too often is harmless, to leave a
-//! run out is not.
+//! run out is not. Where names of hosts lead to does not count: it says where things are and not what they are.
 
 use serde_json::json;
 use skycap_image::Digest;
