@@ -39,11 +39,15 @@ impl Context {
         Ok(Self { root: root.to_owned(), directory, ignore })
     }
 
-    /// Opens a regular file.
+    /// Opens a regular file. What took its place since it was looked at is not waited for: a pipe would never answer.
     pub fn file(&self, path: &TreePath) -> Result<File, Fault> {
-        self.open_beneath(path, OFlags::RDONLY | OFlags::NOFOLLOW)
-            .map(File::from)
-            .map_err(|e| self.failed("open", path, e))
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = self.open_beneath(path, flags).map_err(|error| self.failed("open", path, error))?;
+        let stat = rustix::fs::fstat(&opened).map_err(|error| self.failed("look at", path, error))?;
+        if FileType::from_raw_mode(stat.st_mode).is_file() {
+            return Ok(File::from(opened));
+        }
+        Err(Fault::new(format!("{path} of the build context is no regular file any more")))
     }
 
     /// Whether something is there that only the ignore file hides.
@@ -203,4 +207,29 @@ fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
 
 fn failed(doing: &str, path: &Path, error: Errno) -> Fault {
     Fault::caused(format!("cannot {doing} {}", path.display()), std::io::Error::from(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, mknodat};
+
+    #[test]
+    fn what_became_a_pipe_or_a_device_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let context = Context::open(directory.path(), Ignore::default()).unwrap();
+        let (send, receive) = std::sync::mpsc::channel();
+        mknodat(CWD, directory.path().join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        std::fs::create_dir(directory.path().join("directory")).unwrap();
+        std::thread::spawn(move || {
+            for name in ["pipe", "directory"] {
+                let path = TreePath::parse(name.as_bytes()).unwrap();
+                let _ = send.send(context.file(&path).map(drop).map_err(|fault| format!("{fault:?}")));
+            }
+        });
+        for name in ["pipe", "directory"] {
+            let opened = receive.recv_timeout(std::time::Duration::from_secs(10)).expect("it is not waited for");
+            assert!(opened.as_ref().is_err_and(|error| error.contains("no regular file")), "{name}: {opened:?}");
+        }
+    }
 }

@@ -170,7 +170,10 @@ const DOES_NOT: bool = false;
 /// What is changed, whether that makes another key, and the change.
 type Row = (&'static str, bool, fn(&mut Case));
 
-fn check(what: &str, case: fn() -> Case, rows: &[Row]) {
+/// Makes a case, always the same.
+type Make = fn() -> Case;
+
+fn check(what: &str, case: Make, rows: &[Row]) {
     let before = case().key();
     assert_eq!(before, case().key(), "{what}: the same twice");
     for (field, counts, change) in rows {
@@ -249,7 +252,7 @@ fn what_counts_of_a_mount() {
         ("target as written", DOES_NOT, |case| case.mount().mount.target = Some(text("m"))),
         ("from as written", DOES_NOT, |case| case.mount().mount.from = Some(text("stage"))),
     ];
-    let kinds: [(&str, fn() -> Case); 5] = [
+    let kinds: [(&str, Make); 5] = [
         ("bind", || mounted(MountKind::Bind)),
         ("cache", || mounted(MountKind::Cache)),
         ("tmpfs", || mounted(MountKind::Tmpfs)),

@@ -27,7 +27,7 @@ pub(crate) fn check(value: &str) -> Result<(), Refused> {
     let refuse = |what: String| Err(Refused { what, hint: "remove it; skip=... and error=false may stay" });
     for option in value.split(';') {
         match option.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
-            Some(("skip", _)) | Some(("error", "0" | "f" | "F" | "false" | "FALSE" | "False")) => {}
+            Some(("skip", _) | ("error", "0" | "f" | "F" | "false" | "FALSE" | "False")) => {}
             Some(("error" | "experimental", _)) => {
                 return refuse(format!("{:?} asks for a linter, and there is none here", option.trim()));
             }

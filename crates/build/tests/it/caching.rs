@@ -26,6 +26,7 @@ pub const TESTS: &[crate::Test] = &[
     ("equal_steps_of_two_targets_are_done_once", equal_steps_of_two_targets_are_done_once),
     ("a_forgotten_step_waits_for_nothing_that_is_not_needed", a_forgotten_step_waits_for_nothing_that_is_not_needed),
     ("a_symbolic_link_in_the_context_leads_nowhere_else", a_symbolic_link_in_the_context_leads_nowhere_else),
+    ("what_is_no_regular_file_is_never_read", what_is_no_regular_file_is_never_read),
     ("no_cache_does_everything_again", no_cache_does_everything_again),
     ("a_step_that_dies_ends_the_build", a_step_that_dies_ends_the_build),
 ];
@@ -294,6 +295,37 @@ fn equal_steps_of_two_targets_are_done_once() {
     assert_eq!(steps.len(), 2, "{steps:?}");
     assert_eq!(built[0].image.descriptor(), built[2].image.descriptor());
     assert_eq!(built[1].image.layers().len(), 3);
+}
+
+fn what_is_no_regular_file_is_never_read() {
+    let (send, receive) = std::sync::mpsc::channel();
+    // Who opens a pipe that nobody writes to waits for ever.
+    std::thread::spawn(move || {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let world = World::new();
+        let context = world.context();
+        world.file("d/file", "x");
+        mknodat(CWD, context.join("d/pipe"), FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(context.join("d/socket")).unwrap();
+        let layers =
+            |dockerfile: &str| -> Vec<String> { world.built(dockerfile).image.layers().iter().map(list).collect() };
+        let copied = layers("FROM scratch\nCOPY d /\nADD d/pipe /a/\nCOPY d/p* /b\nCOPY --link d/pipe /c\n");
+        assert!(copied[0].starts_with("  file file 0644 0:0 \"x\"\n  fifo pipe "), "{}", copied[0]);
+        assert!(!copied[0].contains("socket"), "{}", copied[0]);
+        assert!(copied[1].contains("fifo a/pipe "), "{}", copied[1]);
+        assert!(copied[2].contains("fifo b "), "{}", copied[2]);
+        assert!(copied[3].contains("fifo c "), "{}", copied[3]);
+        let error = world.error("FROM scratch\nCOPY d/socket /\n");
+        assert!(error.contains("Dockerfile:2: \"/d/socket\": not found"), "{error}");
+        let device =
+            mknodat(CWD, context.join("d/zero"), FileType::CharacterDevice, Mode::RUSR, rustix::fs::makedev(1, 5));
+        if device.is_ok() {
+            let copied = layers("FROM scratch\nCOPY d/zero /\nADD d /\n");
+            assert!(copied.iter().all(|layer| layer.contains("device zero ")), "{copied:?}");
+        }
+        let _ = send.send(());
+    });
+    receive.recv_timeout(Duration::from_secs(30)).expect("the builds end");
 }
 
 fn no_cache_does_everything_again() {
