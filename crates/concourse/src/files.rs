@@ -83,7 +83,8 @@ pub(crate) fn retract(path: &Path) -> Result<(), Failure> {
 
 /// Makes the names in a file's directory durable.
 fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
 }
 
 /// Removes what is there, if anything; the next write tells if that failed.

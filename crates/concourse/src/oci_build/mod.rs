@@ -7,7 +7,6 @@ mod images;
 mod output;
 mod params;
 mod values;
-mod watch;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -24,7 +23,6 @@ pub use self::params::{Params, SecretSource};
 
 use self::images::{AtHand, Images};
 use self::output::Form;
-use self::watch::watched;
 use crate::failure::chain;
 use crate::files::io_failure;
 use crate::inputs::{Inputs, Reader};
@@ -52,18 +50,6 @@ pub fn run(
     workshop: &Workshop<'_>,
 ) -> Result<Outcome, Failure> {
     run_cancellable(params, working_directory, host, workshop, &Cancel::new())
-}
-
-/// Like [`run`], but ends the build, with everything that it runs, soon after `stop` says so.
-pub fn run_until(
-    params: &Params,
-    working_directory: &Path,
-    host: &Host,
-    workshop: &Workshop<'_>,
-    stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Outcome, Failure> {
-    let cancel = Cancel::new();
-    watched(stop, || cancel.cancel(), || run_cancellable(params, working_directory, host, workshop, &cancel))
 }
 
 /// Like [`run`], but ends the build, with everything that it runs, soon after it is cancelled.

@@ -5,11 +5,11 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use skycap_concourse::oci_build::{Params, run};
+use skycap_concourse::oci_build::{Outcome, Params, run, run_cancellable};
 use skycap_concourse::{Environment, Failure, Host, SandboxAccess, Store, Workshop};
 use skycap_image::layout::Layout;
 use skycap_image::{Artifact, Image, ImageSink as _, Platform, archive};
-use skycap_sandbox::Refused;
+use skycap_sandbox::{Cancel, Refused};
 
 use crate::world::{IMAGE, World, settings};
 
@@ -50,10 +50,17 @@ impl Task {
     }
 
     fn run_on(&self, host: &Host, params: &Params) -> Result<Vec<String>, Failure> {
+        self.with_workshop(|workshop| run(params, &self.directory, host, workshop))
+    }
+
+    fn with_workshop(
+        &self,
+        work: impl FnOnce(&Workshop<'_>) -> Result<Outcome, Failure>,
+    ) -> Result<Vec<String>, Failure> {
         let store = Store::open(&self.world.path("store")).unwrap();
         let refused = Refused { attempts: Vec::new() };
-        let workshop = Workshop { store: &store, sandbox: SandboxAccess::Refused(&refused), scratch: None, threads: 2 };
-        run(params, &self.directory, host, &workshop).map(|outcome| outcome.outputs)
+        let sandbox = SandboxAccess::Refused(&refused);
+        work(&Workshop { store: &store, sandbox, scratch: None, threads: 2 }).map(|outcome| outcome.outputs)
     }
 
     fn image(&self, output: &str) -> Image {
@@ -252,6 +259,20 @@ fn a_failed_build_leaves_the_outputs_alone() {
 }
 
 #[test]
+fn a_cancelled_build_ends_and_leaves_the_outputs_alone() {
+    let task = Task::new(World::new(), FILES, &["image"]);
+    let cancel = Cancel::new();
+    let build = |cancel: &Cancel| {
+        let params = Params::default();
+        task.with_workshop(|workshop| run_cancellable(&params, &task.directory, &task.world.host, workshop, cancel))
+    };
+    cancel.cancel();
+    assert_eq!(build(&cancel.child()).unwrap_err().message, "the build was cancelled");
+    assert!(task.listing("image").is_empty());
+    build(&Cancel::new()).unwrap();
+}
+
+#[test]
 fn an_output_that_is_being_replaced_has_no_digest() {
     let task = Task::new(World::new(), FILES, &["image"]);
     task.run(&[]).unwrap();
@@ -304,6 +325,13 @@ fn links_in_inputs_do_not_lead_out_of_a_confined_task() {
     }
     let error = task.run_confined(&[("CONTEXT", "in/out")]).unwrap_err().message;
     assert_eq!(error, format!("CONTEXT: in/out leads outside the task's directory (-> {shown})"));
+    let host = task.world.host.clone().confined_to(&task.directory);
+    for directory in [task.directory.join("in/out"), victim.clone()] {
+        let error = task.with_workshop(|workshop| run(&Params::default(), &directory, &host, workshop));
+        let error = error.unwrap_err().message;
+        assert!(error.starts_with("the working directory: "), "{error}");
+        assert!(error.contains(" leads outside the task's directory"), "{error}");
+    }
     let error = task.run_confined(&[("DOCKER_CONFIG", "in/out")]).unwrap_err().message;
     assert!(error.starts_with("DOCKER_CONFIG: in/out/config.json leads outside "), "{error}");
     let error = task.run_confined(&[("TARGET_FILE", "in/t")]).unwrap_err().message;
