@@ -74,7 +74,7 @@ impl<'h> Git<'h> {
             password: source.password.clone(),
             username: source.username.clone(),
             ssh,
-            protocols_of_submodules: if host.hosts.is_empty() { SUBMODULE_PROTOCOLS } else { PROTOCOLS },
+            protocols_of_submodules: submodule_protocols(host.hosts.values()),
         })
     }
 
@@ -170,6 +170,11 @@ impl<'h> Git<'h> {
     }
 }
 
+/// Directories of this machine are for the repository to name only where they stand for a host.
+fn submodule_protocols<'b>(mut bases: impl Iterator<Item = &'b String>) -> &'static str {
+    if bases.any(|base| base.starts_with("file:")) { PROTOCOLS } else { SUBMODULE_PROTOCOLS }
+}
+
 /// Git's whole configuration.
 fn configuration(source: &Source, host: &Host) -> String {
     let mut text = String::from(
@@ -235,6 +240,15 @@ fn write_private(path: &Path, content: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn submodules_name_directories_only_where_one_stands_for_a_host() {
+        let protocols =
+            |bases: &[&str]| submodule_protocols(bases.iter().map(ToString::to_string).collect::<Vec<_>>().iter());
+        assert_eq!(protocols(&[]), SUBMODULE_PROTOCOLS);
+        assert_eq!(protocols(&["http://127.0.0.1:5000"]), SUBMODULE_PROTOCOLS);
+        assert_eq!(protocols(&["http://127.0.0.1:5000", "file:///srv/git"]), PROTOCOLS);
+    }
 
     #[test]
     fn texts_are_quoted_for_the_configuration_and_the_shell() {
