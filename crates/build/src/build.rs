@@ -1,7 +1,7 @@
 //! The whole way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skycap_image::progress::Task;
 use skycap_image::{Event, Image, Layer, Platform, Progress, Reference, Resolver};
@@ -15,7 +15,7 @@ use crate::execute::{Engine, Executed, Tools};
 use crate::graph::{Graph, NodeId, Operation};
 use crate::inputs::Inputs;
 use crate::key;
-use crate::plan::{Images, Planner, Target};
+use crate::plan::{Images, Planner, Target, Wanted};
 use crate::request::{Built, Outcome, Request, SandboxAccess, StepReport};
 
 /// Builds every target of a request for every platform: targets in their order, and for each the platforms in theirs.
@@ -54,19 +54,24 @@ pub fn build(
 fn plan(
     request: &Request,
     dockerfile: &Dockerfile,
-    images: &dyn Images,
+    images: &Registry<'_>,
     graph: &mut Graph,
     progress: &dyn Progress,
 ) -> Result<Vec<Target>, BuildError> {
     let own = [Platform::host()];
     let platforms = if request.platforms.is_empty() { &own[..] } else { &request.platforms };
+    let asked: Vec<(Option<&str>, &Platform)> =
+        request.targets.iter().flat_map(|target| platforms.iter().map(|p| (target.as_deref(), p))).collect();
+    let mut wanted = BTreeSet::new();
+    for (target, platform) in &asked {
+        wanted.extend(Planner::new(request, dockerfile, images, graph, *target, platform)?.foresee(*target));
+    }
+    images.look_up(wanted);
     let (mut targets, mut used) = (Vec::new(), BTreeSet::new());
-    for target in &request.targets {
-        for platform in platforms {
-            let (planned, args) = Planner::plan(request, dockerfile, images, graph, target.as_deref(), platform)?;
-            targets.push(planned);
-            used.extend(args);
-        }
+    for (target, platform) in asked {
+        let (planned, args) = Planner::new(request, dockerfile, images, graph, target, platform)?.plan(target)?;
+        targets.push(planned);
+        used.extend(args);
     }
     let unused = crate::plan::unused_build_args(request, &used);
     if !unused.is_empty() {
@@ -156,19 +161,36 @@ fn base_layer(layer: &Layer, is_remote: bool, store: &Store) -> Layer {
     Layer { blobs, ..layer.clone() }
 }
 
+/// How many images are looked up at the same time.
+const LOOKUPS: usize = 8;
+
 /// Images of registries: each looked up once.
 struct Registry<'a> {
     resolver: &'a dyn Resolver,
     progress: &'a dyn Progress,
-    known: Mutex<BTreeMap<(String, Platform), Image>>,
+    /// An error waits here until somebody asks for its image, so that the plan's order decides which one is told.
+    known: Mutex<BTreeMap<Wanted, Result<Image, Fault>>>,
 }
 
-impl Images for Registry<'_> {
-    fn image(&self, name: &str, platform: &Platform) -> Result<Image, Fault> {
-        let key = (name.to_owned(), platform.clone());
-        if let Some(image) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(image.clone());
-        }
+impl Registry<'_> {
+    /// Looks images up, several at once.
+    fn look_up(&self, wanted: BTreeSet<Wanted>) {
+        let threads = wanted.len().min(LOOKUPS);
+        let wanted = Mutex::new(wanted.into_iter());
+        let next = || wanted.lock().unwrap_or_else(PoisonError::into_inner).next();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some((name, platform)) = next() {
+                        let found = self.fetch(&name, &platform);
+                        self.known().insert((name, platform), found);
+                    }
+                });
+            }
+        });
+    }
+
+    fn fetch(&self, name: &str, platform: &Platform) -> Result<Image, Fault> {
         let reference: Reference =
             name.parse().map_err(|error| Fault::caused(format!("{name} is no image reference"), error_of(error)))?;
         let task = Task::start(self.progress, &format!("look up {name} for {platform}"), None);
@@ -180,7 +202,20 @@ impl Images for Registry<'_> {
             .for_platform(platform)
             .map_err(|error| Fault::caused(format!("the image {name} cannot be had for {platform}"), error))?;
         task.finish("done");
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, image.clone());
+        Ok(image)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Wanted, Result<Image, Fault>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Images for Registry<'_> {
+    fn image(&self, name: &str, platform: &Platform) -> Result<Image, Fault> {
+        let key = (name.to_owned(), platform.clone());
+        let known = self.known().remove(&key);
+        let image = known.unwrap_or_else(|| self.fetch(name, platform))?;
+        self.known().insert(key, Ok(image.clone()));
         Ok(image)
     }
 }

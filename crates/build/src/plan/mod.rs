@@ -5,6 +5,7 @@
 //! [`Images`] answers.
 
 mod copy;
+mod foresee;
 mod instruction;
 mod ports;
 mod run;
@@ -22,6 +23,7 @@ use crate::dockerfile::Dockerfile;
 use crate::error::{BuildError, Fault};
 use crate::graph::{Base, From, Graph, Node, NodeId, Operation};
 use crate::request::Request;
+pub(crate) use foresee::Wanted;
 use scope::Variables;
 
 /// How many bytes of expanded text a plan may hold. A real one has some thousands.
@@ -108,35 +110,38 @@ struct Stage {
 }
 
 impl<'a> Planner<'a> {
-    /// Plans `target` for `platform` and returns it with the build arguments that nothing asked for.
-    pub fn plan(
+    /// A planner for one target and one platform.
+    pub fn new(
         request: &'a Request,
         dockerfile: &'a Dockerfile,
         images: &'a dyn Images,
         graph: &'a mut Graph,
         target: Option<&str>,
         platform: &Platform,
-    ) -> Result<(Target, BTreeSet<String>), BuildError> {
+    ) -> Result<Self, BuildError> {
         let mut used_args = BTreeSet::new();
         let globals = scope::globals(request, dockerfile, platform, target, &mut used_args)?;
         let platform = platform.clone();
         let (stages, others) = (BTreeMap::new(), BTreeMap::new());
-        let mut planner =
-            Self { request, dockerfile, images, graph, platform, globals, stages, others, used_args, held: 0 };
-        let number = planner.find_target(target)?;
-        let stage = planner.stage(number)?;
+        Ok(Self { request, dockerfile, images, graph, platform, globals, stages, others, used_args, held: 0 })
+    }
+
+    /// Plans the target and returns it with the build arguments that something asked for.
+    pub fn plan(mut self, target: Option<&str>) -> Result<(Target, BTreeSet<String>), BuildError> {
+        let number = self.find_target(target)?;
+        let stage = self.stage(number)?;
         let mut config = stage.config.clone();
-        config.config.labels.extend(request.labels.clone());
+        config.config.labels.extend(self.request.labels.clone());
         let planned = Target {
             name: target.map(str::to_owned),
-            platform: planner.platform.clone(),
+            platform: self.platform.clone(),
             head: stage.head,
             config,
             base_history: stage.base_history.clone(),
             entries: stage.entries.clone(),
-            steps: planner.steps(number),
+            steps: self.steps(number),
         };
-        Ok((planned, planner.used_args))
+        Ok((planned, self.used_args))
     }
 
     /// By name, else by number, else the last.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use skycap_image::{History, Image, ImageConfig, Platform};
+use skycap_image::{Artifact, History, Image, ImageConfig, Platform};
 
 use super::scope::Variables;
 use super::{Entry, Planner, Stage, Step};
@@ -13,6 +13,18 @@ use crate::graph::{Base, Node, NodeId, Operation};
 
 /// What BuildKit sets if the base does not.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a stage begins with.
+pub(super) enum Beginning<'a> {
+    /// An image that is at hand.
+    Given(&'a Artifact),
+    /// An earlier stage.
+    Stage(usize),
+    /// `scratch`
+    Nothing,
+    /// An image of a registry.
+    Registry,
+}
 
 /// Numbers the steps of a stage that make layers, as BuildKit does.
 pub(super) struct Numbering {
@@ -61,28 +73,15 @@ impl Planner<'_> {
 
     /// What FROM gives, and what the base wants to be done first.
     fn begin(&mut self, number: usize) -> Result<(Stage, Vec<Spanned<Instruction>>), Fault> {
-        let from = self.dockerfile.stages[number].from.clone();
-        let name = self.expand_global(&from.value.image)?;
-        if name.is_empty() {
-            return Err(Fault::new(format!("base name ({}) should not be blank", from.value.image)));
-        }
-        let mut platform = self.platform.clone();
-        if let Some(text) = &from.value.platform {
-            let text = self.expand_global(&text.value)?;
-            if !text.is_empty() {
-                platform = text.parse::<Platform>().map_err(|error| Fault::new(error.to_string()))?.normalized();
-            }
-        }
-        let earlier = self.dockerfile.stages[..number].iter().rposition(|s| s.from.value.name.as_ref() == Some(&name));
-        let named = self.request.images.get(&name).filter(|_| name != "scratch");
-        let mut stage = match (named, earlier) {
-            (Some(artifact), _) => {
+        let (name, platform, beginning) = self.beginning(number)?;
+        let mut stage = match beginning {
+            Beginning::Given(artifact) => {
                 let image = artifact.for_platform(&platform)?;
                 self.on_image(number, &name, platform, &image, false)
             }
-            (None, Some(base)) => self.on_stage(base)?,
-            (None, None) if name == "scratch" => self.on_nothing(number, platform),
-            (None, None) => {
+            Beginning::Stage(base) => self.on_stage(base)?,
+            Beginning::Nothing => self.on_nothing(number, platform),
+            Beginning::Registry => {
                 let image = self.images.image(&name, &platform)?;
                 self.on_image(number, &name, platform, &image, true)
             }
@@ -95,6 +94,30 @@ impl Planner<'_> {
         });
         let triggers = parsed.collect::<Result<_, _>>()?;
         Ok((stage, triggers))
+    }
+
+    /// What FROM names, for what, and what kind of thing that is.
+    pub(super) fn beginning(&self, number: usize) -> Result<(String, Platform, Beginning<'_>), Fault> {
+        let from = &self.dockerfile.stages[number].from.value;
+        let name = self.expand_global(&from.image)?;
+        if name.is_empty() {
+            return Err(Fault::new(format!("base name ({}) should not be blank", from.image)));
+        }
+        let mut platform = self.platform.clone();
+        if let Some(text) = &from.platform {
+            let text = self.expand_global(&text.value)?;
+            if !text.is_empty() {
+                platform = text.parse::<Platform>().map_err(|error| Fault::new(error.to_string()))?.normalized();
+            }
+        }
+        let earlier = self.dockerfile.stages[..number].iter().rposition(|s| s.from.value.name.as_ref() == Some(&name));
+        let beginning = match (self.request.images.get(&name).filter(|_| name != "scratch"), earlier) {
+            (Some(artifact), _) => Beginning::Given(artifact),
+            (None, Some(base)) => Beginning::Stage(base),
+            (None, None) if name == "scratch" => Beginning::Nothing,
+            (None, None) => Beginning::Registry,
+        };
+        Ok((name, platform, beginning))
     }
 
     fn expand_global(&self, text: &str) -> Result<String, Fault> {

@@ -9,6 +9,10 @@ pub const TESTS: &[crate::Test] = &[
     ("a_base_that_was_tampered_with_is_refused", a_base_that_was_tampered_with_is_refused),
     ("arguments_that_nothing_asks_for_are_reported", arguments_that_nothing_asks_for_are_reported),
     ("directives_as_build_arguments_are_checked", directives_as_build_arguments_are_checked),
+    (
+        "images_are_looked_up_together_and_the_first_error_is_told",
+        images_are_looked_up_together_and_the_first_error_is_told,
+    ),
     ("variables_cannot_take_all_memory", variables_cannot_take_all_memory),
     ("a_cancelled_build_says_so", a_cancelled_build_says_so),
 ];
@@ -159,6 +163,53 @@ fn directives_as_build_arguments_are_checked() {
             (built, _) => panic!("{name}={value}: {:?}", built.err()),
         }
     }
+}
+
+/// Knows no image, and says so when all that are there to be asked for have been asked for; the first one last.
+struct Together {
+    asked: std::sync::Mutex<Vec<String>>,
+    another: std::sync::Condvar,
+    all: usize,
+}
+
+impl skycap_image::Resolver for Together {
+    fn find(&self, _: &skycap_image::Reference) -> Result<Option<skycap_image::Descriptor>, skycap_image::SourceError> {
+        Ok(None)
+    }
+
+    fn get(&self, reference: &skycap_image::Reference) -> Result<skycap_image::Artifact, skycap_image::SourceError> {
+        let name = reference.repository.path().to_owned();
+        let mut asked = self.asked.lock().unwrap();
+        asked.push(name.clone());
+        self.another.notify_all();
+        let wait = std::time::Duration::from_secs(10);
+        let (asked, waited) = self.another.wait_timeout_while(asked, wait, |asked| asked.len() < self.all).unwrap();
+        drop(asked);
+        let what = if waited.timed_out() { "nobody asks for another" } else { "nothing is here" };
+        if name == "library/first" {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        Err(skycap_image::SourceError::new(skycap_image::Kind::NotFound, what))
+    }
+}
+
+fn images_are_looked_up_together_and_the_first_error_is_told() {
+    let world = World::new();
+    let request = world.request(
+        "ARG BASE=third\nFROM first AS a\nFROM unneeded\nFROM scratch AS b\nCOPY --from=second / /\n\
+         FROM $BASE\nCOPY --from=a /x /\nRUN --mount=from=b true\n",
+    );
+    let images = Together { asked: std::sync::Mutex::default(), another: std::sync::Condvar::new(), all: 3 };
+    let refused = skycap_sandbox::Refused { attempts: Vec::new() };
+    let sandbox = skycap_build::SandboxAccess::Refused(&refused);
+    // The last stage is planned first, and its base is the first thing in it.
+    let error = skycap_build::build(&request, &images, &world.store(), sandbox, &skycap_image::Silent).err().unwrap();
+    let error = crate::world::chain(&error);
+    assert!(error.starts_with("Dockerfile:6: the image third cannot be had"), "{error}");
+    assert!(error.contains("nothing is here"), "{error}");
+    let mut asked = images.asked.into_inner().unwrap();
+    asked.sort();
+    assert_eq!(asked, ["library/first", "library/second", "library/third"]);
 }
 
 fn variables_cannot_take_all_memory() {
