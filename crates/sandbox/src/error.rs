@@ -5,6 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hints::SUBORDINATE_IDS;
 use crate::ladder::Rung;
 
 /// A system call that was refused while a rung of the ladder was tried.
@@ -42,9 +43,12 @@ impl fmt::Display for Refused {
 impl Refused {
     /// The ways out, each once, most likely first.
     pub fn hints(&self) -> Vec<&str> {
+        // More ids help nobody who may not even have a user namespace with one.
+        let no_namespace = self.attempts.iter().any(|(rung, _)| *rung == Rung::SingleId);
         let mut hints: Vec<&str> = Vec::new();
         for (_, attempt) in self.attempts.iter().rev() {
-            if !attempt.hint.is_empty() && !hints.contains(&attempt.hint.as_str()) {
+            let useless = attempt.hint.is_empty() || (no_namespace && attempt.hint == SUBORDINATE_IDS);
+            if !useless && !hints.contains(&attempt.hint.as_str()) {
                 hints.push(&attempt.hint);
             }
         }

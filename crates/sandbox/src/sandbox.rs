@@ -137,7 +137,7 @@ impl Streams {
         let (output, their_output) = pipe()?;
         let (error, their_error) = pipe()?;
         let (input, their_input, to_write) = match stdin {
-            Stdin::Empty => (None, OwnedFd::from(std::fs::File::open("/dev/null")?), Vec::new()),
+            Stdin::Empty => (None, null()?, Vec::new()),
             Stdin::Bytes(bytes) => {
                 let (theirs, ours) = pipe()?;
                 nonblocking(&ours)?;
@@ -181,6 +181,12 @@ impl Streams {
             self.input = None;
         }
     }
+}
+
+/// The device itself: programs such as `rg` take an empty pipe for input that they shall search.
+fn null() -> io::Result<OwnedFd> {
+    let file = std::fs::File::open("/dev/null");
+    Ok(file.map_err(|error| io::Error::new(error.kind(), format!("open /dev/null: {error}")))?.into())
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
@@ -82,14 +83,16 @@ impl Spawned {
     /// Starts a child and gives it its order.
     pub(crate) fn new(order: &Order, fds: &[BorrowedFd<'_>]) -> io::Result<Self> {
         let (channel, theirs) = Channel::pair()?;
+        // What /dev/null is elsewhere; here it need not exist.
+        let nothing = rustix::fs::memfd_create("nothing", MemfdFlags::CLOEXEC)?;
         let child = Command::new("/proc/self/exe")
             .arg0(MARK)
             .env_clear()
             // A Ctrl-C at the terminal is the caller's to turn into a `Cancel`.
             .process_group(0)
             .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(nothing.try_clone()?)
+            .stderr(nothing)
             .spawn()?;
         let spawned = Self { child, channel };
         spawned.channel.send(order, fds)?;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{WaitOptions, waitpid};
@@ -106,7 +106,10 @@ fn write_from_outside(ids: &NewIds, own: &OwnedFd, pid: &str) -> Result<(), Fail
     }
     for (program, map) in [("newuidmap", &ids.uids), ("newgidmap", &ids.gids)] {
         let lines = map.lines();
-        let output = Command::new(program).arg(pid).args(lines.split_ascii_whitespace()).output();
+        let mut command = Command::new(program);
+        // They read nothing; without this, /dev/null would have to exist.
+        command.arg(pid).args(lines.split_ascii_whitespace()).stdin(Stdio::inherit());
+        let output = command.output();
         let output = output.map_err(Failure::at(format!("run {program}")))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use rustix::fs::{Gid, Mode, Uid};
+use rustix::fs::{FileType, Gid, Mode, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::pretend;
@@ -102,8 +102,8 @@ fn prepare(spec: &RunSpec, rung: Rung, standard: &Standard, channel: &Channel) -
         rustix::process::ioctl_tiocsctty(terminal).map_err(Failure::at("take the terminal"))?;
     }
     for (number, fd) in (0..).zip(standard.each()) {
-        // So that the command can open /dev/stdout; a file that is not ours, such as /dev/null, is open to all anyway.
-        if user.uid != 0 {
+        // So that the command can open /dev/stdout.
+        if user.uid != 0 && is_ours(fd) {
             let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(user.uid)), None);
         }
         sys::duplicate_onto(fd, number).map_err(Failure::at("dup2"))?;
@@ -130,6 +130,12 @@ fn prepare(spec: &RunSpec, rung: Rung, standard: &Standard, channel: &Channel) -
         rustix::process::chdir(&spec.cwd).map_err(Failure::at(step))?;
     }
     Ok(())
+}
+
+/// Whether this was made for the run: a pipe or its terminal. `/dev/null` is the machine's, and open to all anyway.
+fn is_ours(fd: BorrowedFd<'_>) -> bool {
+    let is_pipe = |mode| FileType::from_raw_mode(mode) == FileType::Fifo;
+    rustix::termios::isatty(fd) || rustix::fs::fstat(fd).is_ok_and(|stat| is_pipe(stat.st_mode))
 }
 
 fn switch_user(user: &User, rung: Rung) -> Result<(), Failure> {

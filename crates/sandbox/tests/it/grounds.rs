@@ -8,6 +8,8 @@ use std::process::{Command, ExitCode};
 use serde_json::{Value, json};
 use skycap_sandbox::Rung;
 
+const NOBODY: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n";
+
 /// The highest id that Concourse's map gives to root.
 const CONCOURSE_ROOT: u32 = 4_294_967_294;
 
@@ -17,13 +19,20 @@ const GROUNDS: &[Ground] = &[
     ("as_we_are", as_we_are),
     ("user_with_subordinate_ids", user_with_subordinate_ids),
     ("user_with_one_id", user_with_one_id),
+    ("root_of_one_id", root_of_one_id),
+    ("user_who_is_root_of_one_id", user_who_is_root_of_one_id),
     ("root_without_capabilities", root_without_capabilities),
+    ("root_in_a_chroot", root_in_a_chroot),
+    ("user_in_a_chroot", user_in_a_chroot),
     ("privileged_task", privileged_task),
     ("privileged_task_on_a_fuse_only_worker", privileged_task_on_a_fuse_only_worker),
     ("task_on_a_fuse_only_worker", task_on_a_fuse_only_worker),
     ("task_with_a_masked_proc", task_with_a_masked_proc),
     ("task_that_is_refused", task_that_is_refused),
 ];
+
+/// What refuses the strongest rung to most.
+const NOT_PRIVILEGED: &str = "privileged: CAP_SYS_ADMIN is not held";
 
 /// What a ground needs to be made.
 struct Bench<'a> {
@@ -45,24 +54,31 @@ pub fn all(filters: &[&str]) -> ExitCode {
     let temporary = tempfile::tempdir().unwrap();
     fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let wanted = GROUNDS.iter().filter(|(name, _)| grounds.is_empty() || grounds.contains(name));
+    // All are made before one is started: a program that is being written cannot be executed, and a fork in another thread
+    // holds it open for a moment.
+    let made: Vec<_> = wanted
+        .map(|(name, make)| {
+            let directory = temporary.path().join(name);
+            (name, prepare(*make, &Bench { directory, busybox: busybox.clone(), filters: &cases }))
+        })
+        .collect();
     let failed = std::thread::scope(|scope| {
-        let running: Vec<_> = wanted
-            .map(|(name, make)| {
-                let directory = temporary.path().join(name);
-                let bench = Bench { directory, busybox: busybox.clone(), filters: &cases };
-                scope.spawn(move || ground(name, *make, &bench))
-            })
-            .collect();
+        let running: Vec<_> = made.into_iter().map(|(name, command)| scope.spawn(|| ground(name, command))).collect();
         running.into_iter().fold(false, |failed, thread| failed | !thread.join().unwrap_or(false))
     });
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Runs one ground to its end; whether all was well.
-fn ground(name: &str, make: fn(&Bench) -> Result<Command, String>, bench: &Bench) -> bool {
+/// Makes one ground; why it cannot be had here otherwise.
+fn prepare(make: fn(&Bench) -> Result<Command, String>, bench: &Bench) -> Result<Command, String> {
     fs::create_dir_all(bench.directory.join("scratch")).unwrap();
     fs::copy("/proc/self/exe", bench.program()).unwrap();
-    let mut command = match make(bench) {
+    make(bench)
+}
+
+/// Runs one ground to its end; whether all was well.
+fn ground(name: &str, command: Result<Command, String>) -> bool {
+    let mut command = match command {
         Ok(command) => command,
         Err(why) => {
             eprintln!("skipped: {name}: {why}");
@@ -90,6 +106,18 @@ impl Bench<'_> {
 
     /// The suite as another user, in a mount namespace with `/etc/passwd` and the subordinate ids of our choice.
     fn as_user(&self, uid: u32, passwd: &str, subordinate: &str, rung: Rung) -> Result<Command, String> {
+        self.as_user_within(&[], uid, passwd, subordinate, rung)
+    }
+
+    /// The same, started by another program.
+    fn as_user_within(
+        &self,
+        starter: &[&str],
+        uid: u32,
+        passwd: &str,
+        subordinate: &str,
+        rung: Rung,
+    ) -> Result<Command, String> {
         need_root()?;
         for tool in ["unshare", "setpriv", "mount"] {
             find(tool).ok_or_else(|| format!("there is no {tool}"))?;
@@ -106,8 +134,8 @@ impl Bench<'_> {
             }
         }
         let mut command = Command::new("unshare");
-        command.current_dir(&self.directory).args(["-m", "sh", "-c", script, &uid.to_string()]).arg(self.program());
-        command.args(self.suite(rung, &scratch, &self.busybox));
+        command.current_dir(&self.directory).args(["-m", "sh", "-c", script, &uid.to_string()]).args(starter);
+        command.arg(self.program()).args(self.suite(rung, &scratch, &self.busybox));
         Ok(command)
     }
 
@@ -190,8 +218,21 @@ fn user_with_subordinate_ids(bench: &Bench) -> Result<Command, String> {
 }
 
 fn user_with_one_id(bench: &Bench) -> Result<Command, String> {
-    let passwd = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n";
-    bench.as_user(65534, passwd, "", Rung::SingleId)
+    bench.as_user(65534, NOBODY, "", Rung::SingleId)
+}
+
+/// Root of somebody else's user namespace, which has one id: all capabilities, and yet owners cannot be kept.
+fn root_of_one_id(bench: &Bench) -> Result<Command, String> {
+    need_root()?;
+    find("unshare").ok_or("there is no unshare")?;
+    let mut command = Command::new("unshare");
+    command.arg("--map-root-user").arg(bench.program());
+    command.args(bench.suite(Rung::SingleId, &bench.directory.join("scratch"), &bench.busybox));
+    Ok(command)
+}
+
+fn user_who_is_root_of_one_id(bench: &Bench) -> Result<Command, String> {
+    bench.as_user_within(&["unshare", "--map-root-user"], 65534, NOBODY, "", Rung::SingleId)
 }
 
 /// Root without any capability, as in a container that was started with `--cap-drop=all`.
@@ -200,8 +241,34 @@ fn root_without_capabilities(bench: &Bench) -> Result<Command, String> {
     find("setpriv").ok_or("there is no setpriv")?;
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(bench.program());
-    command.args(["refused", "nested user namespace: we are not root with CAP_SETUID", "SETFCAP: add them"]);
+    let parts = [NOT_PRIVILEGED, "nested user namespace: we are not root with CAP_SETUID", "SETFCAP: add them"];
+    command.arg("refused").args(parts);
     Ok(command)
+}
+
+/// A root directory with this program and `/proc`, not even `/dev/null`. The kernel gives no user namespace there.
+fn in_chroot(bench: &Bench, user: &str, parts: &[&str]) -> Result<Command, String> {
+    need_root()?;
+    for tool in ["unshare", "mount", "chroot"] {
+        find(tool).ok_or_else(|| format!("there is no {tool}"))?;
+    }
+    let root = bench.directory.join("root");
+    fs::create_dir_all(root.join("proc")).unwrap();
+    fs::copy(bench.program(), root.join("it")).unwrap();
+    let script = "mount -t proc proc root/proc && exec chroot --userspec=\"$0\" root /it refused \"$@\"";
+    let mut command = Command::new("unshare");
+    command.current_dir(&bench.directory).args(["-m", "sh", "-c", script, user]).args(parts);
+    command.args(["single id: unshare(CLONE_NEWUSER): EPERM", "chroot: run", "no RUN", "!/proc/self/exe", "!usermod"]);
+    Ok(command)
+}
+
+fn root_in_a_chroot(bench: &Bench) -> Result<Command, String> {
+    let parts = ["privileged: mount(MS_PRIVATE): EINVAL", "nested user namespace: unshare(CLONE_NEWUSER): EPERM"];
+    in_chroot(bench, "0:0", &parts)
+}
+
+fn user_in_a_chroot(bench: &Bench) -> Result<Command, String> {
+    in_chroot(bench, "65534:65534", &[NOT_PRIVILEGED, "subordinate ids: /etc/subuid has no range for 65534"])
 }
 
 fn privileged_task(bench: &Bench) -> Result<Command, String> {
@@ -228,6 +295,7 @@ fn task_with_a_masked_proc(bench: &Bench) -> Result<Command, String> {
 }
 
 fn task_that_is_refused(bench: &Bench) -> Result<Command, String> {
-    let parts = ["refused", "nested user namespace: unshare(CLONE_NEWUSER): EPERM", "fuse-only", "no RUN"];
+    let parts =
+        ["refused", NOT_PRIVILEGED, "nested user namespace: unshare(CLONE_NEWUSER): EPERM", "fuse-only", "no RUN"];
     bench.in_runc("unprivileged.json", parts.map(str::to_owned).to_vec(), |_| ())
 }

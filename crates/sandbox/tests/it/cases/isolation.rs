@@ -17,6 +17,7 @@ super::cases! {
     mounts_do_not_leak_either_way,
     the_first_process_gives_nothing_away,
     devices_are_the_usual_ones,
+    the_null_device_keeps_its_owner,
     device_files_of_ones_own_do_not_open,
     a_sandbox_stands_inside_a_sandbox,
     settings_of_the_kernel_cannot_be_changed,
@@ -129,6 +130,14 @@ fn devices_are_the_usual_ones(world: &World) {
     );
 }
 
+fn the_null_device_keeps_its_owner(world: &World) {
+    let other = 4321;
+    let (mut spec, _) = world.script("cat");
+    spec.user = User { uid: other, gid: other, ..User::default() };
+    assert_eq!(world.run(&spec).exit, Exit::Code(0));
+    assert_ne!(fs::metadata("/dev/null").unwrap().uid(), other);
+}
+
 fn device_files_of_ones_own_do_not_open(world: &World) {
     let outside = world.directory();
     let (mut spec, _) = world.script(
@@ -150,6 +159,7 @@ fn device_files_of_ones_own_do_not_open(world: &World) {
 /// As when a task that builds images runs in a pipeline that this runs.
 fn a_sandbox_stands_inside_a_sandbox(world: &World) {
     let scratch = world.directory();
+    let rung = if world.sandbox.owners_kept() { Rung::NestedUserNamespace } else { Rung::SingleId };
     let bind = |source: &Path, target: &str| Mount::Bind {
         source: source.to_owned(),
         within: None,
@@ -157,10 +167,10 @@ fn a_sandbox_stands_inside_a_sandbox(world: &World) {
         read_only: false,
     };
     for look in [None, Some(UserNamespace::RootIsHighest)] {
-        let (mut spec, _) = world.script(
-            "mkdir /scratch/s; /it suite NestedUserNamespace /scratch/s /busybox exit_codes a_terminal_has mounts_do_not \
-             settings; x=$?; rm -rf /scratch/s; exit $x",
-        );
+        let (mut spec, _) = world.script(&format!(
+            "mkdir /scratch/s; /it suite {rung:?} /scratch/s /busybox exit_codes a_terminal_has mounts_do_not settings; \
+             x=$?; rm -rf /scratch/s; exit $x",
+        ));
         spec.user_namespace = look;
         spec.mounts = vec![
             bind(&std::env::current_exe().unwrap(), "/it"),

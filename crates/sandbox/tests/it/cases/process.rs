@@ -193,7 +193,7 @@ fn leftover_processes_are_killed(world: &World) {
     let script = format!("sleep {one} & setsid sleep {two} & (trap '' TERM HUP; sleep {three}) & echo ok");
     let ran = world.run(&world.script(&script).0);
     assert_eq!((ran.stdout().as_str(), ran.exit), ("ok\n", Exit::Code(0)));
-    assert!(start.elapsed() < Duration::from_secs(60));
+    assert!(start.elapsed() < Duration::from_mins(1));
     for argument in [one, two, three] {
         assert!(!lives(&argument), "sleep {argument} is left");
     }
@@ -222,7 +222,7 @@ fn a_cancelled_command_is_asked_to_end(world: &World) {
     let start = Instant::now();
     let exit = world.sandbox.run(&spec, Stdin::Empty, &mut output, &cancel_after(Duration::from_millis(300)));
     assert_eq!((exit.unwrap(), output.stdout.as_slice()), (Exit::Code(3), &b"asked\n"[..]));
-    assert!(start.elapsed() < Duration::from_secs(60));
+    assert!(start.elapsed() < Duration::from_mins(1));
 }
 
 fn a_command_that_ignores_the_request_is_killed(world: &World) {
@@ -231,7 +231,7 @@ fn a_command_that_ignores_the_request_is_killed(world: &World) {
     let cancel = cancel_after(Duration::from_millis(300));
     let exit = world.sandbox.run(&spec, Stdin::Empty, &mut Collected::default(), &cancel).unwrap();
     assert_eq!(exit, Exit::Signal(9));
-    assert!((Duration::from_secs(10)..Duration::from_secs(60)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert!((Duration::from_secs(10)..Duration::from_mins(1)).contains(&start.elapsed()), "{:?}", start.elapsed());
 }
 
 fn a_wish_that_came_before_the_run_counts(world: &World) {
@@ -253,7 +253,7 @@ fn the_sandbox_dies_with_its_caller(world: &World) {
     let until = |what: &str, wanted: bool| {
         let start = Instant::now();
         while lives(&one) != wanted || lives(&two) != wanted {
-            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+            assert!(start.elapsed() < Duration::from_mins(1), "{what}");
             std::thread::sleep(Duration::from_millis(20));
         }
     };
