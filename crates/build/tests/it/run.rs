@@ -234,6 +234,14 @@ fn secrets_stay_out_of_images_and_keys() {
     assert!(!String::from_utf8_lossy(built.image.config_bytes()).contains("hunter2"));
     request.secrets.insert("token".to_owned(), Secret::new("another"));
     assert_eq!(outcomes(&world.built_as(&request)), ["run cached"]);
+    // Another secret in the same place is another step; its default name is the last part of its id.
+    for (id, value) in [("one/name", "1"), ("two/name", "2")] {
+        let dockerfile = format!("FROM shell\nRUN --mount=type=secret,id={id} cat /run/secrets/name\n");
+        let mut request = world.request(&dockerfile);
+        request.secrets.insert(id.to_owned(), Secret::new(value));
+        assert_eq!(outcomes(&world.built_as(&request)), ["run done"], "{id}");
+        assert_eq!(world.output(), value);
+    }
     let error = world.error("FROM shell\nRUN --mount=type=secret,id=none,required echo\n");
     assert!(error.contains("Dockerfile:2: secret none: not found"), "{error}");
     world.built("FROM shell\nRUN --mount=type=secret,id=none test ! -e /run/secrets/none\n");
