@@ -1,30 +1,142 @@
 //! `skycap doctor`: what this machine can do, and what would lift it.
 
-use skycap_sandbox::probe;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use skycap_sandbox::{Attempt, Refused, Rung, probe};
 
 use super::Context;
 use crate::failure::Failure;
 use crate::report::Style;
 
-/// Tries every rung of the sandbox and says what it found.
+/// `statfs` of an overlay (`linux/magic.h`).
+const OVERLAY: rustix::fs::FsWord = 0x794c_7630;
+
+/// Where programs are looked for when nothing says where.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Looks at the store and for git, tries every rung of the sandbox, and says what it found.
 pub fn run(context: &Context) -> Result<(), Failure> {
     let style = Style::new(context.world.terminal.colour);
-    println!("store: {}", context.store_directory().display());
-    println!("sandbox, strongest rung first:");
-    let mut used = None;
-    for (rung, result) in probe() {
-        match result {
-            Ok(()) if used.is_none() => {
-                println!("  {} {rung}: works; this one is used", style.strong("ok"));
-                used = Some(rung);
-            }
-            Ok(()) => println!("  {} {rung}: works", style.strong("ok")),
-            Err(attempt) => println!("  {} {rung}: {attempt}", style.warning("no")),
-        }
-    }
-    if used.is_some() {
+    if print(context, style, &mut io::stdout().lock())? {
         Ok(())
     } else {
         Err(Failure::new("RUN and tasks cannot be run here; images without RUN can be built"))
+    }
+}
+
+/// Whether there is a rung that works.
+fn print(context: &Context, style: Style, out: &mut impl Write) -> io::Result<bool> {
+    writeln!(out, "skycap   {}", env!("CARGO_PKG_VERSION"))?;
+    print_store(context, style, out)?;
+    print_git(context, style, out)?;
+    writeln!(out, "sandbox  strongest rung first")?;
+    print_rungs(probe(), style, out)
+}
+
+/// Opens the store, and makes it where it does not exist, as every build does.
+fn print_store(context: &Context, style: Style, out: &mut impl Write) -> io::Result<()> {
+    let shown = context.store_directory().display().to_string();
+    match context.store() {
+        Ok(store) => {
+            writeln!(out, "store    {} {shown}", style.strong("ok"))?;
+            writeln!(out, "overlay  {}", overlay(store.dir(), &context.world.roomy))
+        }
+        Err(failure) => {
+            writeln!(out, "store    {} {}", style.warning("no"), failure.message)?;
+            print_hint("         ", failure.hint.as_deref().unwrap_or_default(), style, out)
+        }
+    }
+}
+
+/// Where RUN writes. Only a sandbox can try it out, so this says what the file system tells.
+fn overlay(store: &Path, roomy: &Path) -> String {
+    let roomy = roomy.display();
+    match rustix::fs::statfs(store) {
+        Ok(found) if found.f_type == OVERLAY => {
+            format!("the store lies on one, which carries no other: RUN writes to {roomy}")
+        }
+        Ok(_) => {
+            format!("the first RUN of a build tries whether the store carries one; otherwise it writes to {roomy}")
+        }
+        Err(error) => format!("the file system of the store is not known: {error}"),
+    }
+}
+
+fn print_git(context: &Context, style: Style, out: &mut impl Write) -> io::Result<()> {
+    let path = context.world.variables.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+    match find_program("git", path) {
+        Some(git) => writeln!(out, "git      {} {}", style.strong("ok"), git.display()),
+        None => writeln!(out, "git      {} it is not on PATH; only resources of type git need it", style.warning("no")),
+    }
+}
+
+/// The first executable file of that name.
+fn find_program(name: &str, path: &str) -> Option<PathBuf> {
+    let executable =
+        |file: &PathBuf| file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    std::env::split_paths(path).map(|directory| directory.join(name)).find(executable)
+}
+
+/// Each rung with what refuses it and what would lift the machine onto it.
+fn print_rungs(rungs: Vec<(Rung, Result<(), Attempt>)>, style: Style, out: &mut impl Write) -> io::Result<bool> {
+    let failed = |(rung, result): &(Rung, Result<(), Attempt>)| Some((*rung, result.as_ref().err()?.clone()));
+    let refused = Refused { attempts: rungs.iter().filter_map(failed).collect() };
+    let helpful = refused.hints();
+    let mut used = false;
+    for (rung, result) in rungs {
+        match result {
+            Ok(()) => {
+                let note = if used { "works" } else { "works; this one is used" };
+                used = true;
+                writeln!(out, "  {} {rung}: {note}", style.strong("ok"))?;
+            }
+            Err(attempt) => {
+                writeln!(out, "  {} {rung}: {attempt}", style.warning("no"))?;
+                // Where a stronger rung works, nothing is to be done.
+                if !used && attempt.hint.is_empty() {
+                    print_hint("     ", way_up(rung), style, out)?;
+                } else if !used && helpful.contains(&attempt.hint.as_str()) {
+                    print_hint("     ", &attempt.hint, style, out)?;
+                }
+            }
+        }
+    }
+    Ok(used)
+}
+
+/// What lifts a machine onto a rung whose refusal brings no advice of its own.
+fn way_up(rung: Rung) -> &'static str {
+    match rung {
+        Rung::Privileged => {
+            "root with CAP_SYS_ADMIN: sudo; --privileged in Docker; `privileged: true` on a Concourse task"
+        }
+        Rung::NestedUserNamespace => "root of a container with the capabilities SETUID and SETGID and more than one id",
+        Rung::SubordinateIds | Rung::SingleId => "",
+    }
+}
+
+fn print_hint(indent: &str, hint: &str, style: Style, out: &mut impl Write) -> io::Result<()> {
+    if hint.is_empty() { Ok(()) } else { writeln!(out, "{indent}{} {hint}", style.hint("hint:")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_an_executable_file_on_the_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for (place, mode) in [("plain", 0o644), ("good", 0o755)] {
+            std::fs::create_dir(at(place)).unwrap();
+            std::fs::write(at(place).join("git"), "").unwrap();
+            std::fs::set_permissions(at(place).join("git"), PermissionsExt::from_mode(mode)).unwrap();
+        }
+        std::fs::create_dir_all(at("directory/git")).unwrap();
+        let path = ["missing", "directory", "plain", "good"].map(|name| at(name).display().to_string()).join(":");
+        assert_eq!(find_program("git", &path), Some(at("good/git")));
+        assert_eq!(find_program("git", ""), None);
     }
 }
