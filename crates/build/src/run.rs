@@ -178,7 +178,8 @@ impl Engine<'_> {
 
     /// Says once a build how RUNs are isolated.
     fn announce(&self, sandbox: &Sandbox) {
-        self.announced.call_once(|| self.tools.progress.event(Event::Note(&sandbox.describe())));
+        self.announced
+            .call_once(|| self.tools.progress.event(Event::Note(&format!("sandbox: {}", sandbox.describe()))));
     }
 
     /// Why nothing can be run here.

@@ -74,14 +74,15 @@ impl Host {
     }
 
     /// Like the client, but a 429 comes back at once: who asked begins again with everything.
-    pub(crate) fn restarting_client(&self) -> Result<&Client, Failure> {
+    pub(crate) fn restarting_client(&self) -> Result<Client, Failure> {
+        let told = |client: &Client| client.with_progress(Arc::clone(&self.progress));
         if let Some(client) = self.restarting.get() {
-            return Ok(client);
+            return Ok(told(client));
         }
         let mut settings = self.settings.clone();
         settings.retries.rate_limited = false;
         let client = Client::new(settings, Arc::clone(&self.progress))?;
-        Ok(self.restarting.get_or_init(|| client))
+        Ok(told(self.restarting.get_or_init(|| client)))
     }
 
     /// How a get that was answered 429 is begun again.
@@ -127,10 +128,10 @@ impl Host {
         self.confinement.as_deref()
     }
 
-    /// A copy that tells somebody else what happens. What the client says of its transfers still goes where it went.
+    /// A copy that tells somebody else what happens.
     #[must_use]
     pub fn with_progress(self, progress: Arc<dyn Progress>) -> Self {
-        Self { progress, ..self }
+        Self { client: self.client.with_progress(Arc::clone(&progress)), progress, ..self }
     }
 }
 

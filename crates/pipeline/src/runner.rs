@@ -264,6 +264,8 @@ impl Runner {
             Outcome::Aborted => Ended::Aborted,
         };
         engine.state.change_builds(|builds| builds.end(job, id, ended)).map_err(keep)?;
+        // What cannot be removed now goes at the next start.
+        let _ = engine.state.clear_work();
         let inner = |error| PoisonError::into_inner(error);
         Ok(Report {
             job: job.to_owned(),

@@ -91,7 +91,7 @@ fn pattern(field: &str, text: &str) -> Result<Option<GoPattern>, Failure> {
 pub(super) fn get(request: &GetRequest, destination: &Path, host: &Host) -> Result<Value, Failure> {
     let order = Order::of(request)?;
     let progress = request.source.progress(host);
-    let client = host.restarting_client()?;
+    let client = &host.restarting_client()?;
     std::fs::create_dir_all(destination).map_err(|error| io_failure("make", destination, &error))?;
     let delivery = Delivery { order: &order, destination, host, progress: &*progress };
 

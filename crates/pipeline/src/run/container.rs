@@ -58,6 +58,7 @@ impl Container<'_> {
     /// Runs it to its end.
     pub fn run(self, engine: &Engine, stdin: Stdin, output: &mut LineOutput, stop: &Stop) -> Result<Exit, Trouble> {
         let sandbox = engine.sandbox()?;
+        engine.announce(sandbox);
         let dir = engine.fresh("container").map_err(during("make a container's directory"))?;
         let account = users::find(self.rootfs, self.user).map_err(Trouble::Errored)?;
         let spec = self.spec(engine, &dir, &account)?;

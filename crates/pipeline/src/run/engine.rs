@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use skycap_concourse::{Failure, Host, Store};
-use skycap_image::Digest;
+use skycap_image::{Digest, Event};
 use skycap_sandbox::{Refused, Sandbox};
 
 use super::interpret::Version;
@@ -80,6 +80,8 @@ pub(crate) struct Engine {
     /// Whether overlays work in the work directory, tried out once.
     pub overlays: bool,
     next: AtomicU64,
+    /// Whether it was said how containers are isolated.
+    announced: Once,
 }
 
 impl Engine {
@@ -109,11 +111,17 @@ impl Engine {
             fetching: Mutex::default(),
             overlays,
             next: AtomicU64::new(1),
+            announced: Once::new(),
         })
     }
 
     pub fn log(&self, kind: &'static str, name: &str) -> StepLog {
         StepLog::new(Arc::clone(&self.events), Arc::clone(&self.redactor), kind, name)
+    }
+
+    /// Says once how containers are isolated.
+    pub fn announce(&self, sandbox: &Sandbox) {
+        self.announced.call_once(|| self.host.progress.event(Event::Note(&format!("sandbox: {}", sandbox.describe()))));
     }
 
     /// A fresh, empty directory for this run.

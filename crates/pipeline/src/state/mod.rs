@@ -111,10 +111,18 @@ impl State {
         Ok(result)
     }
 
+    /// Empties the work directory: what a build made for itself is of no use to another one.
+    pub fn clear_work(&self) -> io::Result<()> {
+        let work = self.work();
+        remove(&work)?;
+        make_private(&work)?;
+        close(&work)
+    }
+
     /// Left-overs of a killed run, and artifacts that nobody needs any more.
     fn sweep(&self) -> io::Result<()> {
-        remove(&self.work())?;
-        for part in ["work", "caches.v1", "tasks.v1"] {
+        self.clear_work()?;
+        for part in ["caches.v1", "tasks.v1"] {
             let dir = self.dir.join(part);
             make_private(&dir)?;
             close(&dir)?;

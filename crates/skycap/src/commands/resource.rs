@@ -77,8 +77,8 @@ pub fn oci_build(context: &Context) -> Result<(), Failure> {
     let params = oci_build::Params::from_environment(&context.environment)?;
     let working_directory = std::env::current_dir()?;
     let kept = task_store(context, &working_directory)?;
-    let stop = || context.cancel.is_cancelled();
-    oci_build::run_until(&params, &working_directory, &context.host()?, &context.workshop(&kept.store)?, &stop)?;
+    let (host, workshop) = (context.host()?, context.workshop(&kept.store)?);
+    oci_build::run_cancellable(&params, &working_directory, &host, &workshop, &context.cancel)?;
     Ok(())
 }
 
