@@ -202,7 +202,16 @@ impl Registry<'_> {
             .for_platform(platform)
             .map_err(|error| Fault::caused(format!("the image {name} cannot be had for {platform}"), error))?;
         task.finish("done");
+        self.warn_of_other_platform(name, platform, &image);
         Ok(image)
+    }
+
+    /// An image that is in no index is taken whatever it is for, as by every builder; RUN may then fail oddly.
+    fn warn_of_other_platform(&self, name: &str, platform: &Platform, image: &Image) {
+        let own = image.config().platform();
+        if !own.os.is_empty() && !platform.accepts(&own) {
+            self.progress.event(Event::Warning(&format!("the image {name} is for {own}, not for {platform}")));
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<Wanted, Result<Image, Fault>>> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use skycap_image::{Platform, Progress, Repository, Secret};
+use skycap_image::{Event, Platform, Progress, Repository, Secret};
 use skycap_registry::{Access, Client, Credentials, Place};
 
 use crate::progress::Talkative;
@@ -132,6 +132,10 @@ impl Source {
     /// The repository at its origin. Opens no connection.
     pub(crate) fn origin(&self, client: &Client, host: &Host, push: bool) -> Result<Place, Failure> {
         let repository = self.parse_repository()?;
+        if self.username.is_empty() != self.password.is_empty() {
+            let warning = "username and password only count together: the one that is set is not used";
+            host.progress.event(Event::Warning(warning));
+        }
         let credentials = if self.username.is_empty() || self.password.is_empty() {
             host.keychain.credentials(repository.registry())?
         } else {

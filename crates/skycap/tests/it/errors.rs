@@ -146,6 +146,18 @@ fn a_layout_is_written_again() {
 }
 
 #[test]
+fn a_base_for_another_platform_is_said() {
+    let world = World::new();
+    let server = registry(&world.dir("registry"));
+    let base = format!("{}/arm:1", server.address());
+    world.file("base/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    run(world.skycap(["build", "--platform", "linux/riscv64", "-t", &base, "base"])).ok();
+    world.file("context/Dockerfile", format!("FROM {base}\nCOPY Dockerfile /again\n"));
+    let ran = run(world.skycap(["build", "--platform", "linux/s390x", "context"])).ok();
+    assert!(ran.stderr.contains("is for linux/riscv64, not for linux/s390x"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_broken_dockerfile_is_one_error_with_its_line() {
     let world = World::new();
     world.file("context/Dockerfile", "FROM scratch\n\nCOPPY a b\n");
