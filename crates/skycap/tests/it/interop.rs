@@ -233,4 +233,18 @@ fn a_debian_root_pushed_by_buildah_unpacks_to_what_umoci_makes_of_it() {
     let tree = debian_root(&world);
     push_with_buildah(&world, &registry, &tree, "debian");
     compare_with_umoci(&world, &registry, "debian");
+
+    // What skopeo pushes is the same image.
+    let trusted = world.dir("trusted").display().to_string();
+    let credentials = format!("{USER}:{PASSWORD}");
+    let from = format!("docker://{}/debian:1", registry.address);
+    let to = format!("docker://{}/by-skopeo:1", registry.address);
+    let source = ["--src-cert-dir", &trusted, "--src-creds", &credentials];
+    let target = ["--dest-cert-dir", &trusted, "--dest-creds", &credentials, "--format", "oci"];
+    skopeo(&world, &registry, &[&["copy"], &source[..], &target, &[&from, &to]].concat());
+    let source = registry.source("by-skopeo", "1");
+    let version = world.resource(&["registry-image", "check"], None, &json!({"source": source})).ok().json()[0].clone();
+    let again = world.path("again");
+    world.resource(&["registry-image", "in"], Some(&again), &json!({"source": source, "version": version})).ok();
+    assert_eq!(listing(&again.join("rootfs")), listing(&world.path("ours/rootfs")));
 }
