@@ -187,8 +187,11 @@ impl Delivery<'_> {
         let options =
             Unpack { owners: self.host.owners, concurrency: LAYERS_AT_ONCE, limits: Limits::default(), sync: false };
         // The client already reports every layer.
-        let unpacked = unpack(&image.layers(), &self.destination.join("rootfs"), &options, &Warnings(self.progress));
+        let stage = Stage::new(self.destination, "rootfs");
+        let unpacked = unpack(&image.layers(), stage.path(), &options, &Warnings(self.progress));
         unpacked.map_err(|error| Failure::caused_by(&error).during("extract image"))?;
+        // In place of what an interrupted get left there.
+        stage.commit().map_err(|failure| failure.during("extract image"))?;
         let config = &image.config().config;
         let metadata = json!({
             "cmd": config.cmd,
