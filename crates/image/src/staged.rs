@@ -86,7 +86,11 @@ pub(crate) fn sweep(directory: &Path, prefix: &str) -> io::Result<()> {
         // What cannot be opened or locked belongs to somebody who lives, or is gone already.
         let is_dead = File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
         if is_dead {
-            std::fs::remove_file(entry.path())?;
+            match std::fs::remove_file(entry.path()) {
+                // It got its name between the two looks.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
         }
     }
     Ok(())
