@@ -46,8 +46,10 @@ fn own(directory: &Path, uid: u32, gid: u32) {
 /// A copy of the binary that every user can reach.
 fn binary(world: &World) -> PathBuf {
     let path = world.path("skycap");
-    std::fs::copy(SKYCAP, &path).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    // Not by this process: another test's child would hold the open file for a moment, and it could not be run.
+    let mut copy = world.command("install");
+    copy.args(["-m", "755", SKYCAP]).arg(&path);
+    run(copy).ok();
     path
 }
 
@@ -132,7 +134,9 @@ fn in_concourse(world: &World, configuration: &str) -> Ran {
     for directory in ["bin", "proc", "dev", "sys", "tmp", "etc", "scratch", "task"] {
         std::fs::create_dir_all(rootfs.join(directory)).unwrap();
     }
-    std::fs::copy(SKYCAP, rootfs.join("bin/skycap")).unwrap();
+    let mut copy = world.command("install");
+    copy.args(["-m", "755", SKYCAP]).arg(rootfs.join("bin/skycap"));
+    run(copy).ok();
     let scratch = world.dir("bundle/scratch");
     std::fs::set_permissions(&scratch, PermissionsExt::from_mode(0o777)).unwrap();
     let path = format!("{}/testdata/concourse/{configuration}.json", env!("CARGO_MANIFEST_DIR"));
