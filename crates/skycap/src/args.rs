@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "skycap", version, propagate_version = true, max_term_width = 110)]
 #[command(after_help = "Start here: `skycap demo` runs the main job end to end, offline, and says what it does.")]
 pub struct Cli {
-    /// Say more: requests, what the cache knew, where time goes
+    /// Say more: requests to registries and how long they took, git commands
     #[arg(long, global = true)]
     pub debug: bool,
     #[command(subcommand)]
