@@ -1,4 +1,5 @@
 //! A registry with faults on request, images from a text listing, a hermetic world
 
 pub mod listing;
+pub mod rawtar;
 pub mod registry;
