@@ -200,13 +200,10 @@ pub(crate) fn label(blob: &Descriptor) -> String {
     format!("{kind} {}", &blob.digest.hex()[..12])
 }
 
-/// `Content-Range: bytes START-END/TOTAL`, where the total may be `*`.
+/// The first byte of an answer, and the total where it is stated.
 fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
-    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?.trim().strip_prefix("bytes")?;
-    let (range, total) = text.trim_start_matches([' ', '=']).split_once('/')?;
-    let (start, _) = range.split_once('-')?;
-    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
-    Some((start.parse().ok()?, total))
+    let (start, _, total) = crate::parse::content_range(headers.get(CONTENT_RANGE)?.to_str().ok()?)?;
+    Some((start, total))
 }
 
 enum Cut {
@@ -236,26 +233,5 @@ impl Pace {
             }
         }
         Ok(chunk)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_range_is_read() {
-        for (value, expected) in [
-            ("bytes 5-9/10", Some((5, Some(10)))),
-            ("bytes 5-9/*", Some((5, None))),
-            ("bytes=5-9/10", Some((5, Some(10)))),
-            ("bytes */10", None),
-            ("5-9", None),
-            ("bytes a-b/c", None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_RANGE, value.parse().unwrap());
-            assert_eq!(content_range(&headers), expected, "{value}");
-        }
     }
 }

@@ -5,27 +5,38 @@ use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
 /// How a registry wants to know who we are.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Challenge {
+pub enum Challenge {
     /// Name and password with every request.
     Basic,
     /// A token from `realm`.
-    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+    Bearer {
+        /// The URL that gives tokens.
+        realm: String,
+        /// Whom the token is for.
+        service: Option<String>,
+        /// What the token must allow.
+        scope: Option<String>,
+    },
 }
 
 /// The first challenge that we can meet.
 pub(crate) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
-    headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).flat_map(parse).find_map(
-        |(scheme, parameters)| {
-            let get = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-            match scheme.as_str() {
-                "basic" => Some(Challenge::Basic),
-                "bearer" => {
-                    get("realm").map(|realm| Challenge::Bearer { realm, service: get("service"), scope: get("scope") })
-                }
-                _ => None,
+    headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).flat_map(challenges).next()
+}
+
+/// The challenges in one header's value that we can meet, in its order.
+pub fn challenges(header: &str) -> Vec<Challenge> {
+    let known = |(scheme, parameters): (String, Parameters)| {
+        let get = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        match scheme.as_str() {
+            "basic" => Some(Challenge::Basic),
+            "bearer" => {
+                get("realm").map(|realm| Challenge::Bearer { realm, service: get("service"), scope: get("scope") })
             }
-        },
-    )
+            _ => None,
+        }
+    };
+    parse(header).into_iter().filter_map(known).collect()
 }
 
 type Parameters = Vec<(String, String)>;

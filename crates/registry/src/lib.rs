@@ -22,6 +22,8 @@ mod link;
 mod manifests;
 mod mounts;
 mod origin;
+#[doc(hidden)]
+pub mod parse;
 mod place;
 mod push;
 mod registries;

@@ -7,8 +7,8 @@ pub(crate) fn next_page(headers: &HeaderMap) -> Option<&str> {
     headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_in)
 }
 
-/// The same in one header's value.
-pub(crate) fn next_in(header: &str) -> Option<&str> {
+/// The same in one header's value: the target as it is written, relative or absolute.
+pub fn next_in(header: &str) -> Option<&str> {
     let mut rest = header;
     loop {
         let (_, after) = rest.split_once('<')?;

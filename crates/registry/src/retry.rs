@@ -58,37 +58,14 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// `Retry-After` in seconds or as a date; anything else, or a time in the past, is as if it were not there.
+/// What `Retry-After` asks for, if it asks for something that can be done.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Duration::try_from(then.duration_since(jiff::Timestamp::now())).ok()
+    crate::parse::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn asked(value: &str) -> Option<u64> {
-        let mut headers = HeaderMap::new();
-        headers.insert(RETRY_AFTER, value.parse().unwrap());
-        retry_after(&headers).map(|wait| wait.as_secs())
-    }
-
-    #[test]
-    fn retry_after_is_read_leniently() {
-        for (value, expected) in
-            [("2", Some(2)), ("0", Some(0)), ("-1", None), ("abc", None), ("Wed, 21 Oct 2015 07:28:00 GMT", None)]
-        {
-            assert_eq!(asked(value), expected, "{value}");
-        }
-        let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
-        let date = soon.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        assert!(asked(&date).is_some_and(|wait| (50..=60).contains(&wait)), "{date}");
-    }
 
     #[test]
     fn waits_grow_and_stay_within_bounds() {
