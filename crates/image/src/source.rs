@@ -129,6 +129,21 @@ pub trait BlobSource: Send + Sync {
         Ok(RawManifest { descriptor: manifest.clone(), bytes })
     }
 
+    /// Who asks here, where one may see what another may not: a registry's repository and an identity, never a secret. A
+    /// shared cache keeps apart what belongs to different askers. `None`: who can open the place may see all of it.
+    fn asker(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether the asker may have this blob or manifest, found out without reading it.
+    fn holds(&self, blob: &Descriptor) -> Result<bool, SourceError> {
+        match self.open_unverified(blob) {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind, Kind::NotFound | Kind::Denied) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The directory of the store in which this place keeps what it reads, if it does: there is no use in keeping it again.
     fn kept_in(&self) -> Option<&std::path::Path> {
         None
