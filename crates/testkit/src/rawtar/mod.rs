@@ -231,7 +231,7 @@ fn plain(header: &mut Header, word: &Word) -> bool {
     }
     if let Some(time) = text.strip_prefix('@') {
         let (seconds, fraction) = time.split_once('.').unwrap_or((time, ""));
-        header.time = time.to_owned();
+        time.clone_into(&mut header.time);
         header.seconds = seconds.parse().ok();
         return header.seconds.is_some() && fraction.bytes().all(|byte| byte.is_ascii_digit());
     }
