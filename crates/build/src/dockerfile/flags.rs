@@ -3,7 +3,7 @@
 use super::error::ParseError;
 use super::lex::{Logical, Source};
 use super::span::Spanned;
-use super::suggest;
+use skycap_image::suggest;
 
 /// A flag as it was written.
 #[derive(Debug)]

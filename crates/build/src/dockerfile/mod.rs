@@ -13,7 +13,6 @@ mod parse;
 mod pattern;
 mod span;
 mod statement;
-mod suggest;
 mod words;
 
 pub use error::ParseError;

@@ -4,7 +4,7 @@
 //! that holds no variable is checked when the Dockerfile is parsed.
 
 use super::expand::{ExpandError, expand};
-use super::suggest;
+use skycap_image::suggest;
 
 /// The value of a `--mount` flag, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

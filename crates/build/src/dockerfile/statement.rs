@@ -7,7 +7,9 @@ use super::instruction::{Command, Document, Heredoc};
 use super::lex::{Logical, Source};
 use super::span::Spanned;
 use super::words::{self, Json};
-use super::{heredoc, suggest};
+use skycap_image::suggest;
+
+use super::heredoc;
 
 /// A logical line taken apart.
 pub(super) struct Statement<'a> {

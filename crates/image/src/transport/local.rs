@@ -1,0 +1,159 @@
+//! Reading and writing the places that are files.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::Transport;
+use crate::archive::{self, Archive, Format};
+use crate::directory::Directory;
+use crate::layout::Layout;
+use crate::staged::{Staged, sync_directory};
+use crate::{Artifact, Descriptor, Image, ImageSink, ImageSource, Kind, Name, SourceError};
+
+const STAGED: &str = ".skycap-";
+const BUFFER: usize = 1 << 20;
+
+/// What a place holds: names, and what each stands for.
+pub type Listed = Vec<(Vec<String>, Descriptor)>;
+
+impl Transport {
+    /// Opens the artifact in a layout, an archive or a directory. Without a name there must be exactly one.
+    pub fn open(&self) -> Result<Artifact, SourceError> {
+        match self {
+            Self::Registry(_) => Err(self.elsewhere()),
+            Self::Layout { dir, name } => {
+                let layout = Layout::open(dir)?;
+                name.as_ref().map_or_else(|| layout.only(), |name| layout.get(name))
+            }
+            Self::OciArchive { file, name } => {
+                let archive = archive::open_as(file, Format::Oci)?;
+                name.as_ref().map_or_else(|| archive.only(), |name| archive.get(name))
+            }
+            Self::DockerArchive { file, name } => {
+                let archive = archive::open_as(file, Format::Docker)?;
+                name.as_ref().map_or_else(|| archive.only(), |name| find_repository_tag(&archive, name))
+            }
+            Self::Directory(dir) => Directory::open(dir)?.artifact(),
+        }
+    }
+
+    /// What a layout or archive holds, with its names.
+    pub fn list(&self) -> Result<Listed, SourceError> {
+        match self {
+            Self::Registry(_) => Err(self.elsewhere()),
+            Self::Layout { dir, .. } => {
+                let named = |(name, listed): (Option<Name>, Descriptor)| {
+                    (name.iter().map(ToString::to_string).collect(), listed)
+                };
+                Ok(Layout::open(dir)?.artifacts()?.into_iter().map(named).collect())
+            }
+            Self::OciArchive { file, .. } => Ok(archive::open_as(file, Format::Oci)?.artifacts()),
+            Self::DockerArchive { file, .. } => Ok(archive::open_as(file, Format::Docker)?.artifacts()),
+            Self::Directory(dir) => Ok(vec![(Vec::new(), Directory::open(dir)?.artifact()?.descriptor().clone())]),
+        }
+    }
+
+    /// Says before any work what would stop the writing after it.
+    pub fn check_writable(&self) -> Result<(), SourceError> {
+        let refuse = |what: String| Err(SourceError::new(Kind::Other, what));
+        let path = match self {
+            Self::Registry(_) => return Ok(()),
+            Self::Layout { name: Some(Name::Digest(_)), .. } | Self::OciArchive { name: Some(Name::Digest(_)), .. } => {
+                return refuse(format!("cannot write to {self}: a digest is no name to write under"));
+            }
+            Self::Layout { dir, .. } => {
+                let other = dir.is_dir() && !dir.join("index.json").exists() && !is_empty(dir);
+                if other {
+                    return refuse(format!("{} holds something else than an OCI layout", dir.display()));
+                }
+                dir
+            }
+            Self::Directory(dir) => {
+                if dir.exists() && !is_empty(dir) && !dir.join("manifest.json").exists() {
+                    return refuse(format!("{} holds something else than an image", dir.display()));
+                }
+                dir
+            }
+            Self::OciArchive { file, .. } | Self::DockerArchive { file, .. } => {
+                if file.is_dir() {
+                    return refuse(format!("cannot write {}: it is a directory", file.display()));
+                }
+                file
+            }
+        };
+        let parent = parent(path);
+        if parent.is_dir() {
+            return Ok(());
+        }
+        refuse(format!("cannot write {}: {} is not a directory", path.display(), parent.display()))
+    }
+
+    /// Writes an artifact. A layout keeps what it holds otherwise; an archive or directory is replaced. Each appears whole.
+    pub fn write(&self, artifact: &Artifact) -> Result<(), SourceError> {
+        self.check_writable()?;
+        match self {
+            Self::Registry(_) => Err(self.elsewhere()),
+            Self::Layout { dir, name } => {
+                let layout = if dir.join("index.json").exists() { Layout::open(dir) } else { Layout::create(dir) }?;
+                layout.put(artifact, name.as_slice()).map(drop)
+            }
+            Self::OciArchive { file, name } => {
+                let names: Vec<String> = name.iter().map(ToString::to_string).collect();
+                whole(file, |out| archive::write_oci(artifact, &names, out))
+            }
+            Self::DockerArchive { file, name } => {
+                let image = self.single(artifact)?;
+                whole(file, |out| archive::write_docker(image, name.as_slice(), out))
+            }
+            Self::Directory(dir) => Directory::write(dir, artifact),
+        }
+    }
+
+    fn single<'a>(&self, artifact: &'a Artifact) -> Result<&'a Image, SourceError> {
+        match artifact {
+            Artifact::Image(image) => Ok(image),
+            Artifact::Index(index) => {
+                let what = format!("{self} holds images, and {} is an index of several", index.raw().descriptor.digest);
+                Err(SourceError::new(Kind::Other, what))
+            }
+        }
+    }
+
+    fn elsewhere(&self) -> SourceError {
+        SourceError::new(Kind::Other, format!("{self} is in a registry, not in a file"))
+    }
+}
+
+/// `name` is what was asked for with a tag; archives have names as Docker shows them or in full.
+fn find_repository_tag(archive: &Archive, name: &str) -> Result<Artifact, SourceError> {
+    let wanted: Option<crate::Reference> = name.parse().ok();
+    let same = |listed: &String| listed == name || (wanted.is_some() && listed.parse().ok() == wanted);
+    match archive.artifacts().into_iter().find(|(names, _)| names.iter().any(same)) {
+        Some((_, descriptor)) => archive.artifact(&descriptor),
+        None => archive.get(&Name::Tag(name.to_owned())),
+    }
+}
+
+/// Writes a file under another name and renames it.
+fn whole(
+    path: &Path,
+    write: impl FnOnce(BufWriter<&mut Staged>) -> Result<BufWriter<&mut Staged>, SourceError>,
+) -> Result<(), SourceError> {
+    let failed = |error| SourceError::io(format!("cannot write {}", path.display()), error);
+    let parent = parent(path);
+    crate::staged::sweep(&parent, STAGED).map_err(failed)?;
+    let mut staged = Staged::create(&parent, STAGED).map_err(failed)?;
+    let flushed = write(BufWriter::with_capacity(BUFFER, &mut staged))
+        .and_then(|mut out| out.flush().map_err(failed));
+    flushed?;
+    staged.commit(path, 0o644).and_then(|()| sync_directory(&parent)).map_err(failed)
+}
+
+/// The directory that a path lies in.
+fn parent(path: &Path) -> PathBuf {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
+fn is_empty(dir: &Path) -> bool {
+    dir.read_dir().is_ok_and(|mut entries| entries.next().is_none())
+}
