@@ -5,6 +5,7 @@
 //! place: every reader that a [`BlobSource`] hands out through [`BlobSource::open`] is a [`Verified`] one.
 
 pub mod archive;
+mod choose;
 pub mod compress;
 mod config;
 mod descriptor;
@@ -19,6 +20,7 @@ mod outline;
 mod platform;
 pub mod progress;
 mod reference;
+mod repack;
 mod secret;
 mod source;
 mod staged;
@@ -40,6 +42,7 @@ pub use outline::{InvalidOutline, Outline};
 pub use platform::{InvalidPlatform, Platform};
 pub use progress::{Event, Progress, Silent};
 pub use reference::{InvalidReference, Reference, Repository};
+pub use repack::{Repack, repack};
 pub use secret::Secret;
 pub use source::{BlobReader, BlobSource, ImageSink, ImageSource, Kind, Name, Resolver, SourceError};
 pub use staged::Staged;

@@ -1,9 +1,10 @@
 //! `--name[=value]` between an instruction and its arguments.
 
+use skycap_image::suggest;
+
 use super::error::ParseError;
 use super::lex::{Logical, Source};
 use super::span::Spanned;
-use skycap_image::suggest;
 
 /// A flag as it was written.
 #[derive(Debug)]

@@ -3,8 +3,9 @@
 //! Values expand, so a mount is kept as written ([`MountFlag`]) and becomes a [`Mount`] when the variables are known. One
 //! that holds no variable is checked when the Dockerfile is parsed.
 
-use super::expand::{ExpandError, expand};
 use skycap_image::suggest;
+
+use super::expand::{ExpandError, expand};
 
 /// The value of a `--mount` flag, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
