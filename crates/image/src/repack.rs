@@ -229,6 +229,15 @@ impl BlobSource for Packed {
         }
     }
 
+    fn asker(&self) -> Option<String> {
+        self.rest.asker()
+    }
+
+    fn holds(&self, blob: &Descriptor) -> Result<bool, SourceError> {
+        let is_ours = self.layers.contains_key(&blob.digest) || self.documents.contains_key(&blob.digest);
+        if is_ours { Ok(true) } else { self.rest.holds(blob) }
+    }
+
     fn file(&self, blob: &Descriptor) -> Option<PathBuf> {
         self.layers.get(&blob.digest).cloned().or_else(|| self.rest.file(blob))
     }

@@ -46,6 +46,15 @@ impl BlobSource for Watched {
         self.from.manifest(manifest)
     }
 
+    fn asker(&self) -> Option<String> {
+        self.from.asker()
+    }
+
+    fn holds(&self, blob: &Descriptor) -> Result<bool, SourceError> {
+        self.check()?;
+        self.from.holds(blob)
+    }
+
     fn kept_in(&self) -> Option<&Path> {
         self.from.kept_in()
     }

@@ -143,8 +143,7 @@ fn whole(
     let parent = parent(path);
     crate::staged::sweep(&parent, STAGED).map_err(failed)?;
     let mut staged = Staged::create(&parent, STAGED).map_err(failed)?;
-    let flushed = write(BufWriter::with_capacity(BUFFER, &mut staged))
-        .and_then(|mut out| out.flush().map_err(failed));
+    let flushed = write(BufWriter::with_capacity(BUFFER, &mut staged)).and_then(|mut out| out.flush().map_err(failed));
     flushed?;
     staged.commit(path, 0o644).and_then(|()| sync_directory(&parent)).map_err(failed)
 }
