@@ -21,6 +21,8 @@ use docker_config::DockerConfig;
 pub struct Keychain {
     given: BTreeMap<String, Credentials>,
     config: DockerConfig,
+    /// Asked about hosts that this one does not know.
+    next: Option<Box<Keychain>>,
     /// Where helper programs are looked for, as in `PATH`.
     search_path: OsString,
     /// What helpers said: asking again would start a program for every image.
@@ -44,6 +46,23 @@ impl Keychain {
         }
     }
 
+    /// Reads a file of the form of Docker's `config.json`, under whatever name; it must exist.
+    pub fn open_file(path: &Path) -> Result<Self, SourceError> {
+        let failed = |error: SourceError| SourceError { what: format!("{}: {}", path.display(), error.what), ..error };
+        let bytes = std::fs::read(path).map_err(|error| failed(SourceError::io("cannot be read", error)))?;
+        Self::from_docker_config(&bytes).map_err(failed)
+    }
+
+    /// A keychain that asks `other` about the hosts that this one does not know.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        self.next = Some(Box::new(match self.next.take() {
+            Some(next) => next.or(other),
+            None => other,
+        }));
+        self
+    }
+
     /// Adds credentials for a host; they go before those of the configuration.
     #[must_use]
     pub fn with(mut self, host: &str, credentials: Credentials) -> Self {
@@ -54,7 +73,8 @@ impl Keychain {
     /// Says where credential helpers (`docker-credential-…`) are looked for: the value of `PATH`.
     #[must_use]
     pub fn with_search_path(self, search_path: &OsStr) -> Self {
-        Self { search_path: search_path.to_owned(), answers: Arc::default(), ..self }
+        let next = self.next.map(|next| Box::new(next.with_search_path(search_path)));
+        Self { search_path: search_path.to_owned(), answers: Arc::default(), next, ..self }
     }
 
     /// Who we are to that registry (`host` or `host:port`). May run a credential helper, once, for at most half a minute.
@@ -68,7 +88,10 @@ impl Keychain {
         {
             return Ok(credentials);
         }
-        self.config.credentials(host)
+        match (self.config.credentials(host)?, &self.next) {
+            (Credentials::Anonymous, Some(next)) => next.credentials(host),
+            (known, _) => Ok(known),
+        }
     }
 
     fn ask_helper(&self, name: &str, host: &str) -> Result<Option<Credentials>, SourceError> {
@@ -96,6 +119,20 @@ mod tests {
         let user = Credentials::Basic { username: "user".into(), password: Secret::new("pw") };
         assert_eq!(keychain.credentials("r.io").unwrap(), user);
         assert_eq!(keychain.with("r.io", Credentials::Anonymous).credentials("r.io").unwrap(), Credentials::Anonymous);
+    }
+
+    #[test]
+    fn the_second_keychain_is_asked_about_what_the_first_does_not_know() {
+        let of = |host: &str, user: &str| {
+            let basic = Credentials::Basic { username: user.to_owned(), password: Secret::new("pw") };
+            Keychain::default().with(host, basic)
+        };
+        let keychain = of("a.io", "first").or(of("a.io", "second")).or(of("b.io", "third"));
+        let user = |host: &str| match keychain.credentials(host).unwrap() {
+            Credentials::Basic { username, .. } => username,
+            _ => "-".to_owned(),
+        };
+        assert_eq!(["a.io", "b.io", "c.io"].map(user), ["first", "third", "-"]);
     }
 
     #[test]
