@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::http::response::Builder;
@@ -13,12 +13,17 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 /// Bytes read from a file at once.
-const PIECE: usize = 128 * 1024;
+const PIECE: usize = 256 * 1024;
 
 /// A body in memory or in a file.
 pub(super) enum Content {
     Bytes(Bytes),
-    File { file: File, left: u64 },
+    File {
+        file: File,
+        left: u64,
+        /// Used again as soon as what was in it has been sent: memory fresh from the system costs more than the read.
+        buffer: BytesMut,
+    },
 }
 
 pub(super) type Answer = Response<Content>;
@@ -67,7 +72,11 @@ impl Refusal {
 
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", error.to_string())
+        let status = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StatusCode::INSUFFICIENT_STORAGE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, "UNKNOWN", error.to_string())
     }
 }
 
@@ -89,7 +98,7 @@ pub(super) fn bytes_answer(builder: Builder, bytes: Bytes) -> Answer {
 
 /// An answer with a part of a file, from where it stands.
 pub(super) fn file_answer(builder: Builder, file: File, length: u64) -> Answer {
-    finished(builder.header(CONTENT_LENGTH, length), Content::File { file, left: length })
+    finished(builder.header(CONTENT_LENGTH, length), Content::File { file, left: length, buffer: BytesMut::new() })
 }
 
 /// A header that cannot be built is a fault of ours; it becomes an answer like any other.
@@ -110,16 +119,15 @@ impl Body for Content {
             Self::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::File { left: 0, .. } => Poll::Ready(None),
-            Self::File { file, left } => {
+            Self::File { file, left, buffer } => {
                 // Files of a registry are mostly in the page cache; a hop to another thread costs more than the read.
-                let mut piece = vec![0; PIECE.min(usize::try_from(*left).unwrap_or(PIECE))];
-                let count = file.read(&mut piece)?;
+                buffer.resize(PIECE.min(usize::try_from(*left).unwrap_or(PIECE)), 0);
+                let count = file.read(buffer)?;
                 if count == 0 {
                     return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
                 }
-                piece.truncate(count);
                 *left -= count as u64;
-                Poll::Ready(Some(Ok(Frame::data(piece.into()))))
+                Poll::Ready(Some(Ok(Frame::data(buffer.split_to(count).freeze()))))
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Blobs: reading (also in part), deleting, mounting, uploading in one piece or several.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -9,10 +10,17 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use hyper::{Method, Response, StatusCode};
 use skycap_image::Digest;
 
+use tokio::task::block_in_place;
+
 use super::answer::{Answer, Refusal, empty, file_answer};
+use super::files::{present, remove};
+use super::repository::mark_used;
 use super::route::RepositoryName;
 use super::service::{Asked, Service, done};
-use super::uploads::{Upload, busy};
+use super::uploads::Upload;
+
+/// A client that sends nothing of its blob for so long has gone.
+const STALL: Duration = Duration::from_mins(2);
 
 impl Service {
     pub(super) fn blob(&self, asked: &Asked, name: &RepositoryName, digest: Digest) -> Result<Answer, Refusal> {
@@ -22,11 +30,8 @@ impl Service {
         if !asked.reads() {
             return Err(Refusal::unsupported());
         }
-        let unknown = || Refusal::missing("BLOB_UNKNOWN", "blob unknown to registry");
-        let mut file = match File::open(self.storage.blob(name, digest)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(unknown()),
-            other => other?,
-        };
+        let path = self.storage.repository(name).blob(digest);
+        let mut file = present(File::open(&path))?.ok_or_else(unknown)?;
         let size = file.metadata()?.len();
         let builder = Response::builder()
             .header(CONTENT_TYPE, "application/octet-stream")
@@ -34,6 +39,7 @@ impl Service {
             .header("Accept-Ranges", "bytes")
             .header("Cache-Control", "max-age=31536000");
         if asked.method == Method::HEAD {
+            mark_used(&path)?;
             return Ok(empty_of(builder, size));
         }
         match asked.header(RANGE).map(|range| parse_range(range, size)) {
@@ -51,16 +57,15 @@ impl Service {
     }
 
     fn delete_blob(&self, name: &RepositoryName, digest: Digest) -> Result<Answer, Refusal> {
-        if self.storage.contents(name)?.is_some_and(|contents| contents.manifest(digest).is_some()) {
-            return Err(Refusal::unsupported());
-        }
-        match std::fs::remove_file(self.storage.blob(name, digest)) {
-            Ok(()) => Ok(done(StatusCode::ACCEPTED, &[])),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Refusal::missing("BLOB_UNKNOWN", "blob unknown to registry"))
+        let repository = self.storage.repository(name);
+        let removed = block_in_place(|| {
+            if !repository.blob(digest).exists() {
+                return Ok(false);
             }
-            Err(error) => Err(error.into()),
-        }
+            let _guard = repository.removing()?;
+            remove(&repository.blob(digest))
+        })?;
+        if removed { Ok(done(StatusCode::ACCEPTED, &[])) } else { Err(unknown()) }
     }
 
     /// `POST …/blobs/uploads/`: mounts, takes the whole blob at once, or names a place for its bytes.
@@ -76,20 +81,20 @@ impl Service {
         if let Some(digest) = asked.parameter("mount") {
             let digest = parse_digest(digest)?;
             let from = asked.parameter("from").and_then(RepositoryName::parse);
-            if let Some(from) = from
-                && tokio::task::block_in_place(|| self.storage.mount(&from, name, digest))?
+            if let Some(from) = from.map(|from| self.storage.repository(&from))
+                && block_in_place(|| self.storage.repository(name).mount(&from, digest))?
             {
                 return Ok(created(name, digest));
             }
         }
-        let mut upload = Upload::new(&self.storage)?;
+        let mut upload = self.uploads.begin(name)?;
         if let Some(digest) = asked.parameter("digest") {
             let digest = parse_digest(digest)?;
             append(&mut upload, body).await?;
             return self.finish(upload, name, digest);
         }
-        let id = self.uploads.add(name, upload)?;
-        Ok(accepted(name, &id, 0, StatusCode::ACCEPTED))
+        upload.leave();
+        Ok(accepted(name, &upload.id, 0, StatusCode::ACCEPTED))
     }
 
     /// `PATCH`, `PUT`, `GET` and `DELETE` of an upload.
@@ -100,58 +105,67 @@ impl Service {
         id: &str,
         body: Incoming,
     ) -> Result<Answer, Refusal> {
+        let wanted = match asked.method {
+            Method::PUT => Some(parse_digest(asked.parameter("digest").unwrap_or_default())?),
+            Method::PATCH | Method::GET | Method::DELETE => None,
+            _ => return Err(Refusal::unsupported()),
+        };
+        let mut upload = self.uploads.open(name, id)?;
         match asked.method {
-            Method::PATCH => {
-                let length = self.append_to(asked, name, id, body).await?;
-                Ok(accepted(name, id, length, StatusCode::ACCEPTED))
-            }
-            Method::PUT => {
-                let digest = parse_digest(asked.parameter("digest").unwrap_or_default())?;
-                self.append_to(asked, name, id, body).await?;
-                self.finish(self.uploads.take(name, id)?, name, digest)
-            }
-            Method::GET => {
-                let length = self.uploads.get(name, id)?.try_lock().map_err(|_| busy())?.length;
-                Ok(accepted(name, id, length, StatusCode::NO_CONTENT))
-            }
+            Method::GET => Ok(accepted(name, id, upload.length, StatusCode::NO_CONTENT)),
             Method::DELETE => {
-                drop(self.uploads.take(name, id)?);
+                upload.give_up();
                 Ok(done(StatusCode::NO_CONTENT, &[]))
             }
-            _ => Err(Refusal::unsupported()),
+            _ => {
+                check_place(asked, name, &upload)?;
+                append(&mut upload, body).await?;
+                match wanted {
+                    Some(digest) => self.finish(upload, name, digest),
+                    None => Ok(accepted(name, id, upload.length, StatusCode::ACCEPTED)),
+                }
+            }
         }
     }
 
-    async fn append_to(&self, asked: &Asked, name: &RepositoryName, id: &str, body: Incoming) -> Result<u64, Refusal> {
-        let upload = self.uploads.get(name, id)?;
-        let mut upload = upload.try_lock().map_err(|_| busy())?;
-        let start = asked.header(CONTENT_RANGE).map(|range| {
-            range.trim_start_matches("bytes").trim().split_once('-').and_then(|(start, _)| start.parse::<u64>().ok())
-        });
-        if start.is_some_and(|start| start != Some(upload.length)) {
-            let refusal = Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", "not the next bytes");
-            return Err(refusal.with("Range", range(upload.length)).with("Location", location(name, id)));
-        }
-        append(&mut upload, body).await?;
-        Ok(upload.length)
-    }
-
-    fn finish(&self, upload: Upload, name: &RepositoryName, digest: Digest) -> Result<Answer, Refusal> {
-        tokio::task::block_in_place(|| upload.finish(&self.storage, name, digest))?;
+    fn finish(&self, upload: Upload<'_>, name: &RepositoryName, digest: Digest) -> Result<Answer, Refusal> {
+        block_in_place(|| upload.finish(&self.storage.repository(name), digest))?;
         Ok(created(name, digest))
     }
 }
 
-async fn append(upload: &mut Upload, mut body: Incoming) -> Result<(), Refusal> {
-    let mut writer = upload.writer()?;
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| Refusal::bad("BLOB_UPLOAD_INVALID", format!("the body broke off: {error}")))?;
-        if let Ok(bytes) = frame.into_data() {
-            writer.write(&bytes)?;
-        }
+/// A piece must begin where the last one ended, and be as long as it says.
+fn check_place(asked: &Asked, name: &RepositoryName, upload: &Upload<'_>) -> Result<(), Refusal> {
+    let Some(text) = asked.header(CONTENT_RANGE) else { return Ok(()) };
+    let parts = text.trim_start_matches("bytes").trim().split_once('-');
+    let part = parts.and_then(|(start, last)| Some((start.parse::<u64>().ok()?, last.parse::<u64>().ok()?)));
+    let Some((start, last)) = part.filter(|(start, _)| *start == upload.length) else {
+        let refusal = Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", "not the next bytes");
+        return Err(refusal.with("Range", range(upload.length)).with("Location", location(name, &upload.id)));
+    };
+    let length = asked.header(CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
+    if length.is_some_and(|length| start.checked_add(length) != last.checked_add(1)) {
+        return Err(Refusal::bad("SIZE_INVALID", "Content-Range and Content-Length differ"));
     }
     Ok(())
+}
+
+/// A client that sends nothing for a while has gone; what it sent stays for the next request.
+async fn append(upload: &mut Upload<'_>, mut body: Incoming) -> Result<(), Refusal> {
+    loop {
+        let frame = tokio::time::timeout(STALL, body.frame()).await;
+        let frame =
+            frame.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "BLOB_UPLOAD_INVALID", "no more bytes"))?;
+        let Some(frame) = frame else { return Ok(()) };
+        let frame = frame.map_err(|error| Refusal::bad("BLOB_UPLOAD_INVALID", error.to_string()))?;
+        if let Ok(bytes) = frame.into_data() {
+            upload.write(&bytes)?;
+        }
+    }
+}
+
+fn unknown() -> Refusal {
+    Refusal::missing("BLOB_UNKNOWN", "blob unknown to registry")
 }
 
 pub(super) fn parse_digest(text: &str) -> Result<Digest, Refusal> {

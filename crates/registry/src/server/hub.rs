@@ -7,12 +7,14 @@ use std::path::Path;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use skycap_image::{Descriptor, ImageConfig, IndexManifest, Manifest};
+use tokio::task::block_in_place;
 
 use super::answer::{Answer, Refusal, json_answer};
 use super::manifests::LARGEST;
+use super::repository::Repository;
 use super::route::RepositoryName;
 use super::service::{Asked, Service};
-use super::storage::{Contents, PUSHED, tag_of};
+use super::storage::PUSHED;
 
 /// What Docker Hub takes when nothing is said, and at most.
 const PAGE: usize = 10;
@@ -20,12 +22,15 @@ const LARGEST_PAGE: usize = 100;
 
 impl Service {
     pub(super) fn hub_tags(&self, asked: &Asked, name: &RepositoryName) -> Result<Answer, Refusal> {
-        let Some(contents) = self.storage.contents(name)? else { return Ok(not_found()) };
+        let repository = self.storage.repository(name);
+        if !repository.is_known() {
+            return Ok(not_found());
+        }
         let number =
             |key: &str, default| asked.parameter(key).and_then(|text| text.parse::<usize>().ok()).unwrap_or(default);
         let size = number("page_size", PAGE).clamp(1, LARGEST_PAGE);
         let page = number("page", 1).max(1);
-        let newest = newest_first(&contents);
+        let newest = block_in_place(|| repository.newest_tags())?;
         let pages = newest.len().div_ceil(size).max(1);
         if page > pages {
             return Ok(not_found());
@@ -34,8 +39,11 @@ impl Service {
             let path = format!("/v2/repositories/{}/tags", name.as_str());
             format!("{}{path}?page={page}&page_size={size}", asked.base)
         };
-        let shown = newest.iter().skip((page - 1) * size).take(size);
-        let results: Vec<Value> = shown.map(|entry| self.hub_entry(name, &contents, entry)).collect();
+        let mut results = Vec::new();
+        for tag in newest.iter().skip((page - 1) * size).take(size) {
+            // One that was removed meanwhile is left out.
+            results.extend(repository.tag(tag)?.map(|record| hub_entry(&repository, tag, &record)));
+        }
         let document = json!({
             "count": newest.len(),
             "next": (page < pages).then(|| url(page + 1)),
@@ -46,43 +54,44 @@ impl Service {
     }
 
     pub(super) fn hub_tag(&self, name: &RepositoryName, tag: &str) -> Result<Answer, Refusal> {
-        let Some(contents) = self.storage.contents(name)? else { return Ok(not_found()) };
-        let Some(entry) = contents.tag(tag) else { return Ok(not_found()) };
-        Ok(json_answer(Response::builder(), &self.hub_entry(name, &contents, entry)))
+        let repository = self.storage.repository(name);
+        let Some(record) = repository.tag(tag)? else { return Ok(not_found()) };
+        Ok(json_answer(Response::builder(), &hub_entry(&repository, tag, &record)))
     }
+}
 
-    fn hub_entry(&self, name: &RepositoryName, contents: &Contents, entry: &Descriptor) -> Value {
-        let pushed = entry.annotations.get(PUSHED);
-        let images = self.images(name, contents, entry).unwrap_or_default();
-        json!({
-            "name": tag_of(entry),
-            "images": images,
-            "digest": entry.digest,
-            "media_type": entry.media_type,
-            "last_updated": pushed,
-            "tag_last_pushed": pushed,
-            "tag_status": "active",
-            "v2": true,
-        })
-    }
+fn hub_entry(repository: &Repository, tag: &str, record: &Descriptor) -> Value {
+    let pushed = record.annotations.get(PUSHED);
+    let images = images(repository, record).unwrap_or_default();
+    json!({
+        "name": tag,
+        "images": images,
+        "digest": record.digest,
+        "media_type": record.media_type,
+        "last_updated": pushed,
+        "tag_last_pushed": pushed,
+        "tag_status": "active",
+        "v2": true,
+    })
+}
 
-    /// One entry a platform. What cannot be read is left out: the list is about tags.
-    fn images(&self, name: &RepositoryName, contents: &Contents, entry: &Descriptor) -> Option<Vec<Value>> {
-        let path = self.storage.blob(name, entry.digest);
-        if entry.media_type.is_index() {
-            let index: IndexManifest = read(&path)?;
-            let children = index.manifests.iter().filter_map(|child| {
-                let platform = child.platform.as_ref()?;
-                let pushed = contents.manifest(child.digest).and_then(|entry| entry.annotations.get(PUSHED));
-                Some(image(&platform.os, &platform.architecture, platform.variant.as_deref(), child, pushed))
-            });
-            return Some(children.collect());
-        }
-        let manifest: Manifest = read(&path)?;
-        let config: ImageConfig = read(&self.storage.blob(name, manifest.config.digest))?;
-        let variant = config.variant.as_deref();
-        Some(vec![image(&config.os, &config.architecture, variant, entry, entry.annotations.get(PUSHED))])
+/// One entry a platform. What cannot be read is left out: the list is about tags.
+fn images(repository: &Repository, record: &Descriptor) -> Option<Vec<Value>> {
+    let (_, bytes) = repository.document(record.digest).ok()??;
+    if record.media_type.is_index() {
+        let index: IndexManifest = serde_json::from_slice(&bytes).ok()?;
+        let children = index.manifests.iter().filter_map(|child| {
+            let platform = child.platform.as_ref()?;
+            let child_record = repository.record(child.digest).ok().flatten();
+            let pushed = child_record.as_ref().and_then(|record| record.annotations.get(PUSHED));
+            Some(image(&platform.os, &platform.architecture, platform.variant.as_deref(), child, pushed))
+        });
+        return Some(children.collect());
     }
+    let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
+    let config: ImageConfig = read(&repository.blob(manifest.config.digest))?;
+    let variant = config.variant.as_deref();
+    Some(vec![image(&config.os, &config.architecture, variant, record, record.annotations.get(PUSHED))])
 }
 
 fn image(os: &str, architecture: &str, variant: Option<&str>, manifest: &Descriptor, pushed: Option<&String>) -> Value {
@@ -90,15 +99,6 @@ fn image(os: &str, architecture: &str, variant: Option<&str>, manifest: &Descrip
         "os": os, "architecture": architecture, "variant": variant, "digest": manifest.digest, "size": manifest.size,
         "status": "active", "last_pushed": pushed,
     })
-}
-
-/// Tags pushed within one tick of the clock keep the order in which they arrived.
-fn newest_first(contents: &Contents) -> Vec<&Descriptor> {
-    let mut tags: Vec<&Descriptor> = contents.entries().iter().filter(|entry| tag_of(entry).is_some()).rev().collect();
-    let pushed =
-        |entry: &Descriptor| entry.annotations.get(PUSHED).and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    tags.sort_by_key(|entry| std::cmp::Reverse(pushed(entry)));
-    tags
 }
 
 /// A blob that is said to be a config may be anything.

@@ -1,23 +1,28 @@
 //! Lists of tags and repositories, page by page.
 
 use hyper::Response;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::task::block_in_place;
 
 use super::answer::{Answer, Refusal, json_answer};
+use super::names::Page;
 use super::route::RepositoryName;
 use super::service::{Asked, Service};
 
+/// Names on a page, whatever was asked for.
+const MOST: usize = 10_000;
+
 impl Service {
     pub(super) fn tags(&self, asked: &Asked, name: &RepositoryName) -> Result<Answer, Refusal> {
-        let contents = self.contents(name)?;
+        let repository = self.known(name)?;
         let path = format!("/v2/{}/tags/list", name.as_str());
-        page(asked, &path, &contents.tags(), |tags| json!({"name": name.as_str(), "tags": tags}))
+        let read = |after: &str, count| self.storage.tags(&repository, after, count);
+        page(asked, &path, read, |tags| json!({"name": name.as_str(), "tags": tags}))
     }
 
     pub(super) fn catalog(&self, asked: &Asked) -> Result<Answer, Refusal> {
-        let repositories = self.storage.repositories()?;
-        let names: Vec<&str> = repositories.iter().map(String::as_str).collect();
-        page(asked, "/v2/_catalog", &names, |names| json!({"repositories": names}))
+        let read = |after: &str, count| self.storage.repositories(after, count);
+        page(asked, "/v2/_catalog", read, |names| json!({"repositories": names}))
     }
 }
 
@@ -25,25 +30,25 @@ impl Service {
 fn page(
     asked: &Asked,
     path: &str,
-    names: &[&str],
-    document: impl Fn(&[&str]) -> serde_json::Value,
+    read: impl Fn(&str, usize) -> std::io::Result<Page>,
+    document: impl Fn(&[String]) -> Value,
 ) -> Result<Answer, Refusal> {
-    let start = asked.parameter("last").map_or(0, |last| names.partition_point(|name| *name <= last));
-    let rest = names.get(start..).unwrap_or_default();
     let count = match asked.parameter("n") {
-        None => rest.len(),
+        None => MOST,
         Some(text) => text.parse::<usize>().map_err(|_| {
             Refusal::bad("PAGINATION_NUMBER_INVALID", format!("invalid number of results requested: {text:?}"))
         })?,
     };
-    let shown = rest.get(..count).unwrap_or(rest);
+    let page = block_in_place(|| read(asked.parameter("last").unwrap_or_default(), count.min(MOST)))?;
     let mut builder = Response::builder();
-    if let Some(last) = shown.last().filter(|_| shown.len() < rest.len()) {
-        let query = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("last", last)
-            .append_pair("n", &count.to_string())
-            .finish();
-        builder = builder.header("Link", format!("<{path}?{query}>; rel=\"next\""));
+    if let Some(last) = page.names.last().filter(|_| page.more) {
+        builder = builder.header("Link", next(path, &[("last", last), ("n", &count.to_string())]));
     }
-    Ok(json_answer(builder, &document(shown)))
+    Ok(json_answer(builder, &document(&page.names)))
+}
+
+/// A `Link` to the next page.
+pub(super) fn next(path: &str, query: &[(&str, &str)]) -> String {
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+    format!("<{path}?{query}>; rel=\"next\"")
 }

@@ -1,27 +1,27 @@
-//! Manifests: reading, writing (their parts must be there first), deleting, and what refers to them.
+//! Manifests: reading, writing (their parts must be there first) and deleting.
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::{Method, Response, StatusCode};
-use serde_json::{Value, json};
 use skycap_image::{Descriptor, Digest, Hasher, IndexManifest, Manifest, MediaType, Outline};
 
-use super::answer::{Answer, Refusal, bytes_answer, json_answer};
+use super::answer::{Answer, Refusal, bytes_answer};
+use super::repository::Repository;
 use super::route::{Reference, RepositoryName};
 use super::service::{Asked, Service, done};
-use super::storage::{Contents, PUSHED, SUBJECT, TAG};
+use super::storage::{PUSHED, SUBJECT};
 
 /// Manifests and configs beyond this are not read. The specification asks for 4 MiB at least.
 pub(super) const LARGEST: usize = 8 * 1024 * 1024;
 
 /// The parts of a manifest that the registry acts on.
-struct Pushed {
+pub(super) struct Pushed {
     media_type: MediaType,
     artifact_type: Option<String>,
-    subject: Option<Descriptor>,
-    blobs: Vec<Descriptor>,
-    children: Vec<Descriptor>,
+    pub subject: Option<Descriptor>,
+    pub blobs: Vec<Descriptor>,
+    pub children: Vec<Descriptor>,
 }
 
 impl Service {
@@ -48,17 +48,21 @@ impl Service {
     }
 
     fn read_manifest(&self, asked: &Asked, name: &RepositoryName, reference: &Reference) -> Result<Answer, Refusal> {
-        let contents = self.contents(name)?;
-        let entry = find(&contents, reference).ok_or_else(unknown)?;
+        let repository = self.known(name)?;
+        let record = match reference {
+            Reference::Tag(tag) => repository.tag(tag)?,
+            Reference::Digest(digest) => repository.record(*digest)?,
+        };
+        let record = record.ok_or_else(unknown)?;
         let builder = Response::builder()
-            .header(CONTENT_TYPE, entry.media_type.as_str())
-            .header("Docker-Content-Digest", entry.digest.to_string());
+            .header(CONTENT_TYPE, record.media_type.as_str())
+            .header("Docker-Content-Digest", record.digest.to_string());
         if asked.method == Method::HEAD {
             let mut answer = super::answer::empty(builder);
-            answer.headers_mut().insert(CONTENT_LENGTH, entry.size.into());
+            answer.headers_mut().insert(CONTENT_LENGTH, record.size.into());
             return Ok(answer);
         }
-        let bytes = std::fs::read(self.storage.blob(name, entry.digest))?;
+        let (_, bytes) = repository.document(record.digest)?.ok_or_else(unknown)?;
         Ok(bytes_answer(builder, bytes.into()))
     }
 
@@ -75,89 +79,59 @@ impl Service {
             Reference::Tag(_) => Digest::sha256(bytes),
             Reference::Digest(wanted) => check_digest(*wanted, bytes)?,
         };
-        let mut entry = Descriptor::new(pushed.media_type.clone(), digest, bytes.len() as u64);
-        entry.artifact_type.clone_from(&pushed.artifact_type);
-        entry.annotations.insert(PUSHED.to_owned(), jiff::Timestamp::now().to_string());
-        if let Reference::Tag(tag) = reference {
-            entry.annotations.insert(TAG.to_owned(), tag.clone());
+        let now = jiff::Timestamp::now();
+        let mut record = Descriptor::new(pushed.media_type.clone(), digest, bytes.len() as u64);
+        record.artifact_type.clone_from(&pushed.artifact_type);
+        record.annotations.insert(PUSHED.to_owned(), now.to_string());
+        let subject = pushed.subject.as_ref().map(|subject| subject.digest);
+        record.annotations.extend(subject.map(|subject| (SUBJECT.to_owned(), subject.to_string())));
+        let repository = self.storage.repository(name);
+        {
+            let _guard = repository.adding()?;
+            check_parts(&repository, &pushed)?;
+            repository.keep_document(&record, bytes, subject)?;
+            if let Reference::Tag(tag) = reference {
+                repository.set_tag(tag, &record, now.into())?;
+            }
         }
-        if let Some(subject) = &pushed.subject {
-            entry.annotations.insert(SUBJECT.to_owned(), subject.digest.to_string());
-        }
-        self.storage.change(name, |contents| {
-            self.check_parts(name, contents, &pushed)?;
-            self.storage.keep_bytes(name, digest, bytes)?;
-            contents.add(entry);
-            Ok::<(), Refusal>(())
-        })?;
         let location = format!("/v2/{}/manifests/{digest}", name.as_str());
         let mut headers = vec![("Location", location), ("Docker-Content-Digest", digest.to_string())];
-        headers.extend(pushed.subject.map(|subject| ("OCI-Subject", subject.digest.to_string())));
+        headers.extend(subject.map(|subject| ("OCI-Subject", subject.to_string())));
         Ok(done(StatusCode::CREATED, &headers))
     }
 
-    /// Nobody may find a manifest whose parts are missing.
-    fn check_parts(&self, name: &RepositoryName, contents: &Contents, pushed: &Pushed) -> Result<(), Refusal> {
-        let missing =
-            |digest: Digest| Refusal::bad("MANIFEST_BLOB_UNKNOWN", format!("blob unknown to registry: {digest}"));
-        if let Some(child) = pushed.children.iter().find(|child| contents.manifest(child.digest).is_none()) {
-            return Err(missing(child.digest));
-        }
-        let held =
-            |blob: &&Descriptor| blob.media_type.is_foreign_layer() || self.storage.blob(name, blob.digest).is_file();
-        match pushed.blobs.iter().find(|blob| !held(blob)) {
-            Some(blob) => Err(missing(blob.digest)),
-            None => Ok(()),
-        }
-    }
-
     fn delete_manifest(&self, name: &RepositoryName, reference: &Reference) -> Result<Answer, Refusal> {
-        self.contents(name)?;
-        self.storage.change(name, |contents| {
-            let removed = match reference {
-                Reference::Tag(tag) => contents.remove_tag(tag),
-                Reference::Digest(digest) => contents.remove_manifest(*digest),
-            };
-            if removed { Ok(()) } else { Err(unknown()) }
-        })?;
-        Ok(done(StatusCode::ACCEPTED, &[]))
-    }
-
-    /// The manifests whose `subject` is this digest, as an index. None are found for a digest that nobody knows.
-    pub(super) fn referrers(&self, asked: &Asked, name: &RepositoryName, digest: Digest) -> Result<Answer, Refusal> {
-        let contents = self.contents(name)?;
-        let subject = digest.to_string();
-        let filter = asked.parameter("artifactType");
-        let refers = |entry: &&Descriptor| entry.annotations.get(SUBJECT) == Some(&subject);
-        let fits = |entry: &&Descriptor| filter.is_none() || entry.artifact_type.as_deref() == filter;
-        let mut manifests: Vec<Value> = Vec::new();
-        for entry in contents.entries().iter().filter(refers).filter(fits) {
-            let bytes = std::fs::read(self.storage.blob(name, entry.digest))?;
-            let annotations = serde_json::from_slice::<Value>(&bytes).unwrap_or_default()["annotations"].take();
-            manifests.push(json!({
-                "mediaType": entry.media_type, "digest": entry.digest, "size": entry.size,
-                "artifactType": entry.artifact_type, "annotations": annotations,
-            }));
-        }
-        let index = json!({"schemaVersion": 2, "mediaType": MediaType::OciIndex, "manifests": manifests});
-        let builder = Response::builder();
-        let builder = if filter.is_some() { builder.header("OCI-Filters-Applied", "artifactType") } else { builder };
-        let mut answer = json_answer(builder, &index);
-        let media_type = hyper::header::HeaderValue::from_static("application/vnd.oci.image.index.v1+json");
-        answer.headers_mut().insert(CONTENT_TYPE, media_type);
-        Ok(answer)
+        let repository = self.known(name)?;
+        let removed = match reference {
+            Reference::Tag(tag) => repository.remove_tag(tag)?,
+            Reference::Digest(digest) => repository.remove_document(*digest)?,
+        };
+        if removed { Ok(done(StatusCode::ACCEPTED, &[])) } else { Err(unknown()) }
     }
 }
 
-fn find<'c>(contents: &'c Contents, reference: &Reference) -> Option<&'c Descriptor> {
-    match reference {
-        Reference::Tag(tag) => contents.tag(tag),
-        Reference::Digest(digest) => contents.manifest(*digest),
+/// Nobody may find a manifest whose parts are missing.
+fn check_parts(repository: &Repository, pushed: &Pushed) -> Result<(), Refusal> {
+    let missing = |digest: Digest| Refusal::bad("MANIFEST_BLOB_UNKNOWN", format!("blob unknown to registry: {digest}"));
+    for child in &pushed.children {
+        if repository.record(child.digest)?.is_none() {
+            return Err(missing(child.digest));
+        }
+    }
+    let held = |blob: &&Descriptor| blob.media_type.is_foreign_layer() || repository.blob(blob.digest).is_file();
+    match pushed.blobs.iter().find(|blob| !held(blob)) {
+        Some(blob) => Err(missing(blob.digest)),
+        None => Ok(()),
     }
 }
 
 fn unknown() -> Refusal {
     Refusal::missing("MANIFEST_UNKNOWN", "manifest unknown")
+}
+
+/// What a manifest that was taken in consists of.
+pub(super) fn parts(record: &Descriptor, bytes: &[u8]) -> Result<Pushed, Refusal> {
+    parse(Some(record.media_type.clone()), bytes)
 }
 
 fn check_digest(wanted: Digest, bytes: &[u8]) -> Result<Digest, Refusal> {

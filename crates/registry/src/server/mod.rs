@@ -4,10 +4,16 @@
 
 mod answer;
 mod blobs;
+mod collect;
 mod connection;
+mod documents;
+mod files;
 mod hub;
 mod listings;
 mod manifests;
+mod names;
+mod referrers;
+mod repository;
 mod route;
 mod service;
 mod storage;
@@ -23,6 +29,7 @@ use skycap_image::Secret;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+pub use collect::{Collect, Collected, collect};
 use service::Service;
 
 /// Threads that serve. Requests write files on them, so there are more than cores need.

@@ -10,10 +10,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use skycap_image::Secret;
 
 use super::answer::{Answer, Content, Refusal, empty};
+use super::repository::Repository;
 use super::route::{RepositoryName, Route, Unknown, route};
-use super::storage::{Contents, Storage};
+use super::storage::Storage;
 use super::uploads::Uploads;
-use std::sync::Arc;
 
 /// What every request needs.
 pub(super) struct Service {
@@ -57,7 +57,9 @@ impl Service {
             let pair = format!("{user}:{}", password.reveal());
             Secret::new(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))
         });
-        Ok(Self { storage: Storage::open(dir)?, uploads: Uploads::default(), authorization })
+        let storage = Storage::open(dir)?;
+        let uploads = Uploads::new(storage.staging())?;
+        Ok(Self { storage, uploads, authorization })
     }
 
     /// Answers one request.
@@ -97,10 +99,10 @@ impl Service {
         }
     }
 
-    /// What is in a repository that must be there.
-    pub fn contents(&self, name: &RepositoryName) -> Result<Arc<Contents>, Refusal> {
-        let contents = self.storage.contents(name)?;
-        contents.ok_or_else(|| Refusal::missing("NAME_UNKNOWN", "repository name not known to registry"))
+    /// A repository that must be there.
+    pub fn known(&self, name: &RepositoryName) -> Result<Repository, Refusal> {
+        let repository = Some(self.storage.repository(name)).filter(Repository::is_known);
+        repository.ok_or_else(|| Refusal::missing("NAME_UNKNOWN", "repository name not known to registry"))
     }
 }
 

@@ -61,7 +61,7 @@ fn an_upload_belongs_to_its_repository_and_can_be_given_up() {
     let stolen = place.replace("/v2/aa/", "/v2/b/");
     assert_eq!(ask(server.address(), "PATCH", &stolen, &[], b"x").code(), "BLOB_UPLOAD_UNKNOWN");
     assert_eq!(ask(server.address(), "DELETE", &stolen, &[], b"").code(), "BLOB_UPLOAD_UNKNOWN");
-    let staged = || std::fs::read_dir(dir.path().join("registry-v1/_uploads")).unwrap().count();
+    let staged = || std::fs::read_dir(dir.path().join("registry-v2/_uploads")).unwrap().count();
     assert_eq!(staged(), 1);
     assert_eq!(ask(server.address(), "DELETE", &place, &[], b"").status, 204);
     assert_eq!(staged(), 0);
@@ -70,7 +70,7 @@ fn an_upload_belongs_to_its_repository_and_can_be_given_up() {
 #[test]
 fn an_upload_that_waits_holds_no_file_open() {
     let (dir, server) = server();
-    let uploads = dir.path().join("registry-v1/_uploads");
+    let uploads = dir.path().join("registry-v2/_uploads");
     let places: Vec<String> =
         (0..20).map(|_| post(server.address(), "/v2/aa/blobs/uploads/", b"").header("location").to_owned()).collect();
     assert_eq!(ask(server.address(), "PATCH", &places[0], &[], b"hello ").status, 202);
@@ -195,24 +195,43 @@ fn what_refers_to_a_manifest_is_listed() {
 }
 
 #[test]
-fn a_repository_on_disk_is_an_oci_layout() {
+fn a_repository_on_disk_is_one_file_for_each_blob_manifest_and_tag() {
     let (dir, server) = server();
-    let pushed = place(&client(), server.address(), "team/app").put(&index(), &[tag("1")]).unwrap();
-    let layout = dir.path().join("registry-v1/team/app/_layout");
-    assert_eq!(std::fs::read_to_string(layout.join("oci-layout")).unwrap(), r#"{"imageLayoutVersion":"1.0.0"}"#);
-    let index: serde_json::Value = serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
-    let named = index["manifests"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|entry| entry["digest"] == pushed.digest.to_string())
-        .unwrap();
-    assert_eq!(named["annotations"]["org.opencontainers.image.ref.name"], "1");
-    for file in std::fs::read_dir(layout.join("blobs/sha256")).unwrap() {
+    let place = place(&client(), server.address(), "team/app");
+    let pushed = place.put(&index(), &[tag("1"), tag("2")]).unwrap();
+    let inside = dir.path().join("registry-v2/team/app/_repository");
+    for file in std::fs::read_dir(inside.join("blobs/sha256")).unwrap() {
         let file = file.unwrap();
         let digest = Digest::sha256(&std::fs::read(file.path()).unwrap());
         assert_eq!(file.file_name().to_str().unwrap(), digest.hex());
     }
+    let manifests = std::fs::read_dir(inside.join("manifests/sha256")).unwrap();
+    let mut digests: Vec<String> = Vec::new();
+    for file in manifests.map(Result::unwrap) {
+        let content = std::fs::read_to_string(file.path()).unwrap();
+        let (line, bytes) = content.split_once('\n').unwrap();
+        let described: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(described["digest"], Digest::sha256(bytes.as_bytes()).to_string());
+        digests.push(file.file_name().into_string().unwrap());
+    }
+    assert_eq!(digests.len(), 3);
+    for tag in ["1", "2"] {
+        let line: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(inside.join("tags").join(tag)).unwrap()).unwrap();
+        assert_eq!(line["digest"], pushed.digest.to_string());
+    }
+    assert_eq!(std::fs::read_dir(dir.path().join("registry-v2/_uploads")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_an_older_version_wrote_is_refused_and_not_taken_for_an_empty_registry() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("registry-v1")).unwrap();
+    let start = || Server::start(([127, 0, 0, 1], 0).into(), dir.path(), Options::default());
+    let error = start().err().unwrap().to_string();
+    assert!(error.contains("registry-v1 was written by an older version"), "{error}");
+    std::fs::rename(dir.path().join("registry-v1"), dir.path().join("away")).unwrap();
+    start().unwrap();
 }
 
 #[test]
@@ -258,7 +277,7 @@ fn a_stopped_server_leaves_everything_for_the_next() {
 #[test]
 fn what_a_dead_process_left_behind_is_cleared_away_in_time() {
     let dir = tempfile::tempdir().unwrap();
-    let staging = dir.path().join("registry-v1/_uploads");
+    let staging = dir.path().join("registry-v2/_uploads");
     std::fs::create_dir_all(&staging).unwrap();
     for (name, age) in [("upload-old", 100_000), ("upload-new", 10)] {
         let file = std::fs::File::create(staging.join(name)).unwrap();
