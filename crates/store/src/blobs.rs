@@ -1,30 +1,18 @@
 //! Blobs by digest.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use skycap_image::{
     Algorithm, BlobReader, BlobSource, Descriptor, Digest, Hasher, Kind, MediaType, SourceError, Staged, Verified,
 };
 
 use crate::remove::remove;
+use crate::seal::{Stamp, settle};
 use crate::{BLOBS, Store};
-
-/// What a file looked like when its bytes were found right. A file that looks the same is not read again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl From<&Metadata> for Stamp {
-    fn from(metadata: &Metadata) -> Self {
-        Self { inode: metadata.ino(), size: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
-    }
-}
 
 /// A blob that is being written and whose digest comes out at the end.
 pub struct BlobWriter {
@@ -40,8 +28,8 @@ impl Store {
         self.lease(&entry(digest)).is_ok() && self.blob_path(digest).is_file()
     }
 
-    /// Whether a blob is here and its bytes are right. A damaged one is removed. A handle reads a blob only the first
-    /// time, or when its file has changed.
+    /// Whether a blob is here and its bytes are right. A damaged one is removed. Its bytes are read unless its file looks as
+    /// it did when they were last found right: same inode, size, time of modification and of status change.
     pub fn verify(&self, blob: &Descriptor) -> bool {
         self.open_whole(blob).is_some()
     }
@@ -70,61 +58,82 @@ impl Store {
         if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
             remove(&path)?;
         }
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-            let metadata = staged.file().metadata()?;
-            staged.commit(&path, 0o644)?;
-            File::open(parent)?.sync_all()?;
-            self.state().whole.insert(*digest, Stamp::from(&metadata));
-        }
+        let Some(parent) = path.parent() else { return Ok(()) };
+        fs::create_dir_all(parent)?;
+        settle(staged.file())?;
+        let file = staged.file().try_clone()?;
+        staged.commit(&path, 0o644)?;
+        File::open(parent)?.sync_all()?;
+        // Renaming is a change of status.
+        self.seal(digest, &Stamp::from(&file.metadata()?));
         Ok(())
     }
 
     fn open_whole(&self, blob: &Descriptor) -> Option<File> {
         self.lease(&entry(&blob.digest)).ok()?;
         let path = self.blob_path(&blob.digest);
-        let metadata = fs::symlink_metadata(&path).ok()?;
-        let file = if metadata.is_file() && metadata.len() == blob.size { File::open(&path).ok() } else { None };
-        let whole = file.filter(|file| self.is_whole(file, &metadata, blob));
-        if whole.is_none() {
-            self.state().whole.remove(&blob.digest);
+        let whole = open_file(&path).ok().filter(|file| self.is_whole(file, blob));
+        if whole.is_some() {
+            self.note_use_of_blob(&blob.digest);
+        } else if fs::symlink_metadata(&path).is_ok() && !is_right(&path, &blob.digest) {
             // A caller with a wrong size does not make a good blob bad.
-            if !is_right(&path, &blob.digest) {
-                let _ = remove(&path);
-            }
+            self.remove_blob(&blob.digest);
         }
         whole
     }
 
-    fn is_whole(&self, file: &File, metadata: &Metadata, blob: &Descriptor) -> bool {
-        let stamp = Stamp::from(metadata);
-        if self.state().whole.get(&blob.digest) == Some(&stamp) {
-            return true;
-        }
-        let is_whole = Verified::new(file, blob).finish().is_ok();
-        if is_whole {
-            self.state().whole.insert(blob.digest, stamp);
-        }
-        is_whole && io::Seek::rewind(&mut &*file).is_ok()
+    pub(crate) fn remove_blob(&self, digest: &Digest) {
+        self.unseal(digest);
+        let _ = remove(&self.blob_path(digest));
     }
 
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
+    fn is_whole(&self, file: &File, blob: &Descriptor) -> bool {
+        let Ok(metadata) = file.metadata() else { return false };
+        if metadata.len() != blob.size {
+            return false;
+        }
+        if self.is_sealed(&blob.digest, &Stamp::from(&metadata)) {
+            return true;
+        }
+        let seen = self.read_whole(file, blob);
+        if let Some(stamp) = seen {
+            self.seal(&blob.digest, &stamp);
+        }
+        seen.is_some() && (&*file).rewind().is_ok()
+    }
+
+    /// Reads a blob to its end; what its file looks like if the bytes are right and durable.
+    fn read_whole(&self, file: &File, blob: &Descriptor) -> Option<Stamp> {
+        // Who does not own the file cannot settle it. Then there is no seal, and every handle reads it.
+        let _ = settle(file);
+        let before = Stamp::from(&file.metadata().ok()?);
+        Verified::new(file, blob).finish().ok()?;
+        // A seal must not outlive what it speaks of.
+        file.sync_all().ok()?;
+        (before == Stamp::from(&file.metadata().ok()?)).then_some(before)
+    }
+
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.dir().join(entry(digest))
     }
 }
 
+/// Opens a regular file for reading, without following a link or waiting for a pipe's other end.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
 /// Whether a file's bytes hash to a digest.
-fn is_right(path: &Path, digest: &Digest) -> bool {
-    if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()) {
-        return false;
-    }
-    let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let blob = Descriptor::new(MediaType::default(), *digest, size);
-    File::open(path).is_ok_and(|file| Verified::new(file, &blob).finish().is_ok())
+pub(crate) fn is_right(path: &Path, digest: &Digest) -> bool {
+    let Ok(file) = open_file(path) else { return false };
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    Verified::new(file, &Descriptor::new(MediaType::default(), *digest, size)).finish().is_ok()
 }
 
 /// A blob's path below the store's directory.
-fn entry(digest: &Digest) -> String {
+pub(crate) fn entry(digest: &Digest) -> String {
     format!("{BLOBS}/{}/{}", digest.algorithm().name(), digest.hex())
 }
 

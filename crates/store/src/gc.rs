@@ -1,127 +1,102 @@
 //! Removing what is not used.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use crate::layers::noted_size;
+use crate::inventory::{Item, Sort, children};
 use crate::remove::remove;
-use crate::{BLOBS, LOWERS, MOUNTS, RECORDS, Store, locks, session};
+use crate::{SEALS, Store, locks, session};
 
-/// What a collection did.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+/// What a collection did, or would do.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Collected {
-    /// Entries removed.
-    pub removed: u64,
-    /// The bytes that they took.
+    /// What went, the longest unused first.
+    pub removed: Vec<Item>,
+    /// The bytes that it took.
     pub freed: u64,
     /// The bytes that stay.
     pub kept: u64,
-}
-
-/// Something that can be removed by itself.
-struct Entry {
-    /// Its path below the store's directory, as leases have it.
-    name: String,
-    path: PathBuf,
-    size: u64,
-    used: SystemTime,
+    /// Those of them that stay because somebody uses them, although the limits say otherwise.
+    pub in_use: u64,
 }
 
 impl Store {
     /// Removes what was not used for `age`, then what was not used for longest until at most `limit` bytes are left. What
     /// any living handle uses stays, even beyond the limit. Being killed in the middle leaves nothing half-removed.
     pub fn gc(&self, limit: u64, age: Duration) -> io::Result<Collected> {
-        let mut entries = self.entries()?;
-        entries.sort_by_key(|entry| entry.used);
-        let mut collected = Collected { kept: entries.iter().map(|entry| entry.size).sum(), ..Collected::default() };
+        let items = self.collectable()?;
         let mut trash = Vec::new();
-        {
+        let collected = {
             let _gate = locks::gate_exclusive(self.dir())?;
-            let leased = session::leased(self.dir())?;
-            let now = SystemTime::now();
-            for entry in entries.iter().filter(|entry| !leased.contains(&entry.name)) {
-                // A clock that went back makes things young, not old.
-                let is_old = now.duration_since(entry.used).unwrap_or_default() >= age;
-                if !is_old && collected.kept <= limit {
-                    continue;
-                }
-                // Another collector may have been faster, and what somebody with more rights made is left to them.
+            let holders = session::holders(self.dir())?;
+            let chosen = choose(items, limit, age, |item| holders.contains_key(&item.name));
+            let collected = chosen.only(|item| {
                 let to = self.0.session.temporary("trash");
-                if fs::rename(&entry.path, &to).is_ok() {
-                    trash.push(to);
-                    collected.removed += 1;
-                    collected.freed += entry.size;
-                    collected.kept -= entry.size;
-                }
-            }
+                // Another collector may have been faster, and what somebody with more rights made is left to them.
+                fs::rename(item.path(self), &to).inspect(|()| trash.push(to)).is_ok()
+            });
             trash.extend(self.0.session.take_over_dead(self.dir())?);
             locks::sweep(self.dir())?;
-        }
+            self.sweep_seals(&mut trash)?;
+            collected
+        };
         self.state().indexes.retain(|_, index| index.strong_count() > 0);
         let outcomes: Vec<_> = trash.iter().map(|path| remove(path)).collect();
         outcomes.into_iter().collect::<io::Result<()>>().map(|()| collected)
     }
 
-    fn entries(&self) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for kind in [BLOBS, RECORDS] {
-            for (directory, _) in children(&self.dir().join(kind))? {
-                for (path, metadata) in children(&directory)? {
-                    self.add(&mut entries, &path, metadata.len(), &metadata);
-                }
-            }
-        }
-        for (path, metadata) in children(&self.dir().join(LOWERS))? {
-            let size = noted_size(&path).unwrap_or_else(|| walked_size(&path));
-            self.add(&mut entries, &path, size, &metadata);
-        }
-        for (path, metadata) in children(&self.dir().join(MOUNTS))? {
-            let size = walked_size(&path);
-            self.add(&mut entries, &path, size, &metadata);
-        }
-        Ok(entries)
+    /// What [`Store::gc`] would do now.
+    pub fn gc_dry_run(&self, limit: u64, age: Duration) -> io::Result<Collected> {
+        Ok(choose(self.collectable()?, limit, age, |item| !item.holders.is_empty()))
     }
 
-    fn add(&self, entries: &mut Vec<Entry>, path: &Path, size: u64, metadata: &Metadata) {
-        let Some(name) = path.strip_prefix(self.dir()).ok().and_then(Path::to_str) else { return };
-        let used = metadata.accessed().unwrap_or(SystemTime::UNIX_EPOCH);
-        entries.push(Entry { name: name.to_owned(), path: path.to_owned(), size, used });
+    fn collectable(&self) -> io::Result<Vec<Item>> {
+        Ok(self.inventory()?.into_iter().filter(|item| item.sort != Sort::Scratch).collect())
+    }
+
+    /// Takes away the seals of blobs that are gone. The caller holds the gate alone.
+    fn sweep_seals(&self, trash: &mut Vec<PathBuf>) -> io::Result<()> {
+        for (path, _) in children(&self.dir().join(SEALS))? {
+            let digest = path.file_name().and_then(|name| name.to_str()?.replacen('-', ":", 1).parse().ok());
+            let has_blob = digest.is_some_and(|digest| self.blob_path(&digest).exists());
+            let to = self.0.session.temporary("seal");
+            if !has_blob && fs::rename(&path, &to).is_ok() {
+                trash.push(to);
+            }
+        }
+        Ok(())
     }
 }
 
-/// What is in a directory; what vanishes meanwhile is left out.
-fn children(directory: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
-    let mut children = Vec::new();
-    let listed = match fs::read_dir(directory) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(children);
-        }
-        listed => listed?,
-    };
-    for entry in listed {
-        let path = entry?.path();
-        if let Ok(metadata) = fs::symlink_metadata(&path) {
-            children.push((path, metadata));
-        }
+impl Collected {
+    /// The same with only those removals that take place.
+    fn only(self, mut takes_place: impl FnMut(&Item) -> bool) -> Self {
+        let (removed, stayed): (Vec<_>, Vec<_>) = self.removed.into_iter().partition(|item| takes_place(item));
+        let size: u64 = stayed.iter().map(|item| item.size).sum();
+        Self { removed, freed: self.freed - size, kept: self.kept + size, in_use: self.in_use }
     }
-    Ok(children)
 }
 
-/// The bytes of all files in a tree. A directory that cannot be read counts nothing: others may close theirs.
-fn walked_size(path: &Path) -> u64 {
-    let mut total = 0_u64;
-    let mut left = vec![path.to_owned()];
-    while let Some(directory) = left.pop() {
-        let Ok(children) = children(&directory) else { continue };
-        for (path, metadata) in children {
-            if metadata.is_dir() {
-                left.push(path);
-            } else {
-                total = total.saturating_add(metadata.len());
-            }
+/// What the limits condemn.
+fn choose(mut items: Vec<Item>, limit: u64, age: Duration, is_used: impl Fn(&Item) -> bool) -> Collected {
+    let now = SystemTime::now();
+    items.sort_by_key(|item| item.used);
+    let mut chosen = Collected { kept: items.iter().map(|item| item.size).sum(), ..Collected::default() };
+    for item in items {
+        // A clock that went back makes things young, not old.
+        let is_old = now.duration_since(item.used).unwrap_or_default() >= age;
+        if !is_old && chosen.kept <= limit {
+            continue;
         }
+        if is_used(&item) {
+            chosen.in_use += item.size;
+            continue;
+        }
+        chosen.kept -= item.size;
+        chosen.freed += item.size;
+        chosen.removed.push(item);
     }
-    total
+    chosen
 }

@@ -1,23 +1,21 @@
-//! What layers hold: their listings, and their files as overlayfs lower directories.
+//! What layers hold: their listings. And the directories that `RUN --mount=type=cache` mounts.
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use skycap_image::{Kind, Layer, Progress, SourceError};
-use skycap_rootfs::{
-    Fault, LayerIndex, Limits, OverlayXattrs, Owners, Record, Unpack, UnpackError, View, unpack_overlay,
-};
+use skycap_image::{Descriptor, Kind, Layer, SourceError};
+use skycap_rootfs::{Fault, LayerIndex, Limits, UnpackError};
 
-use crate::{LOWERS, MOUNTS, Store, hashed};
+use crate::blobs::is_right;
+use crate::lowers::ROOT;
+use crate::{MOUNTS, Store, hashed};
 
 /// The kind of records that listings are.
-const INDEX: &str = "layer-index";
-/// The layer's files, in its directory below `lowers-1`.
-const ROOT: &str = "root";
-/// How many bytes they are, beside them.
-const SIZE: &str = "size";
+pub(crate) const INDEX: &str = "layer-index";
+/// What a cache mount is called, beside its directory.
+pub(crate) const ID: &str = "id";
 
 impl Store {
     /// The layer's listing. The layer is streamed once, kept, and its listing kept under its diff ID.
@@ -36,50 +34,38 @@ impl Store {
     }
 
     fn list(&self, layer: &Layer, key: &str) -> Result<LayerIndex, SourceError> {
-        let layer = self.keep_layer(layer)?;
-        let index = LayerIndex::of(&layer, &Limits::default()).map_err(|error| refused("list", &layer, error))?;
+        let index = self.with_layer("list", layer, |layer| LayerIndex::of(layer, &Limits::default()))?;
         let kept = self.set_record(INDEX, key, &index.encode());
         kept.map_err(|error| SourceError::io(format!("cannot keep the listing of layer {key}"), error))?;
         Ok(index)
     }
 
-    /// The layer unpacked as a lower directory of overlayfs. `below` are the layers under it, lowest first: a few layers
-    /// do not say everything themselves. It is made once, whole, for all processes that see owners as this one does; it
-    /// must never be written to.
-    pub fn lower(
+    /// Does something with the layer out of the store. Should the blob have been damaged in a way that its file does not
+    /// show, as a disk does it, it is fetched again.
+    pub(crate) fn with_layer<T>(
         &self,
+        doing: &str,
         layer: &Layer,
-        below: &[Layer],
-        owners: Owners,
-        style: OverlayXattrs,
-        progress: &dyn Progress,
-    ) -> Result<PathBuf, SourceError> {
-        let index = self.layer_index(layer)?;
-        let below = if index.needs_below() { below } else { &[] };
-        let entry = format!("{LOWERS}/{}", lower_name(layer, below, owners, style));
-        let failed = |error| SourceError::io(format!("cannot keep layer {} unpacked", layer.diff_id), error);
-        self.lease(&entry).map_err(failed)?;
-        let path = self.dir().join(&entry);
-        if path.join(ROOT).is_dir() {
-            return Ok(path.join(ROOT));
+        work: impl Fn(&Layer) -> Result<T, UnpackError>,
+    ) -> Result<T, SourceError> {
+        let kept = self.keep_layer(layer)?;
+        let done = match work(&kept).map_err(|error| refused(doing, layer, error)) {
+            Err(error) if error.kind == Kind::Corrupt && self.was_damaged(&layer.descriptor) => {
+                work(&self.keep_layer(layer)?).map_err(|error| refused(doing, layer, error))
+            }
+            done => done,
+        };
+        done
+    }
+
+    /// Reads a blob, whatever its seal says; a damaged one is removed.
+    fn was_damaged(&self, blob: &Descriptor) -> bool {
+        let path = self.blob_path(&blob.digest);
+        let is_damaged = fs::symlink_metadata(&path).is_ok() && !is_right(&path, &blob.digest);
+        if is_damaged {
+            self.remove_blob(&blob.digest);
         }
-        let _lock = self.lock(&entry).map_err(failed)?;
-        if path.join(ROOT).is_dir() {
-            return Ok(path.join(ROOT));
-        }
-        let scratch = self.scratch().map_err(failed)?;
-        let indexes: Result<Vec<_>, _> = below.iter().map(|layer| self.layer_index(layer)).collect();
-        let view = View::new(&indexes?);
-        let view = view.map_err(|error| SourceError::caused(Kind::Corrupt, "the layers do not fit together", error))?;
-        let options = Unpack { owners, concurrency: 1, limits: Limits::default(), sync: true };
-        let layer = self.keep_layer(layer)?;
-        unpack_overlay(&layer, &view, &scratch.path().join(ROOT), &options, style, progress)
-            .map_err(|error| refused("unpack", &layer, error))?;
-        // Whatever has the name now holds no files of the layer: somebody damaged it.
-        let damaged = self.scratch().map_err(failed)?;
-        let _ = fs::rename(&path, damaged.path().join("damaged"));
-        place(scratch.path(), &path, bytes_of(&index)).map_err(failed)?;
-        Ok(path.join(ROOT))
+        is_damaged
     }
 
     /// A directory that outlives builds, made if it is missing: what `RUN --mount=type=cache` mounts. Its content is the
@@ -87,55 +73,14 @@ impl Store {
     pub fn cache_mount(&self, id: &str) -> io::Result<PathBuf> {
         let entry = format!("{MOUNTS}/{}", hashed(id));
         self.lease(&entry)?;
-        let path = self.dir().join(&entry).join(ROOT);
-        fs::create_dir_all(&path)?;
-        Ok(path)
+        let path = self.dir().join(&entry);
+        fs::create_dir_all(path.join(ROOT))?;
+        if !path.join(ID).exists() {
+            // For people who list the store; nothing depends on it.
+            let _ = fs::write(path.join(ID), id);
+        }
+        Ok(path.join(ROOT))
     }
-}
-
-/// Gives a finished lower directory its name. Its files are durable already.
-fn place(from: &Path, to: &Path, size: u64) -> io::Result<()> {
-    fs::write(from.join(SIZE), size.to_string())?;
-    fs::rename(from, to)?;
-    to.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
-}
-
-/// The size that was noted when a lower directory was made.
-pub(crate) fn noted_size(path: &Path) -> Option<u64> {
-    fs::read_to_string(path.join(SIZE)).ok()?.parse().ok()
-}
-
-/// Two processes share a lower directory only if its files have the same owners for both.
-fn lower_name(layer: &Layer, below: &[Layer], owners: Owners, style: OverlayXattrs) -> String {
-    let owners = match owners {
-        Owners::Keep => "keep",
-        Owners::Squash => "squash",
-    };
-    let style = match style {
-        OverlayXattrs::Trusted => "trusted",
-        OverlayXattrs::User => "user",
-    };
-    let map = |file: &str| fs::read_to_string(Path::new("/proc/self").join(file)).unwrap_or_default();
-    let user = rustix::process::geteuid().as_raw();
-    let mut context = format!("{user}\n{}\n{}", map("uid_map"), map("gid_map"));
-    for layer in below {
-        context.push('\n');
-        context.push_str(&layer.diff_id.to_string());
-    }
-    let short: String = hashed(&context).chars().take(16).collect();
-    format!("{}-{}-{owners}-{style}-{short}", layer.diff_id.algorithm().name(), layer.diff_id.hex())
-}
-
-/// About as many bytes as the layer's files take on disk.
-fn bytes_of(index: &LayerIndex) -> u64 {
-    let of_record = |record: &Record| match record {
-        Record::Entry(entry, _) => match entry.kind {
-            skycap_rootfs::Kind::File { size } => size.next_multiple_of(4096).max(512),
-            _ => 512,
-        },
-        _ => 0,
-    };
-    index.records().iter().map(|(_, record)| of_record(record)).fold(0, u64::saturating_add)
 }
 
 fn refused(doing: &str, layer: &Layer, error: UnpackError) -> SourceError {

@@ -5,9 +5,10 @@
 //!
 //! | below the directory | what | why it is believed |
 //! |---|---|---|
-//! | `blobs/<algorithm>/<hex>` | blobs, as in an OCI layout | their digest, computed before a handle first hands one out and again while it is read |
+//! | `blobs/<algorithm>/<hex>` | blobs, as in an OCI layout | their size and digest; the digest is computed once and again when the file looks touched, and while it is read |
+//! | `seals-1/<algorithm>-<hex>` | what a blob's file looked like when its digest was computed | a checksum, and that the file still looks so |
 //! | `records-1/<kind>/<hash of the key>` | small documents, among them layer listings | a checksum over key and content |
-//! | `lowers-1/<name>/root` | layers unpacked for overlayfs | the name appears by a rename after everything is synced |
+//! | `lowers-2/<name>/root` | layers unpacked for overlayfs | a seal beside it: the attributes of all files, and the boot of the machine until which they may be lost |
 //! | `mounts-1/<hash of the id>/root` | cache mounts | not at all: their content is the user's |
 //! | `locks-1/` | locks by name, and the gate | the kernel lets go of a dead process's locks |
 //! | `sessions-1/` | of each handle: its lease and its temporary directory | the lock on the lease: without one the owner is dead |
@@ -17,13 +18,19 @@
 //! exclusive one. What is damaged is removed and counts as absent. Numbers in names are versions of formats; other
 //! versions are left alone.
 
+mod audit;
 mod blobs;
+mod boot;
 mod gc;
+mod inventory;
 mod layers;
 mod locks;
+mod lowers;
 mod records;
 mod remove;
+mod seal;
 mod session;
+mod table;
 mod through;
 
 use std::collections::{HashMap, HashSet};
@@ -36,17 +43,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use skycap_image::Digest;
 use skycap_rootfs::LayerIndex;
 
+pub use audit::{Audit, Damage};
 pub use blobs::BlobWriter;
 pub use gc::Collected;
+pub use inventory::{Item, Sort};
 pub use locks::Lock;
 pub use session::Scratch;
 
-use blobs::Stamp;
+use seal::Stamp;
 use session::Session;
 
 const BLOBS: &str = "blobs";
 const RECORDS: &str = "records-1";
-const LOWERS: &str = "lowers-1";
+const SEALS: &str = "seals-1";
+const LOWERS: &str = "lowers-2";
 const MOUNTS: &str = "mounts-1";
 const LOCKS: &str = "locks-1";
 const SESSIONS: &str = "sessions-1";
@@ -71,6 +81,8 @@ struct State {
     leased: HashSet<String>,
     /// Blobs that were read and found right, and what the file looked like then.
     whole: HashMap<Digest, Stamp>,
+    /// Lower directories that were found as they were made.
+    sound: HashSet<String>,
     indexes: HashMap<Digest, Weak<LayerIndex>>,
 }
 
@@ -79,7 +91,7 @@ impl Store {
     /// cannot look into what it holds: among that are setuid files of images and what private repositories hold. A
     /// directory that was there before keeps its own mode.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        for name in [BLOBS, "blobs/sha256", RECORDS, LOWERS, MOUNTS, LOCKS, SESSIONS] {
+        for name in [BLOBS, "blobs/sha256", SEALS, RECORDS, LOWERS, MOUNTS, LOCKS, SESSIONS] {
             let path = dir.join(name);
             DirBuilder::new().recursive(true).mode(PRIVATE).create(&path)?;
             close(&path)?;
@@ -113,7 +125,9 @@ impl Store {
             self.0.session.write_lease(entry)?;
         }
         self.state().leased.insert(entry.to_owned());
-        note_use(&self.0.dir.join(entry));
+        if !entry.starts_with(BLOBS) {
+            note_use(&self.0.dir.join(entry));
+        }
         Ok(())
     }
 }
@@ -126,8 +140,7 @@ fn close(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Sets the time of last use, by which the collector judges. It is the access time, because the modification time tells
-/// whether a blob was tampered with.
+/// Sets the time of last use, by which the collector judges: the access time. A blob has it elsewhere ([`seal`]).
 fn note_use(path: &Path) {
     let now = fs::FileTimes::new().set_accessed(std::time::SystemTime::now());
     // An entry that is not there, or not ours, has no time to set.

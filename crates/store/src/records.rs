@@ -2,11 +2,13 @@
 //! wrong was never written to its end or was damaged since: it is absent. So nothing needs to be synced.
 
 use std::fs;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use skycap_image::{Algorithm, Hasher};
 
+use crate::blobs::open_file;
+use crate::remove::remove;
 use crate::{RECORDS, Store, hashed, note_use};
 
 const MAGIC: &[u8] = b"skycap record 1\n";
@@ -18,10 +20,7 @@ impl Store {
     /// The record of that kind and key; `None` if there is none or it is damaged.
     pub fn record(&self, kind: &str, key: &str) -> Option<Vec<u8>> {
         let path = self.record_path(kind, key).ok()?;
-        if fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?.len() > LARGEST {
-            return None;
-        }
-        let mut bytes = fs::read(&path).ok()?;
+        let mut bytes = read(&path).ok()?;
         let start = content_start(&bytes, key)?;
         note_use(&path);
         Some(bytes.split_off(start))
@@ -31,17 +30,7 @@ impl Store {
     pub fn set_record(&self, kind: &str, key: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.record_path(kind, key)?;
         let staged = self.0.session.temporary("record");
-        let written = fs::File::create(&staged).and_then(|mut file| {
-            file.write_all(MAGIC)?;
-            file.write_all(&checksum(key, bytes))?;
-            file.write_all(&(key.len() as u64).to_le_bytes())?;
-            file.write_all(key.as_bytes())?;
-            file.write_all(bytes)
-        });
-        let placed = written.and_then(|()| {
-            path.parent().map_or(Ok(()), fs::create_dir_all)?;
-            fs::rename(&staged, &path)
-        });
+        let placed = fs::write(&staged, sealed(key, bytes)).and_then(|()| put_in_place(&staged, &path));
         if placed.is_err() {
             let _ = fs::remove_file(&staged);
         }
@@ -55,6 +44,48 @@ impl Store {
         }
         Ok(self.dir().join(RECORDS).join(kind).join(hashed(key)))
     }
+}
+
+/// Renames a file to where it belongs. What is in the way, and is not what belongs there, goes.
+fn put_in_place(staged: &Path, path: &Path) -> io::Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    if fs::symlink_metadata(parent).is_ok_and(|found| !found.is_dir()) {
+        remove(parent)?;
+    }
+    fs::create_dir_all(parent)?;
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+        remove(path)?;
+    }
+    fs::rename(staged, path)
+}
+
+/// All of a record's file.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = open_file(path)?;
+    if file.metadata()?.len() > LARGEST {
+        return Err(io::Error::other(format!("it is larger than {LARGEST} bytes")));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Content with its key and a checksum over both.
+pub(crate) fn sealed(key: &str, content: &[u8]) -> Vec<u8> {
+    let length = (key.len() as u64).to_le_bytes();
+    [MAGIC, &checksum(key, content), &length, key.as_bytes(), content].concat()
+}
+
+/// The content of what [`sealed`] made for this key; `None` if anything of it is damaged.
+pub(crate) fn opened<'b>(bytes: &'b [u8], key: &str) -> Option<&'b [u8]> {
+    bytes.get(content_start(bytes, key)?..)
+}
+
+/// The key that a record claims to be of. Nothing is checked.
+pub(crate) fn claimed_key(bytes: &[u8]) -> Option<&str> {
+    let (_, rest) = bytes.strip_prefix(MAGIC)?.split_at_checked(CHECKSUM)?;
+    let (length, rest) = rest.split_first_chunk::<8>()?;
+    std::str::from_utf8(rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?).ok()
 }
 
 /// Where a record's content begins, if all of it is right.

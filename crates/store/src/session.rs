@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use crate::inventory::Holders;
 use crate::remove::remove;
-use crate::{SESSIONS, Store, locks};
+use crate::{SESSIONS, Store, boot, locks};
 
 const LEASE: &str = "lease";
 
@@ -47,17 +48,21 @@ impl Session {
     fn create(sessions: &Path) -> io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         loop {
-            // The process's number is for people; the time tells apart processes of several namespaces.
+            // The numbers of process and boot are for people; the time tells apart processes of several namespaces.
+            let boot = boot::id().map_or_else(|| "0".to_owned(), |id| id.chars().take(8).collect());
             let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-            let name = format!("{}-{time}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let name = format!("{}-{boot}-{time}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
             let lease_path = sessions.join(format!("{name}.{LEASE}"));
             match OpenOptions::new().append(true).create_new(true).open(&lease_path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
                 Ok(lease) => {
-                    lease.lock().map_err(locks::explained)?;
                     let directory = sessions.join(name);
-                    fs::create_dir(&directory)?;
+                    let locked = lease.lock().map_err(locks::explained).and_then(|()| fs::create_dir(&directory));
+                    if let Err(error) = locked {
+                        let _ = fs::remove_file(&lease_path);
+                        return Err(error);
+                    }
                     return Ok(Self { lease, lease_path, directory, next: AtomicU64::new(0) });
                 }
             }
@@ -130,16 +135,33 @@ impl Drop for Scratch {
     }
 }
 
-/// Everything that living handles use. The caller holds the gate.
-pub(crate) fn leased(dir: &Path) -> io::Result<std::collections::HashSet<String>> {
-    let mut entries = std::collections::HashSet::new();
+/// Who uses what: the holders of every entry in the leases of living handles. The collector holds the gate.
+pub(crate) fn holders(dir: &Path) -> io::Result<Holders> {
+    let mut holders = Holders::new();
     for lease in leases(dir)? {
-        if !is_dead(&lease) {
-            let text = fs::read_to_string(&lease).unwrap_or_default();
-            entries.extend(text.lines().map(str::to_owned));
+        if is_dead(&lease) {
+            continue;
+        }
+        let holder = lease.file_name().and_then(|name| pid(name.as_ref())).unwrap_or_default();
+        for entry in fs::read_to_string(&lease).unwrap_or_default().lines() {
+            let of_entry = holders.entry(entry.to_owned()).or_default();
+            if !of_entry.contains(&holder) {
+                of_entry.push(holder);
+            }
         }
     }
-    Ok(entries)
+    Ok(holders)
+}
+
+/// The process that a session's name states.
+pub(crate) fn pid(name: &Path) -> Option<u32> {
+    name.to_str()?.split('-').next()?.parse().ok()
+}
+
+/// Whether a session's directory has an owner.
+pub(crate) fn is_alive(directory: &Path) -> bool {
+    let lease = directory.with_extension(LEASE);
+    lease.exists() && !is_dead(&lease)
 }
 
 fn dead_leases(dir: &Path) -> io::Result<Vec<PathBuf>> {
@@ -159,5 +181,5 @@ fn leases(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Whether nobody holds the lock any more. A lease that cannot be opened is somebody else's and taken for alive.
 fn is_dead(lease: &Path) -> bool {
-    File::open(lease).is_ok_and(|file| file.try_lock().is_ok())
+    File::open(lease).is_ok_and(|file| file.try_lock_shared().is_ok())
 }

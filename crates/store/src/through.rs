@@ -1,4 +1,8 @@
 //! Another place seen through the store.
+//!
+//! That a blob is here does not mean that whoever asks may have it: it may have come from a repository that others cannot
+//! read, and a hostile manifest elsewhere may name its digest. So a place that knows askers is asked once for each blob
+//! that somebody else brought, and the answer is kept.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,17 +37,53 @@ impl Store {
     }
 }
 
+/// The kind of record that says who may have what.
+const MAY_HAVE: &str = "may-have";
+
 impl Through {
     fn fetch(&self, blob: &Descriptor) -> Result<(), SourceError> {
-        if self.store.verify(blob) {
+        let was_here = self.store.verify(blob);
+        if was_here && self.may_have(blob)? {
             return Ok(());
         }
         let failed = |error| SourceError::io(format!("cannot keep blob {} in the cache", blob.digest), error);
         let _lock = self.store.lock(&format!("blob {}", blob.digest)).map_err(failed)?;
-        if self.store.verify(blob) {
+        // Somebody else may have fetched it meanwhile.
+        if !was_here && self.is_ours(blob)? {
             return Ok(());
         }
-        self.store.ingest(blob, self.source.open_unverified(blob)?).map_err(failed)
+        let reader = self.source.open_unverified(blob)?;
+        self.store.ingest(blob, reader).map_err(failed)?;
+        self.remember(blob);
+        Ok(())
+    }
+
+    /// Whether the blob is here and the asker may have it.
+    fn is_ours(&self, blob: &Descriptor) -> Result<bool, SourceError> {
+        Ok(self.store.verify(blob) && self.may_have(blob)?)
+    }
+
+    fn may_have(&self, blob: &Descriptor) -> Result<bool, SourceError> {
+        let Some(key) = self.key(blob) else { return Ok(true) };
+        if self.store.record(MAY_HAVE, &key).is_some() {
+            return Ok(true);
+        }
+        let may = self.source.holds(blob)?;
+        if may {
+            self.remember(blob);
+        }
+        Ok(may)
+    }
+
+    fn key(&self, blob: &Descriptor) -> Option<String> {
+        self.source.asker().map(|asker| format!("{}\n{asker}", blob.digest))
+    }
+
+    /// A record that cannot be written costs one more question.
+    fn remember(&self, blob: &Descriptor) {
+        if let Some(key) = self.key(blob) {
+            let _ = self.store.set_record(MAY_HAVE, &key, &[]);
+        }
     }
 }
 
@@ -60,13 +100,22 @@ impl BlobSource for Through {
 
     /// Manifests are asked for in their own way: a registry does not give them out as blobs.
     fn manifest(&self, manifest: &Descriptor) -> Result<RawManifest, SourceError> {
-        if self.store.verify(manifest) {
+        if self.is_ours(manifest)? {
             return self.store.manifest(manifest);
         }
         let raw = self.source.manifest(manifest)?;
         let kept = self.store.ingest(manifest, &raw.bytes[..]);
         kept.map_err(|error| SourceError::io(format!("cannot keep manifest {} in the cache", manifest.digest), error))?;
+        self.remember(manifest);
         Ok(raw)
+    }
+
+    fn asker(&self) -> Option<String> {
+        self.source.asker()
+    }
+
+    fn holds(&self, blob: &Descriptor) -> Result<bool, SourceError> {
+        if self.is_ours(blob)? { Ok(true) } else { self.source.holds(blob) }
     }
 
     fn kept_in(&self) -> Option<&Path> {
@@ -74,6 +123,7 @@ impl BlobSource for Through {
     }
 
     fn file(&self, blob: &Descriptor) -> Option<PathBuf> {
-        self.store.file(blob).or_else(|| self.source.file(blob))
+        let kept = self.is_ours(blob).is_ok_and(|ours| ours).then(|| self.store.file(blob)).flatten();
+        kept.or_else(|| self.source.file(blob))
     }
 }

@@ -156,3 +156,65 @@ fn what_is_read_through_the_store_is_fetched_once() {
     assert_eq!(source.1.load(Ordering::Relaxed), 2);
     assert_eq!(through.manifest(&blob()).unwrap().bytes, BYTES);
 }
+
+/// A repository and who asks there.
+struct Repository {
+    blobs: Memory,
+    asker: &'static str,
+    questions: AtomicUsize,
+}
+
+impl Repository {
+    fn with(asker: &'static str, contents: &[&[u8]]) -> Arc<Self> {
+        let blobs = Memory::default();
+        for content in contents {
+            blobs.add(MediaType::OciLayer, *content);
+        }
+        Arc::new(Self { blobs, asker, questions: AtomicUsize::new(0) })
+    }
+}
+
+impl BlobSource for Repository {
+    fn open_unverified(&self, blob: &Descriptor) -> Result<BlobReader, SourceError> {
+        self.blobs.open_unverified(blob)
+    }
+
+    fn asker(&self) -> Option<String> {
+        Some(self.asker.to_owned())
+    }
+
+    fn holds(&self, blob: &Descriptor) -> Result<bool, SourceError> {
+        self.questions.fetch_add(1, Ordering::Relaxed);
+        Ok(self.blobs.open_unverified(blob).is_ok())
+    }
+}
+
+/// R96, M36
+#[test]
+fn a_blob_of_a_private_repository_is_not_handed_to_whoever_knows_its_digest() {
+    let (_dir, store) = store();
+    let private = store.through(Repository::with("private as alice", &[BYTES]));
+    assert_eq!(read(&*private).unwrap(), BYTES);
+
+    let elsewhere = store.through(Repository::with("public as mallory", &[]));
+    let error = elsewhere.open(&blob()).err().unwrap();
+    assert_eq!(error.kind, Kind::NotFound, "{error}");
+    assert_eq!(elsewhere.manifest(&blob()).unwrap_err().kind, Kind::NotFound);
+    assert!(!elsewhere.holds(&blob()).unwrap());
+    assert_eq!(elsewhere.file(&blob()), None);
+    // The owner loses nothing by that.
+    assert_eq!(read(&*private).unwrap(), BYTES);
+}
+
+/// R96
+#[test]
+fn who_may_have_a_cached_blob_is_asked_once() {
+    let (dir, store) = store();
+    read(&*store.through(Repository::with("one", &[BYTES]))).unwrap();
+    let other = Repository::with("two", &[BYTES]);
+    for _ in 0..3 {
+        let through = Store::open(dir.path()).unwrap().through(Arc::clone(&other) as Arc<dyn BlobSource>);
+        assert_eq!(read(&*through).unwrap(), BYTES);
+    }
+    assert_eq!(other.questions.load(Ordering::Relaxed), 1);
+}

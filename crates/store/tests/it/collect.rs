@@ -26,8 +26,8 @@ fn fill(dir: &Path, count: u8) -> Vec<Descriptor> {
 
 fn age(dir: &Path, blob: &Descriptor, days: u64) {
     let used = SystemTime::now() - Duration::from_hours(24 * days);
-    let file = fs::File::open(dir.join("blobs/sha256").join(blob.digest.hex())).unwrap();
-    file.set_times(fs::FileTimes::new().set_accessed(used)).unwrap();
+    let seal = dir.join(format!("seals-1/sha256-{}", blob.digest.hex()));
+    fs::File::open(seal).unwrap().set_times(fs::FileTimes::new().set_modified(used)).unwrap();
 }
 
 fn left(dir: &Path, blobs: &[Descriptor]) -> Vec<bool> {
@@ -39,7 +39,7 @@ fn the_oldest_go_until_the_rest_fits() {
     let (dir, store) = store();
     let blobs = fill(dir.path(), 4);
     let collected = store.gc(2500, Duration::MAX).unwrap();
-    assert_eq!((collected.removed, collected.freed, collected.kept), (2, 2000, 2000));
+    assert_eq!((collected.removed.len(), collected.freed, collected.kept), (2, 2000, 2000));
     assert_eq!(left(dir.path(), &blobs), [false, false, true, true]);
 }
 
@@ -76,13 +76,13 @@ fn everything_can_go_and_come_back() {
         user.set_record("step", "key", b"content").unwrap();
     }
     let collected = store.gc(0, Duration::ZERO).unwrap();
-    assert_eq!((collected.removed, collected.kept), (5, 0));
+    assert_eq!((collected.removed.len(), collected.kept), (5, 0));
     assert!(collected.freed > 5000);
-    for name in ["blobs", "records-1", "lowers-1", "mounts-1"] {
+    for name in ["blobs", "records-1", "lowers-2", "mounts-1"] {
         assert!(files(&dir.path().join(name)).is_empty(), "{name}");
     }
     store.lower(&layers[0], &[], Owners::Squash, OverlayXattrs::User, &Silent).unwrap();
-    assert_eq!(store.gc(0, Duration::ZERO).unwrap().removed, 1, "only the record of the listing is not leased");
+    assert_eq!(store.gc(0, Duration::ZERO).unwrap().removed.len(), 1, "only the record of the listing is not leased");
 }
 
 #[test]

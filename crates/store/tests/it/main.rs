@@ -45,8 +45,8 @@ fn other_users_cannot_look_into_a_store() {
     let dir = tempfile::tempdir().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let (given, new) = (dir.path().join("given"), dir.path().join("new"));
-    fs::create_dir_all(given.join("lowers-1")).unwrap();
-    for path in [&given, &given.join("lowers-1")] {
+    fs::create_dir_all(given.join("lowers-2")).unwrap();
+    for path in [&given, &given.join("lowers-2")] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     for top in [&given, &new] {

@@ -135,7 +135,7 @@ fn check(dir: &Path) {
         let digest = Digest::sha256(&fs::read(&blob).unwrap());
         assert_eq!(digest.hex(), blob.file_name().unwrap().to_str().unwrap());
     }
-    for lower in fs::read_dir(dir.join("lowers-1")).unwrap() {
+    for lower in fs::read_dir(dir.join("lowers-2")).unwrap() {
         let root = lower.unwrap().path().join("root");
         let found = files(&root);
         assert_eq!(found.len(), FILES, "{}", root.display());
