@@ -143,6 +143,10 @@ impl Members {
         look: impl Fn(&mut Reader<R>) -> io::Result<Option<(Compression, Digest)>>,
     ) -> io::Result<()> {
         while let Some(header) = reader.next()? {
+            if reader.take_segments().is_some() {
+                let name = String::from_utf8_lossy(&header.path);
+                return Err(invalid(format!("{name} in it is a sparse file; repack it without --sparse")));
+            }
             let span = Span { offset: reader.data_offset(), size: header.size, seen: look(&mut reader)? };
             let Some(member) = member(&header, span) else { continue };
             let name = clean(&header.path);

@@ -17,6 +17,8 @@ pub(super) struct Raw {
     pub size: u64,
     pub mtime: i64,
     pub device: (u32, u32),
+    /// Whether it is of GNU's own dialect.
+    pub is_gnu: bool,
 }
 
 /// The dialects differ in what bytes 257 to 500 mean.
@@ -49,6 +51,7 @@ pub(super) fn parse(block: &Block) -> Result<Raw, String> {
         size: unsigned(&block[124..136], "size")?,
         mtime: number(&block[136..148], "mtime")?,
         device,
+        is_gnu: dialect == Dialect::Gnu,
     })
 }
 
@@ -86,7 +89,10 @@ fn check_sum(block: &Block) -> Result<(), String> {
 fn dialect(block: &Block) -> Result<Dialect, String> {
     match (&block[257..263], &block[263..265]) {
         (b"ustar ", [b' ', 0]) => Ok(Dialect::Gnu),
-        (b"ustar\0", b"00") if &block[508..512] == b"tar\0" => Ok(Dialect::Star),
+        (b"ustar\0", b"00") if &block[508..512] == b"tar\0" => {
+            // Who does not know star reads on.
+            if block[475] == 0 { Ok(Dialect::Star) } else { Err("a star header's prefix does not end".to_owned()) }
+        }
         (b"ustar\0", b"00") => Ok(Dialect::Ustar),
         ([b'u', b's', b't', b'a', b'r', ..], version) => Err(format!("unknown ustar version {version:?}")),
         _ => Ok(Dialect::V7),
@@ -121,7 +127,7 @@ fn device_number(field: &[u8]) -> Result<u32, String> {
 }
 
 /// Octal text, or GNU's big-endian binary if the top bit is set. An empty field is 0.
-fn number(field: &[u8], name: &str) -> Result<i64, String> {
+pub(super) fn number(field: &[u8], name: &str) -> Result<i64, String> {
     match field.first() {
         Some(first) if first & 0x80 != 0 => binary(field).ok_or_else(|| format!("the {name} is out of range")),
         _ => octal(field).ok_or_else(|| format!("the {name} {:?} is not octal", String::from_utf8_lossy(field))),

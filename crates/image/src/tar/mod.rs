@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 mod header;
 mod pax;
 mod reader;
+mod sparse;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use reader::Reader;
+pub use sparse::Segment;
 pub use writer::Writer;
 
 /// The size of a block; everything in a tar is padded to it.
@@ -55,7 +57,7 @@ pub struct Header {
     pub uid: u64,
     /// The group's number.
     pub gid: u64,
-    /// The bytes of data that follow; 0 for everything but files.
+    /// The bytes of data; 0 for everything but files. For a sparse file its size with the holes.
     pub size: u64,
     /// Seconds since 1970.
     pub mtime: i64,
@@ -96,11 +98,15 @@ pub struct Limits {
     pub extension: u64,
     /// The records of one PAX header.
     pub records: usize,
+    /// The segments of one sparse file.
+    pub segments: usize,
+    /// The bytes of one sparse file with its holes.
+    pub expanded: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { extension: 1024 * 1024, records: 100_000 }
+        Self { extension: 1024 * 1024, records: 100_000, segments: 100_000, expanded: 1 << 40 }
     }
 }
 

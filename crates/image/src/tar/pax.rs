@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::sparse;
+
 /// What a PAX header changes in the header behind it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Overrides {
@@ -12,6 +14,7 @@ pub(super) struct Overrides {
     pub gid: Option<u64>,
     pub mtime: Option<(i64, u32)>,
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub sparse: Option<sparse::Records>,
 }
 
 /// Where star, GNU tar, Go and Docker keep extended attributes.
@@ -33,7 +36,8 @@ pub(super) fn parse(mut bytes: &[u8], limit: usize) -> Result<Overrides, String>
     Ok(overrides)
 }
 
-/// Checks a global header. Nothing in it is applied: readers disagree, and `git archive` only puts a comment there.
+/// Checks a global header. `git archive` puts a comment there. What would change an entry is refused: GNU tar applies it, Go
+/// and bsdtar do not.
 pub(super) fn check_global(mut bytes: &[u8], limit: usize) -> Result<(), String> {
     let mut count = 0;
     while !bytes.is_empty() {
@@ -41,7 +45,13 @@ pub(super) fn check_global(mut bytes: &[u8], limit: usize) -> Result<(), String>
         if count > limit {
             return Err(format!("a global PAX header has more than {limit} records"));
         }
-        bytes = record(bytes)?.rest;
+        let record = record(bytes)?;
+        let mut changes = Overrides::default();
+        changes.apply(record.key, record.value)?;
+        if changes != Overrides::default() {
+            return Err(format!("a global PAX header sets the {} of what follows", record.key.escape_ascii()));
+        }
+        bytes = record.rest;
     }
     Ok(())
 }
@@ -81,8 +91,8 @@ impl Overrides {
             self.xattrs.insert(name.to_vec(), value.to_vec());
             return Ok(());
         }
-        if key.starts_with(b"GNU.sparse.") {
-            return Err("sparse files are not supported; repack the archive without --sparse".to_owned());
+        if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+            return self.sparse.get_or_insert_default().apply(key, value);
         }
         let number = || decimal(value).ok_or_else(|| format!("PAX {} is no number", shown()));
         match key {
@@ -101,12 +111,13 @@ impl Overrides {
     }
 }
 
-fn name(value: &[u8]) -> Option<Vec<u8>> {
+/// A name that is neither empty nor cut short by NUL.
+pub(super) fn name(value: &[u8]) -> Option<Vec<u8>> {
     (!value.is_empty() && !value.contains(&0)).then(|| value.to_vec())
 }
 
 /// Digits only: signs and spaces are where readers differ. At most `i64::MAX`, as in Go and GNU tar.
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -174,7 +185,8 @@ mod tests {
             b"30 size=99999999999999999999\n",
             b"13 mtime=now\n",
             b"99999999999999999999999 a=b\n",
-            b"22 GNU.sparse.major=1\n",
+            b"22 GNU.sparse.major=x\n",
+            b"22 GNU.sparse.mayor=1\n",
             b"18 SCHILY.xattr.=\n",
             b"path=a\n",
             b"0 a=b\n",

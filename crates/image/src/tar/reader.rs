@@ -4,12 +4,13 @@ use std::io::{self, BufReader, Read, Seek};
 
 use super::header::{self, Block, Raw};
 use super::pax::{self, Overrides};
-use super::{BLOCK, Header, Kind, Limits, Malformed};
+use super::sparse::{InFront, Map, Notation, OldGnu, Records, Stretch};
+use super::{BLOCK, Header, Kind, Limits, Malformed, Segment};
 
 const BUFFER: usize = 128 * 1024;
 
 /// Reads a tar, entry by entry: [`Reader::next`] gives a header, and reading from the reader itself then gives that
-/// entry's data. What is left of the data is skipped by the next call.
+/// entry's data, with zeros for the holes of a sparse file. What is left of the data is skipped by the next call.
 pub struct Reader<R> {
     inner: BufReader<R>,
     limits: Limits,
@@ -18,9 +19,11 @@ pub struct Reader<R> {
     position: u64,
     /// Where the header stands that is being read, for errors.
     header_at: u64,
-    /// What is left of the current entry's data, and the padding behind it.
+    /// What is left of the current entry's stored data, and the padding behind it.
     data_left: u64,
     padding: u64,
+    /// Where the stored data belongs, if the current entry is sparse.
+    map: Option<Map>,
     ended: bool,
 }
 
@@ -40,14 +43,25 @@ impl<R: Read> Reader<R> {
 
     /// Reads a stream.
     pub fn with_limits(inner: R, limits: Limits) -> Self {
+        Self::over(BufReader::with_capacity(BUFFER, inner), limits)
+    }
+
+    /// Reads a stream that lies in memory already: nothing is taken from it before it is needed, so
+    /// [`Reader::take_stored`] works.
+    pub fn unbuffered(inner: R, limits: Limits) -> Self {
+        Self::over(BufReader::with_capacity(0, inner), limits)
+    }
+
+    fn over(inner: BufReader<R>, limits: Limits) -> Self {
         Self {
-            inner: BufReader::with_capacity(BUFFER, inner),
+            inner,
             limits,
             skip: skip_by_reading,
             position: 0,
             header_at: 0,
             data_left: 0,
             padding: 0,
+            map: None,
             ended: false,
         }
     }
@@ -66,9 +80,30 @@ impl<R: Read> Reader<R> {
             let raw = header::parse(&block).map_err(|what| self.malformed(what))?;
             match raw.typeflag {
                 b'x' | b'g' | b'L' | b'K' => self.extension(&raw, &mut pending)?,
+                b'S' => return self.old_sparse(&raw, &block, pending).map(Some),
                 _ => return self.entry(raw, pending).map(Some),
             }
         }
+    }
+
+    /// If the current entry is a sparse file: where its data belongs, ascending, without overlaps and empty segments. From
+    /// then on reading gives only the stored data, one segment behind the other, and no zeros for the holes.
+    pub fn take_segments(&mut self) -> Option<Vec<Segment>> {
+        self.map.take().map(Map::into_segments)
+    }
+
+    /// Lets `take` have what is left of the current entry's stored data straight from the stream of an
+    /// [unbuffered](Self::unbuffered) reader: exactly as many bytes as it is told.
+    pub fn take_stored<T>(&mut self, take: impl FnOnce(&mut R, u64) -> io::Result<T>) -> io::Result<T> {
+        debug_assert!(self.inner.buffer().is_empty(), "some of the data has been read ahead");
+        let count = self.data_left;
+        let taken = take(self.inner.get_mut(), count).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.malformed("it is cut off within an entry's data"),
+            _ => error,
+        })?;
+        self.position += count;
+        (self.data_left, self.map) = (0, None);
+        Ok(taken)
     }
 
     /// Where in the stream the current entry's data begins, until some of it is read.
@@ -84,9 +119,12 @@ impl<R: Read> Reader<R> {
     }
 
     fn entry(&mut self, raw: Raw, pending: Pending) -> io::Result<Header> {
-        let pax = pending.pax.unwrap_or_default();
+        let is_pax = pending.pax.is_some();
+        let mut pax = pending.pax.unwrap_or_default();
+        let sparse = pax.sparse.take();
+        let real_name = sparse.as_ref().and_then(|records| records.name.clone());
         let header = Header {
-            path: pax.path.or(pending.long_path).unwrap_or(raw.path),
+            path: real_name.or(pax.path).or(pending.long_path).unwrap_or(raw.path),
             kind: header::kind(raw.typeflag).ok_or_else(|| self.unknown(raw.typeflag))?,
             link: pax.link.or(pending.long_link).unwrap_or(raw.link),
             mode: raw.mode,
@@ -98,9 +136,80 @@ impl<R: Read> Reader<R> {
             device: raw.device,
             xattrs: pax.xattrs,
         };
-        let header = settle(header, raw.typeflag).map_err(|what| self.malformed(what))?;
+        let header = settle(header, raw.typeflag, is_pax).map_err(|what| self.malformed(what))?;
         self.enter(header.size)?;
-        Ok(header)
+        match sparse {
+            Some(records) => self.pax_sparse(records, header),
+            None => Ok(header),
+        }
+    }
+
+    /// A sparse file as PAX has it. The header's size is that of what is stored.
+    fn pax_sparse(&mut self, records: Records, header: Header) -> io::Result<Header> {
+        if header.kind != Kind::File {
+            return Err(self.malformed("an entry that is no file is sparse"));
+        }
+        let (size, notation) = records.settle(self.limits.segments).map_err(|what| self.malformed(what))?;
+        let segments = match notation {
+            Notation::Listed(segments) => segments,
+            Notation::InFront => self.map_in_front()?,
+        };
+        self.expand(&segments, size)?;
+        Ok(Header { size, ..header })
+    }
+
+    fn map_in_front(&mut self) -> io::Result<Vec<Segment>> {
+        let mut map = InFront::default();
+        loop {
+            if self.data_left < BLOCK as u64 {
+                return Err(self.malformed("the map of a sparse file does not end"));
+            }
+            let mut block = [0; BLOCK];
+            self.read_exact(&mut block)?;
+            let whole = map.take(&block, self.limits.segments).map_err(|what| self.malformed(what))?;
+            if let Some(segments) = whole {
+                return Ok(segments);
+            }
+        }
+    }
+
+    /// A sparse file as GNU tar had it before PAX. The map goes on in blocks between header and data.
+    fn old_sparse(&mut self, raw: &Raw, block: &Block, pending: Pending) -> io::Result<Header> {
+        if !raw.is_gnu || pending.pax.is_some() {
+            return Err(self.malformed("a GNU sparse file has a header of another kind"));
+        }
+        let mut map = OldGnu::new(block, self.limits.segments).map_err(|what| self.malformed(what))?;
+        while map.continues {
+            let block = self.block()?.ok_or_else(|| self.malformed("it is cut off within a header"))?;
+            map.extend(&block).map_err(|what| self.malformed(what))?;
+        }
+        let header = self.entry(Raw { typeflag: b'0', ..raw.clone() }, pending)?;
+        self.expand(&map.segments, map.size)?;
+        Ok(Header { size: map.size, ..header })
+    }
+
+    /// The stored data that is left is that of a file with holes.
+    fn expand(&mut self, segments: &[Segment], size: u64) -> io::Result<()> {
+        if size > self.limits.expanded {
+            let what = format!("a sparse file of {size} bytes is over the limit of {}", self.limits.expanded);
+            return Err(self.malformed(what));
+        }
+        self.map = Some(Map::new(segments, size, self.data_left).map_err(|what| self.malformed(what))?);
+        Ok(())
+    }
+
+    fn read_stored(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.data_left).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let count = self.inner.read(&mut buffer[..most])?;
+        if count == 0 {
+            return Err(self.malformed("it is cut off within an entry's data"));
+        }
+        self.data_left -= count as u64;
+        self.position += count as u64;
+        Ok(count)
     }
 
     fn extension(&mut self, raw: &Raw, pending: &mut Pending) -> io::Result<()> {
@@ -163,15 +272,12 @@ impl<R: Read> Reader<R> {
             _ => error,
         })?;
         self.position += count;
-        (self.data_left, self.padding) = (0, 0);
+        (self.data_left, self.padding, self.map) = (0, 0, None);
         Ok(())
     }
 
     fn unknown(&self, typeflag: u8) -> io::Error {
-        self.malformed(match typeflag {
-            b'S' => "sparse files are not supported; repack the archive without --sparse".to_owned(),
-            _ => format!("entries of type {:?} are not supported", char::from(typeflag)),
-        })
+        self.malformed(format!("entries of type {:?} are not supported", char::from(typeflag)))
     }
 
     fn malformed(&self, what: impl Into<String>) -> io::Error {
@@ -189,16 +295,26 @@ impl<R: Read + Seek> Reader<R> {
 
 impl<R: Read> Read for Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.data_left).unwrap_or(usize::MAX).min(buffer.len());
-        if most == 0 {
-            return Ok(0);
+        let stretch = match &self.map {
+            None => return self.read_stored(buffer),
+            Some(map) => map.next(),
+        };
+        let most = |length: u64| usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
+        let count = match stretch {
+            Stretch::End => 0,
+            Stretch::Hole(length) => {
+                let count = most(length);
+                buffer[..count].fill(0);
+                count
+            }
+            Stretch::Data(length) => {
+                let count = most(length);
+                self.read_stored(&mut buffer[..count])?
+            }
+        };
+        if let Some(map) = &mut self.map {
+            map.advance(count as u64);
         }
-        let count = self.inner.read(&mut buffer[..most])?;
-        if count == 0 {
-            return Err(self.malformed("it is cut off within an entry's data"));
-        }
-        self.data_left -= count as u64;
-        self.position += count as u64;
         Ok(count)
     }
 }
@@ -235,7 +351,7 @@ fn long_name(bytes: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// The rules that depend on several fields.
-fn settle(mut header: Header, typeflag: u8) -> Result<Header, String> {
+fn settle(mut header: Header, typeflag: u8, is_pax: bool) -> Result<Header, String> {
     if header.path.is_empty() {
         return Err("an entry has no name".to_owned());
     }
@@ -255,8 +371,9 @@ fn settle(mut header: Header, typeflag: u8) -> Result<Header, String> {
     }
     match header.kind {
         Kind::File => {}
-        // GNU tar, Go and Python take a hard link's size for that of the file it names: no data follows.
-        Kind::Hardlink => header.size = 0,
+        // GNU tar and Go take a hard link's size for that of the file it names: no data follows. Behind a PAX header
+        // bsdtar expects the data.
+        Kind::Hardlink if !is_pax => header.size = 0,
         _ if header.size != 0 => return Err(format!("an entry that is no file has {} bytes of data", header.size)),
         _ => {}
     }

@@ -121,7 +121,7 @@ fn old_and_unusual_archives_are_accepted() {
         ),
         (
             "a global header",
-            [block(b"g", b'g', 13, |_| ()), padded(b"13 path=evil\n"), block(b"a", b'0', 0, |_| ())].concat(),
+            [block(b"g", b'g', 13, |_| ()), padded(b"13 comment=x\n"), block(b"a", b'0', 0, |_| ())].concat(),
             b"a",
             Kind::File,
         ),
@@ -168,7 +168,7 @@ fn headers_that_readers_disagree_about_are_refused() {
         ("ends in a slash", block(b"a/", b'0', 0, |_| ())),
         ("no target", block(b"a", b'2', 0, |_| ())),
         ("no file has 5 bytes", block(b"a", b'5', 5, |_| ())),
-        ("sparse", block(b"a", b'S', 0, |_| ())),
+        ("another kind", block(b"a", b'S', 0, |_| ())),
         ("type 'V'", block(b"a", b'V', 0, |_| ())),
         ("type 'M'", block(b"a", b'M', 0, |_| ())),
         ("unknown ustar version", block(b"a", b'0', 0, |b| b[263] = 0)),
@@ -188,7 +188,7 @@ fn headers_that_readers_disagree_about_are_refused() {
         ("length", [pax("11 path=b\n"), file()].concat()),
         ("lone block of zeros", [vec![0; BLOCK], file(), end()].concat()),
         ("over the limit", block(b"x", b'x', 2 * 1024 * 1024, |_| ())),
-        ("sparse", [pax("22 GNU.sparse.major=1\n"), file()].concat()),
+        ("unknown version", [pax("22 GNU.sparse.major=1\n"), file()].concat()),
     ] {
         let refused = refusal(&bytes);
         assert!(refused.contains(text), "{text}: {refused}");

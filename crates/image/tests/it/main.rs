@@ -6,6 +6,7 @@ mod archive;
 mod interop;
 mod layout;
 mod peers;
+mod tar_cases;
 mod transport;
 
 use std::io::Read;
