@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use skycap_build::SandboxAccess;
-use skycap_image::Progress;
-use skycap_registry::{Client, Keychain, Settings};
+use skycap_image::{BlobSource, Progress};
+use skycap_registry::{Client, Keychain, Place, Settings};
 use skycap_rootfs::Owners;
 use skycap_store::Store;
 
@@ -30,6 +30,8 @@ pub struct Host {
     pub scratch: PathBuf,
     /// Whether unpacked files get the owners that layers name. [`Host::new`] keeps them for root.
     pub owners: Owners,
+    /// Keeps the blobs of images that are fetched, for the next get and for builds; `None` keeps nothing.
+    pub store: Option<Store>,
     /// Is told what happens.
     pub progress: Arc<dyn Progress>,
     confinement: Option<PathBuf>,
@@ -66,6 +68,7 @@ impl Host {
             environment: Arc::new(environment),
             scratch: scratch.into(),
             owners,
+            store: None,
             progress,
             confinement: None,
             settings,
@@ -107,6 +110,21 @@ impl Host {
     #[must_use]
     pub fn with_scratch(self, scratch: impl Into<PathBuf>) -> Self {
         Self { scratch: scratch.into(), ..self }
+    }
+
+    /// A copy whose gets go through a store.
+    #[must_use]
+    pub fn with_store(self, store: Store) -> Self {
+        Self { store: Some(store), ..self }
+    }
+
+    /// A place's blobs: through the store, if there is one.
+    pub(crate) fn blobs_of(&self, place: &Place) -> Arc<dyn BlobSource> {
+        let place: Arc<dyn BlobSource> = Arc::new(place.clone());
+        match &self.store {
+            Some(store) => store.through(place),
+            None => place,
+        }
     }
 
     /// A copy that unpacks with or without owners, as the rights at hand allow.

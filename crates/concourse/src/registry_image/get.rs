@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -160,7 +159,7 @@ impl Delivery<'_> {
             return Ok(Vec::new());
         }
         let during = |error| Failure::from(error).during("fetching image");
-        let artifact = Artifact::open(raw, Arc::new(place.clone())).map_err(during)?;
+        let artifact = Artifact::open(raw, self.host.blobs_of(place)).map_err(during)?;
         let image = self.order.needs_image().then(|| artifact.for_platform(&self.order.platform)).transpose();
         let image = image.map_err(during)?;
         if !self.order.skip_download {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
-use skycap_concourse::Kind;
+use skycap_concourse::{Kind, Store};
 use skycap_image::layout::Layout;
 use skycap_image::{Digest, Name, Platform, archive};
 use skycap_testkit::registry::{Reply, Scripted};
@@ -147,6 +147,29 @@ fn nothing_is_downloaded_that_is_skipped() {
         json!({"source": source, "params": {"skip_download": true}, "version": {"tag": "1", "digest": digest}});
     world.get(Kind::RegistryImage, &request, "out/skip").unwrap();
     assert_eq!(scripted.lines(), ["GET /v2/".to_owned(), format!("GET /v2/app/manifests/{digest}")]);
+}
+
+#[test]
+fn what_is_in_the_store_is_not_downloaded_again() {
+    let mut world = World::new();
+    let (_, digest) = world.push("app", IMAGE, &["1"]);
+    let scripted = Scripted::in_front_of(world.server.address(), |_| Reply::forward()).unwrap();
+    let blobs = || scripted.lines().iter().filter(|line| line.starts_with("GET ") && line.contains("/blobs/")).count();
+    world.host = world.host.clone().with_store(Store::open(&world.path("store")).unwrap());
+    let source = json!({"repository": format!("{}/app", scripted.address())});
+    let get = |format: &str, to: &str| {
+        let request =
+            json!({"source": source, "params": {"format": format}, "version": {"tag": "1", "digest": digest}});
+        world.get(Kind::RegistryImage, &request, to).unwrap();
+    };
+    get("rootfs", "out/first");
+    let fetched = blobs();
+    assert!(fetched > 1);
+    for (format, to) in [("rootfs", "out/second"), ("oci", "out/third"), ("oci-layout", "out/fourth")] {
+        get(format, to);
+    }
+    assert_eq!(blobs(), fetched);
+    assert_eq!(world.read("out/second/rootfs/etc/motd"), world.read("out/first/rootfs/etc/motd"));
 }
 
 /// The sequence that strict servers expect: whatever was answered 429, everything is asked again.

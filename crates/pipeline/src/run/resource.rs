@@ -286,6 +286,7 @@ impl Caller<'_> {
             .clone()
             .with_environment(environment)
             .with_scratch(&scratch)
+            .with_store(self.engine.store.clone())
             .with_progress(self.log.progress());
         // Left-overs of what is left to itself go with the work directory at the next start.
         in_process(self.log, self.stop, cancelled, move || {
