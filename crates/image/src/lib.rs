@@ -28,6 +28,7 @@ pub mod suggest;
 pub mod tar;
 pub mod transport;
 mod verify;
+mod version_order;
 mod walk;
 mod watched;
 
@@ -47,4 +48,5 @@ pub use secret::Secret;
 pub use source::{BlobReader, BlobSource, ImageSink, ImageSource, Kind, Name, Resolver, SourceError};
 pub use staged::Staged;
 pub use verify::Verified;
+pub use version_order::by_version;
 pub use watched::Watched;

@@ -3,18 +3,20 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::progress::Task;
 use crate::{BlobReader, BlobSource, Descriptor, Progress, RawManifest, SourceError};
 
-/// Another place whose readers fail once `stop` is set. So whoever reads, and cleans up when reading fails, can be
+/// Says whether to stop.
+pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Another place whose readers fail once `stop` says so. So whoever reads, and cleans up when reading fails, can be
 /// interrupted between any two pieces of any blob.
 pub struct Watched {
     /// Where the blobs are.
     pub from: Arc<dyn BlobSource>,
-    /// Set to end all reading.
-    pub stop: Arc<AtomicBool>,
+    /// Asked before every piece.
+    pub stop: Stop,
     /// Told about layers, for places that do not tell by themselves.
     pub progress: Option<Arc<dyn Progress>>,
 }
@@ -25,9 +27,9 @@ impl Watched {
     }
 }
 
-fn check(stop: &AtomicBool) -> io::Result<()> {
+fn check(stop: &Stop) -> io::Result<()> {
     // Not `Interrupted`: that kind means "try again" to readers.
-    if stop.load(Ordering::Relaxed) { Err(io::Error::other("interrupted")) } else { Ok(()) }
+    if stop() { Err(io::Error::other("interrupted")) } else { Ok(()) }
 }
 
 impl BlobSource for Watched {
@@ -66,7 +68,7 @@ impl BlobSource for Watched {
 
 struct Reader {
     from: BlobReader,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     task: Option<Task<'static>>,
 }
 
@@ -90,18 +92,22 @@ impl Read for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use crate::{MediaType, Memory};
 
     #[test]
     fn a_reader_that_is_told_to_stop_fails_at_its_next_piece() {
         let memory = Memory::default();
         let blob = memory.add(MediaType::OciLayer, &b"0123456789"[..]);
-        let stop = Arc::new(AtomicBool::new(false));
-        let watched = Watched { from: Arc::new(memory), stop: Arc::clone(&stop), progress: None };
+        let wished = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&wished);
+        let stop: Stop = Arc::new(move || seen.load(Ordering::Relaxed));
+        let watched = Watched { from: Arc::new(memory), stop, progress: None };
         let mut reader = watched.open(&blob).unwrap();
         let mut piece = [0; 4];
         reader.read_exact(&mut piece).unwrap();
-        stop.store(true, Ordering::Relaxed);
+        wished.store(true, Ordering::Relaxed);
         assert_eq!(reader.read(&mut piece).unwrap_err().to_string(), "interrupted");
         assert!(watched.open(&blob).is_err() && watched.manifest(&blob).is_err());
     }

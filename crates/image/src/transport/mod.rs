@@ -184,7 +184,10 @@ impl fmt::Display for Transport {
             })
         };
         match self {
-            Self::Registry(reference) => write!(f, "{reference}"),
+            // As people write it.
+            Self::Registry(reference) => {
+                write!(f, "{}", reference.to_string().replacen("index.docker.io/", "docker.io/", 1))
+            }
             Self::Layout { dir, name } => named(f, "oci", dir, oci(name)),
             Self::OciArchive { file, name } => named(f, "oci-archive", file, oci(name)),
             Self::DockerArchive { file, name } => named(f, "docker-archive", file, name.clone()),
@@ -201,8 +204,8 @@ mod tests {
     fn places_are_spelled_as_skopeo_spells_them() {
         let digest = format!("sha256:{}", "a".repeat(64));
         for (text, expected) in [
-            ("alpine", "index.docker.io/library/alpine"),
-            ("alpine:3.20", "index.docker.io/library/alpine:3.20"),
+            ("alpine", "docker.io/library/alpine"),
+            ("alpine:3.20", "docker.io/library/alpine:3.20"),
             ("docker://r.io/a/b:1", "r.io/a/b:1"),
             ("localhost:5000/app", "localhost:5000/app"),
             ("oci:dir", "oci:dir"),
