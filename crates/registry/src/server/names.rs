@@ -88,8 +88,8 @@ impl Windows {
         let stamp = (metadata.ino(), metadata.mtime(), metadata.mtime_nsec());
         let mut windows = lock(&self.0);
         windows.retain(|window| window.directory != directory || window.stamp == stamp);
-        let known = windows.iter().filter(|window| window.directory == directory && *window.after <= *after);
-        if let Some(page) = known.filter_map(|window| cut(&window.page, after, count)).next() {
+        let mut known = windows.iter().filter(|window| window.directory == directory && *window.after <= *after);
+        if let Some(page) = known.find_map(|window| cut(&window.page, after, count)) {
             return Ok(page);
         }
         let page = read(directory, after, WINDOW.max(count))?;

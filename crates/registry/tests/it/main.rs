@@ -10,6 +10,8 @@
 )]
 
 mod auth;
+mod collection;
+mod conformance;
 mod embedded;
 mod faults;
 mod hub;
