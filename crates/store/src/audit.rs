@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 use skycap_image::{Algorithm, Descriptor, Digest, Hasher, MediaType, Verified};
 use skycap_rootfs::{Change, LayerIndex, Limits, Tree, TreePath, read_layer};
 
-use crate::blobs::open_file;
+use crate::blobs::{open_file, tells_damage};
 use crate::inventory::{Item, Sort, digest_of};
-use crate::lowers::{ROOT, Seal};
+use crate::lowers::{ROOT, SEAL, Seal};
 use crate::records::{claimed_key, opened, read};
 use crate::remove::remove;
 use crate::seal::{Stamp, settle};
@@ -98,15 +97,13 @@ impl Store {
             return Finding::Unknown("it cannot be looked at".to_owned());
         };
         let blob = Descriptor::new(MediaType::default(), digest, size);
-        match Verified::new(&file, &blob).finish() {
-            Err(error) => Finding::Wrong(error.to_string()),
-            Ok(()) => {
-                if file.sync_all().is_ok() && stamp(&file).is_ok_and(|after| after == before) {
-                    self.seal(&digest, &before);
-                }
-                Finding::Right
-            }
+        if let Err(error) = Verified::new(&file, &blob).finish() {
+            return Finding::Wrong(error.to_string());
         }
+        if file.sync_all().is_ok() && stamp(&file).is_ok_and(|after| after == before) {
+            self.seal(&digest, &before);
+        }
+        Finding::Right
     }
 
     fn audit_record(&self, item: &Item) -> Finding {
@@ -158,14 +155,9 @@ impl Store {
         }
     }
 
-    /// Something of ours that cannot be read is damaged; something of others is theirs.
     fn unreadable(&self, item: &Item, error: &io::Error) -> Finding {
-        let owner = fs::symlink_metadata(item.path(self)).map(|metadata| metadata.uid());
-        let is_ours = owner.is_ok_and(|owner| owner == rustix::process::geteuid().as_raw());
-        if error.kind() == io::ErrorKind::PermissionDenied && !is_ours {
-            return Finding::Unknown("it belongs to another user".to_owned());
-        }
-        Finding::Wrong(error.to_string())
+        let judge = if tells_damage(error, &item.path(self)) { Finding::Wrong } else { Finding::Unknown };
+        judge(error.to_string())
     }
 
     /// Removes a damaged item, if it still is what was looked at. `None` if it is not: somebody was faster.
@@ -181,7 +173,7 @@ impl Store {
             let holders = session::holders(self.dir())?;
             if item.sort == Sort::Lower && holders.contains_key(&item.name) {
                 // An overlay may be mounted on it. Without a seal nobody new takes it.
-                let _ = fs::remove_file(item.path(self).join("seal"));
+                let _ = fs::remove_file(item.path(self).join(SEAL));
                 return Ok(Some(false));
             }
             if fs::rename(item.path(self), &trash).is_err() {

@@ -2,10 +2,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use skycap_image::{
     Algorithm, BlobReader, BlobSource, Descriptor, Digest, Hasher, Kind, MediaType, SourceError, Staged, Verified,
 };
@@ -75,7 +76,7 @@ impl Store {
         let whole = open_file(&path).ok().filter(|file| self.is_whole(file, blob));
         if whole.is_some() {
             self.note_use_of_blob(&blob.digest);
-        } else if fs::symlink_metadata(&path).is_ok() && !is_right(&path, &blob.digest) {
+        } else if is_damaged(&path, &blob.digest) {
             // A caller with a wrong size does not make a good blob bad.
             self.remove_blob(&blob.digest);
         }
@@ -95,27 +96,27 @@ impl Store {
         if self.is_sealed(&blob.digest, &Stamp::from(&metadata)) {
             return true;
         }
-        let seen = self.read_whole(file, blob);
+        let seen = read_whole(file, blob);
         if let Some(stamp) = seen {
             self.seal(&blob.digest, &stamp);
         }
         seen.is_some() && (&*file).rewind().is_ok()
     }
 
-    /// Reads a blob to its end; what its file looks like if the bytes are right and durable.
-    fn read_whole(&self, file: &File, blob: &Descriptor) -> Option<Stamp> {
-        // Who does not own the file cannot settle it. Then there is no seal, and every handle reads it.
-        let _ = settle(file);
-        let before = Stamp::from(&file.metadata().ok()?);
-        Verified::new(file, blob).finish().ok()?;
-        // A seal must not outlive what it speaks of.
-        file.sync_all().ok()?;
-        (before == Stamp::from(&file.metadata().ok()?)).then_some(before)
-    }
-
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.dir().join(entry(digest))
     }
+}
+
+/// Reads a blob to its end; what its file looks like if the bytes are right and durable.
+fn read_whole(file: &File, blob: &Descriptor) -> Option<Stamp> {
+    // Who does not own the file cannot settle it. Then there is no seal, and every handle reads it.
+    let _ = settle(file);
+    let before = Stamp::from(&file.metadata().ok()?);
+    Verified::new(file, blob).finish().ok()?;
+    // A seal must not outlive what it speaks of.
+    file.sync_all().ok()?;
+    (before == Stamp::from(&file.metadata().ok()?)).then_some(before)
 }
 
 /// Opens a regular file for reading, without following a link or waiting for a pipe's other end.
@@ -125,11 +126,24 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// Whether a file's bytes hash to a digest.
-pub(crate) fn is_right(path: &Path, digest: &Digest) -> bool {
-    let Ok(file) = open_file(path) else { return false };
+/// Whether a file is certainly not the blob of that digest.
+pub(crate) fn is_damaged(path: &Path, digest: &Digest) -> bool {
+    let file = match open_file(path) {
+        Ok(file) => file,
+        Err(error) => return tells_damage(&error, path),
+    };
     let size = file.metadata().map_or(0, |metadata| metadata.len());
-    Verified::new(file, &Descriptor::new(MediaType::default(), *digest, size)).finish().is_ok()
+    Verified::new(file, &Descriptor::new(MediaType::default(), *digest, size)).finish().is_err()
+}
+
+/// Whether an error at opening is the file's fault: not if we have run out of something, nor if it is somebody else's.
+pub(crate) fn tells_damage(error: &io::Error, path: &Path) -> bool {
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::NOENT];
+    if exhausted.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
+        return false;
+    }
+    let is_ours = || fs::symlink_metadata(path).is_ok_and(|m| m.uid() == rustix::process::geteuid().as_raw());
+    error.kind() != io::ErrorKind::PermissionDenied || is_ours()
 }
 
 /// A blob's path below the store's directory.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use skycap_image::{Descriptor, Kind, Layer, SourceError};
 use skycap_rootfs::{Fault, LayerIndex, Limits, UnpackError};
 
-use crate::blobs::is_right;
+use crate::blobs::is_damaged;
 use crate::lowers::ROOT;
 use crate::{MOUNTS, Store, hashed};
 
@@ -49,19 +49,17 @@ impl Store {
         work: impl Fn(&Layer) -> Result<T, UnpackError>,
     ) -> Result<T, SourceError> {
         let kept = self.keep_layer(layer)?;
-        let done = match work(&kept).map_err(|error| refused(doing, layer, error)) {
+        match work(&kept).map_err(|error| refused(doing, layer, error)) {
             Err(error) if error.kind == Kind::Corrupt && self.was_damaged(&layer.descriptor) => {
                 work(&self.keep_layer(layer)?).map_err(|error| refused(doing, layer, error))
             }
             done => done,
-        };
-        done
+        }
     }
 
     /// Reads a blob, whatever its seal says; a damaged one is removed.
     fn was_damaged(&self, blob: &Descriptor) -> bool {
-        let path = self.blob_path(&blob.digest);
-        let is_damaged = fs::symlink_metadata(&path).is_ok() && !is_right(&path, &blob.digest);
+        let is_damaged = is_damaged(&self.blob_path(&blob.digest), &blob.digest);
         if is_damaged {
             self.remove_blob(&blob.digest);
         }
@@ -91,4 +89,63 @@ fn refused(doing: &str, layer: &Layer, error: UnpackError) -> SourceError {
         UnpackError::Layer { .. } | UnpackError::File { .. } => Kind::Corrupt,
     };
     SourceError::caused(kind, format!("cannot {doing} layer {}", layer.descriptor.digest), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use skycap_image::BlobSource;
+    use skycap_testkit::listing::image;
+
+    use crate::Store;
+    use crate::seal::Stamp;
+
+    /// K13: what the file does not show, as when the disk itself forgets.
+    #[test]
+    fn damage_that_no_time_tells_of_costs_another_fetch() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = &image("layer\n  file a \"1\"\n").layers()[0];
+        let digest = layer.descriptor.digest;
+        let index = {
+            let store = Store::open(dir.path()).unwrap();
+            let index = store.layer_index(layer).unwrap();
+            let path = store.blob_path(&digest);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[0] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            super::super::seal::settle(&fs::File::open(&path).unwrap()).unwrap();
+            store.seal(&digest, &Stamp::from(&fs::metadata(&path).unwrap()));
+            fs::remove_dir_all(dir.path().join("records-1")).unwrap();
+            index
+        };
+        let store = Store::open(dir.path()).unwrap();
+        assert!(store.verify(&layer.descriptor), "nothing shows");
+        assert!(store.open(&layer.descriptor).unwrap().finish().is_err(), "wrong bytes are not given out as right");
+        assert_eq!(*store.layer_index(layer).unwrap(), *index);
+        assert!(store.open(&layer.descriptor).unwrap().finish().is_ok());
+    }
+
+    /// K13
+    #[test]
+    fn what_was_found_right_is_not_read_again_by_the_next_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = &image("layer\n  file a \"1\"\n").layers()[0];
+        let digest = layer.descriptor.digest;
+        Store::open(dir.path()).unwrap().keep_layer(layer).unwrap();
+        let path = dir.path().join(crate::blobs::entry(&digest));
+        let is_sealed = || {
+            let stamp = Stamp::from(&fs::metadata(&path).unwrap());
+            Store::open(dir.path()).unwrap().is_sealed(&digest, &stamp)
+        };
+        assert!(is_sealed());
+        assert_eq!(fs::metadata(&path).unwrap().mtime(), 1_000_000_000);
+        // Bytes that were written back at once, in the same tick of the clock, are still looked at.
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes).unwrap();
+        assert!(!is_sealed());
+        assert!(Store::open(dir.path()).unwrap().verify(&layer.descriptor));
+        assert!(is_sealed());
+    }
 }

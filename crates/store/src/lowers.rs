@@ -18,7 +18,7 @@ use crate::{LOWERS, Store, boot, hashed, table};
 /// The layer's files.
 pub(crate) const ROOT: &str = "root";
 /// Why they are believed.
-const SEAL: &str = "seal";
+pub(crate) const SEAL: &str = "seal";
 
 /// What is known of a lower directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,7 +55,7 @@ impl Store {
         if self.is_sound(&entry) {
             return Ok(root);
         }
-        let _lock = self.lock(&entry).map_err(failed)?;
+        let _lock = self.lock_or_go_alone(&entry).map_err(failed)?;
         if self.is_sound(&entry) {
             return Ok(root);
         }

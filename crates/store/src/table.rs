@@ -106,6 +106,8 @@ mod tests {
 
     use super::*;
 
+    type Change = (&'static str, fn(&Path));
+
     #[test]
     fn whatever_is_done_to_a_tree_shows() {
         let dir = tempfile::tempdir().unwrap();
@@ -113,7 +115,7 @@ mod tests {
         fs::create_dir_all(root.join("a/b")).unwrap();
         fs::write(root.join("a/file"), "1").unwrap();
         fs::write(root.join("z"), "1").unwrap();
-        let changes: [(&str, fn(&Path)); 8] = [
+        let changes: [Change; 8] = [
             ("nothing", |_| {}),
             ("content", |root| fs::write(root.join("a/file"), "2").unwrap()),
             ("mode", |root| fs::set_permissions(root.join("z"), fs::Permissions::from_mode(0o600)).unwrap()),

@@ -4,12 +4,17 @@
 //! read, and a hostile manifest elsewhere may name its digest. So a place that knows askers is asked once for each blob
 //! that somebody else brought, and the answer is kept.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use skycap_image::{BlobReader, BlobSource, Descriptor, Layer, RawManifest, SourceError, Verified};
 
-use crate::Store;
+use crate::{Lock, Store};
+
+/// How often whoever waits for a download is shown that it goes on.
+const BEAT: Duration = Duration::from_secs(1);
 
 struct Through {
     store: Store,
@@ -47,12 +52,12 @@ impl Through {
             return Ok(());
         }
         let failed = |error| SourceError::io(format!("cannot keep blob {} in the cache", blob.digest), error);
-        let _lock = self.store.lock(&format!("blob {}", blob.digest)).map_err(failed)?;
+        let lock = self.store.lock_or_go_alone(&format!("blob {}", blob.digest)).map_err(failed)?;
         // Somebody else may have fetched it meanwhile.
         if !was_here && self.is_ours(blob)? {
             return Ok(());
         }
-        let reader = self.source.open_unverified(blob)?;
+        let reader = Beating { reader: self.source.open_unverified(blob)?, lock, next: Instant::now() };
         self.store.ingest(blob, reader).map_err(failed)?;
         self.remember(blob);
         Ok(())
@@ -84,6 +89,24 @@ impl Through {
         if let Some(key) = self.key(blob) {
             let _ = self.store.set_record(MAY_HAVE, &key, &[]);
         }
+    }
+}
+
+/// A download that shows those who wait for it that it goes on.
+struct Beating {
+    reader: BlobReader,
+    lock: Option<Lock>,
+    next: Instant,
+}
+
+impl Read for Beating {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        if Instant::now() >= self.next {
+            self.lock.iter().for_each(Lock::beat);
+            self.next = Instant::now() + BEAT;
+        }
+        Ok(count)
     }
 }
 
