@@ -80,7 +80,7 @@ impl Client {
     }
 
     /// Who answers instead of a URL's host.
-    fn answering(&self, url: &Url) -> Option<Url> {
+    pub(crate) fn answering(&self, url: &Url) -> Option<Url> {
         let host = url.host_str()?;
         let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         self.inner.hosts.get(&authority).cloned()
@@ -116,7 +116,7 @@ async fn fetch_once(session: &Session, ask: &Ask, pass: Option<&Pass>) -> Result
 }
 
 /// A URL's path and query at another origin.
-fn moved(url: &Url, to: &Url) -> Url {
+pub(crate) fn moved(url: &Url, to: &Url) -> Url {
     let mut there = to.clone();
     there.set_path(url.path());
     there.set_query(url.query());

@@ -14,6 +14,7 @@
 mod blob;
 mod challenge;
 mod client;
+pub mod cloud;
 mod credentials;
 mod error;
 mod guard;
