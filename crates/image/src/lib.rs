@@ -20,6 +20,7 @@ mod outline;
 mod platform;
 pub mod progress;
 mod reference;
+mod referrers;
 mod repack;
 mod secret;
 mod source;
