@@ -27,6 +27,9 @@ pub enum UnpackError {
         /// Why.
         what: String,
     },
+    /// The caller wanted it to stop. Nothing is left.
+    #[error("unpacking was stopped")]
+    Stopped,
     /// The destination could not be prepared or finished.
     #[error("cannot {doing} {}", path.display())]
     Destination {

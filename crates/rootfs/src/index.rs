@@ -10,8 +10,9 @@ use std::io;
 use skycap_image::{Digest, Layer};
 
 use crate::encoding::{Decoder, Encoder};
-use crate::read::{entries, read_blob};
-use crate::{Change, Entry, Fault, Kind, Limits, TreePath, UnpackError};
+use crate::read::visit;
+use crate::stream::read_layer_tar;
+use crate::{Change, Entry, Kind, Limits, TreePath, UnpackError};
 
 /// One entry of a layer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,11 +46,9 @@ const LONGEST_KEPT: u64 = 64 * 1024;
 impl LayerIndex {
     /// Streams a layer once, checked to its very end, and lists it.
     pub fn of(layer: &Layer, limits: &Limits) -> Result<Self, UnpackError> {
-        let blob = layer.blobs.open_unverified(&layer.descriptor);
-        let blob = blob.map_err(|source| Fault::Source(source).of(layer))?;
         let mut index = Self::default();
-        read_blob(layer, blob, limits, &mut |tar| {
-            entries(tar, limits, &mut |at, path, change| index.add(at, path, change))
+        read_layer_tar(layer, limits, &mut |tar| {
+            visit(tar, limits, &mut |at, path, change| index.add(at, path, change))
         })?;
         Ok(index)
     }

@@ -1,14 +1,20 @@
 //! Layers become a directory.
 
 use std::path::Path;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use skycap_image::{Layer, Progress};
 
+use crate::directory::attributes::Attributes;
+use crate::directory::writers::{Crew, Failure, Writers};
 use crate::directory::{Directory, Form};
-use crate::read::{apply_to, read_blob};
-use crate::spool::in_order;
+use crate::error::Fault;
+use crate::fetch::Fetch;
+use crate::read::entries;
 use crate::staging::{Stage, at};
-use crate::{Limits, UnpackError, View};
+use crate::stream::read_layers;
+use crate::{Limits, TreePath, UnpackError, View};
 
 /// What becomes of the owners that layers name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +47,11 @@ pub struct Unpack {
     pub sync: bool,
 }
 
+/// Threads that write files, beside the one that names them and the one that inflates.
+const WRITERS: usize = 3;
+/// How often progress is told and the caller is asked whether to stop.
+const TICK: Duration = Duration::from_millis(50);
+
 /// Makes `destination` the tree that the layers describe, lowest first. It must not exist or be empty; it appears whole
 /// or not at all.
 ///
@@ -52,7 +63,19 @@ pub fn unpack(
     options: &Unpack,
     progress: &dyn Progress,
 ) -> Result<(), UnpackError> {
-    unpack_as(Form::Merged, layers, destination, options, progress)
+    unpack_until(layers, destination, options, progress, &|| false)
+}
+
+/// The same until `stop` says so, which is asked all the time: then it ends with [`UnpackError::Stopped`] and leaves
+/// nothing.
+pub fn unpack_until(
+    layers: &[Layer],
+    destination: &Path,
+    options: &Unpack,
+    progress: &dyn Progress,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<(), UnpackError> {
+    Work { form: Form::Merged, layers, options, progress, stop }.at(destination)
 }
 
 /// Makes `destination` one layer as overlayfs wants it: deleted files are devices 0:0, opaque directories carry an
@@ -66,22 +89,138 @@ pub fn unpack_overlay(
     style: OverlayXattrs,
     progress: &dyn Progress,
 ) -> Result<(), UnpackError> {
-    unpack_as(Form::Overlay(style, below), std::slice::from_ref(layer), destination, options, progress)
+    let form = Form::Overlay(style, below);
+    Work { form, layers: std::slice::from_ref(layer), options, progress, stop: &|| false }.at(destination)
 }
 
-fn unpack_as(
-    form: Form<'_>,
-    layers: &[Layer],
-    destination: &Path,
-    options: &Unpack,
-    progress: &dyn Progress,
-) -> Result<(), UnpackError> {
-    let stage = Stage::create(destination)?;
-    let begin = || Directory::new(stage.root()?, stage.trash()?, options.owners, form, progress);
-    let mut tree = begin().map_err(at("prepare", destination))?;
-    in_order(layers, options.concurrency, stage.side(), progress, &mut |layer, blob| {
-        read_blob(layer, blob, &options.limits, &mut |tar| apply_to(tar, &mut tree, &options.limits))
-    })?;
-    tree.finish().map_err(at("finish", destination))?;
-    stage.commit(options.sync)
+/// What is to be unpacked.
+struct Work<'w> {
+    form: Form<'w>,
+    layers: &'w [Layer],
+    options: &'w Unpack,
+    progress: &'w dyn Progress,
+    stop: &'w (dyn Fn() -> bool + Sync),
+}
+
+impl Work<'_> {
+    fn at(&self, destination: &Path) -> Result<(), UnpackError> {
+        let stage = Stage::create(destination)?;
+        self.in_order(&stage, destination)?;
+        stage.commit(self.options.sync)
+    }
+
+    fn in_order(&self, stage: &Stage, destination: &Path) -> Result<(), UnpackError> {
+        let layers: Vec<&Layer> = self.layers.iter().collect();
+        self.with_crew(stage, &layers, |crew, fetch| {
+            let begin = || Directory::new(stage.root()?, stage.trash()?, self.form, Writers::new(crew));
+            let mut tree = begin().map_err(at("prepare", destination))?;
+            let limits = &self.options.limits;
+            read_layers(&layers, limits, |each| fetch.feed(each), &|| fetch.stop(), &mut |number, tar| {
+                tree.begin_layer(number);
+                entries(tar, limits, &mut tree)?;
+                tree.end_layer().map_err(|source| Fault::Apply { path: TreePath::root(), source })
+            })?;
+            tree.finish().map_err(at("finish", destination))
+        })
+    }
+
+    /// Fetches layers in this order, while threads write files and one tells how far it all is.
+    fn with_crew(
+        &self,
+        stage: &Stage,
+        layers: &[&Layer],
+        apply: impl FnOnce(&Crew<'_>, &std::sync::Arc<Fetch>) -> Result<(), UnpackError>,
+    ) -> Result<(), UnpackError> {
+        let owned = layers.iter().copied().cloned().collect();
+        let fetch = Fetch::start(owned, self.options.concurrency, stage.side().to_owned());
+        let crew = Crew::new(Attributes::new(self.options.owners, self.progress));
+        let watch = Watch::default();
+        let result = std::thread::scope(|scope| {
+            // Whatever happens, also a panic in `apply`, everybody stops.
+            let _end = EndOnDrop(|| {
+                fetch.stop();
+                crew.dismiss();
+                watch.end();
+            });
+            let writers = std::thread::available_parallelism().map_or(1, usize::from).min(WRITERS);
+            for _ in 0..writers {
+                scope.spawn(|| crew.work());
+            }
+            scope.spawn(|| self.watch(&watch, &fetch, &crew));
+            let result = apply(&crew, &fetch);
+            if result.is_err() {
+                crew.give_up();
+            }
+            result
+        });
+        match (result, crew.failure()) {
+            (Ok(()), None) => Ok(()),
+            _ if watch.was_stopped() => Err(UnpackError::Stopped),
+            (_, Some(Failure { layer, path, source })) => {
+                let digest = layers.get(layer).map(|layer| layer.descriptor.digest);
+                let fault = Fault::Apply { path, source };
+                Err(digest.map_or(UnpackError::Stopped, |digest| UnpackError::Layer { layer: Box::new(digest), fault }))
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    fn watch(&self, watch: &Watch, fetch: &Fetch, crew: &Crew<'_>) {
+        let mut tasks = Vec::new();
+        loop {
+            let has_ended = watch.wait(TICK);
+            fetch.report(&mut tasks, self.progress);
+            if has_ended {
+                return;
+            }
+            if (self.stop)() {
+                watch.stop();
+                fetch.stop();
+                crew.give_up();
+            }
+        }
+    }
+}
+
+/// Whether there is something left to watch.
+#[derive(Default)]
+struct Watch {
+    state: Mutex<Watched>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Watched {
+    has_ended: bool,
+    was_stopped: bool,
+}
+
+impl Watch {
+    fn wait(&self, time: Duration) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let going_on = |state: &mut Watched| !state.has_ended;
+        let (state, _) = self.changed.wait_timeout_while(state, time, going_on).unwrap_or_else(PoisonError::into_inner);
+        state.has_ended
+    }
+
+    fn end(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).has_ended = true;
+        self.changed.notify_all();
+    }
+
+    fn stop(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).was_stopped = true;
+    }
+
+    fn was_stopped(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).was_stopped
+    }
+}
+
+struct EndOnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for EndOnDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
 }

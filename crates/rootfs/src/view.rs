@@ -11,7 +11,7 @@ use std::{io, os::unix::ffi::OsStrExt as _};
 
 use skycap_image::Layer;
 
-use crate::read::{LayerTar, read_blob};
+use crate::stream::{LayerTar, read_layer_tar};
 use crate::{Entry, Fault, Kind, LayerIndex, Limits, TreePath, UnpackError};
 
 mod merge;
@@ -196,10 +196,7 @@ impl View {
                 path: paths.first().cloned().unwrap_or_default(),
                 what: format!("layer {number} of the image is not at hand"),
             })?;
-            let blob = layer.blobs.open_unverified(&layer.descriptor);
-            let blob = blob.map_err(|source| Fault::Source(source).of(layer))?;
-            let limits = Limits::default();
-            read_blob(layer, blob, &limits, &mut |tar| self.pick(tar, &mut wanted, visit))?;
+            read_layer_tar(layer, &Limits::default(), &mut |tar| self.pick(tar, &mut wanted, visit))?;
         }
         Ok(())
     }

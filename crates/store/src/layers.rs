@@ -85,7 +85,9 @@ fn refused(doing: &str, layer: &Layer, error: UnpackError) -> SourceError {
     let kind = match &error {
         UnpackError::Layer { fault: Fault::Source(source), .. } => source.kind,
         UnpackError::Layer { fault: Fault::Read(source), .. } => Kind::of(source),
-        UnpackError::Layer { fault: Fault::Apply { .. }, .. } | UnpackError::Destination { .. } => Kind::Other,
+        UnpackError::Layer { fault: Fault::Apply { .. }, .. }
+        | UnpackError::Destination { .. }
+        | UnpackError::Stopped => Kind::Other,
         UnpackError::Layer { .. } | UnpackError::File { .. } => Kind::Corrupt,
     };
     SourceError::caused(kind, format!("cannot {doing} layer {}", layer.descriptor.digest), error)

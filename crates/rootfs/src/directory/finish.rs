@@ -10,6 +10,7 @@ use crate::Metadata;
 impl Directory<'_> {
     /// Gives all directories their modes and times. Nothing can be applied afterwards.
     pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.writers.settle()?;
         let directories = std::mem::take(&mut self.directories);
         let settle = |path: &[u8]| -> io::Result<()> {
             let directory = open_below(self.resolver.root(), path, READ)?;

@@ -10,15 +10,15 @@
 //! directory inode and name that it set in older directories ([`layer`]).
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use skycap_image::Progress;
 
-use crate::{Change, Device, Metadata, OverlayXattrs, Owners, Tree, TreePath, View};
+use crate::read::{Data, Entries};
+use crate::{Change, Device, Metadata, OverlayXattrs, TreePath, View};
 
 pub(crate) mod attributes;
 mod finish;
@@ -27,12 +27,14 @@ mod layer;
 mod overlay;
 mod remove;
 mod resolve;
+pub(crate) mod writers;
 
 use attributes::Attributes;
 use handle::{LOOK_UP, READ, file_type, look, open_child};
 use layer::CurrentLayer;
 pub(crate) use remove::Trash;
 use resolve::{Maker, Missing, Nobody, Parent, Resolver};
+use writers::Writers;
 
 /// What the directory is for.
 #[derive(Clone, Copy)]
@@ -48,33 +50,24 @@ pub(crate) struct Directory<'t> {
     resolver: Resolver,
     trash: Trash,
     form: Form<'t>,
-    attributes: Attributes<'t>,
+    attributes: &'t Attributes<'t>,
+    writers: Writers<'t, 't>,
     /// What directories get in the end, by inode number.
     directories: HashMap<u64, Metadata>,
     layer: CurrentLayer,
-    buffer: Vec<u8>,
 }
-
-/// Bytes of a file that are written at once.
-const BUFFER: usize = 128 * 1024;
 
 impl<'t> Directory<'t> {
     /// Fills the empty directory `root`, which must not be visible to anybody else; `trash` takes what is replaced.
-    pub(crate) fn new(
-        root: OwnedFd,
-        trash: Trash,
-        owners: Owners,
-        form: Form<'t>,
-        progress: &'t dyn Progress,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(root: OwnedFd, trash: Trash, form: Form<'t>, writers: Writers<'t, 't>) -> io::Result<Self> {
         let mut tree = Self {
             resolver: Resolver::new(root),
             trash,
             form,
-            attributes: Attributes::new(owners, progress),
+            attributes: writers.attributes(),
+            writers,
             directories: HashMap::new(),
             layer: CurrentLayer::default(),
-            buffer: vec![0; BUFFER],
         };
         let metadata = tree.implied(b"");
         let root = rustix::io::fcntl_dupfd_cloexec(tree.resolver.root(), 0)?;
@@ -129,7 +122,7 @@ impl<'t> Directory<'t> {
                 self.describe(&root, metadata)
             }
             Change::Opaque => self.opaque(b""),
-            _ => Err(invalid("the root may only be a directory")),
+            _ => Err(invalid(ROOT_ONLY)),
         }
     }
 
@@ -180,37 +173,17 @@ impl<'t> Directory<'t> {
 
     fn file(
         &mut self,
-        parent: &Parent,
-        name: &[u8],
+        path: &TreePath,
         metadata: &Metadata,
-        size: u64,
-        data: &mut dyn Read,
+        hand_over: impl FnOnce(&mut Writers<'t, 't>, OwnedFd) -> io::Result<()>,
     ) -> io::Result<()> {
+        let (directory, name) = path.split().ok_or_else(|| invalid(ROOT_ONLY))?;
+        let parent = self.parent(directory)?;
+        self.writers.make_room();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let file = self.replace(parent, name, || rustix::fs::openat(&parent.fd, name, flags, mode))?;
-        let mut file = std::fs::File::from(file);
-        self.copy(data, size, &mut file)?;
-        self.attributes.file(&file, metadata)
-    }
-
-    fn copy(&mut self, data: &mut dyn Read, size: u64, file: &mut std::fs::File) -> io::Result<()> {
-        let mut left = size;
-        while left > 0 {
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
-            let count = match data.read(&mut self.buffer[..most]) {
-                Ok(0) => {
-                    let text = format!("its content ends after {} of {size} bytes", size - left);
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
-                }
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            file.write_all(&self.buffer[..count])?;
-            left -= count as u64;
-        }
-        Ok(())
+        let mode = Attributes::first_mode(metadata);
+        let file = self.replace(&parent, name, || rustix::fs::openat(&parent.fd, name, flags, mode))?;
+        hand_over(&mut self.writers, file)
     }
 
     fn symlink(&mut self, parent: &Parent, name: &[u8], metadata: &Metadata, target: &[u8]) -> io::Result<()> {
@@ -218,7 +191,14 @@ impl<'t> Directory<'t> {
         self.attributes.symlink(&parent.fd, name, metadata)
     }
 
-    fn special(&mut self, parent: &Parent, name: &[u8], metadata: &Metadata, device: Option<Device>) -> io::Result<()> {
+    fn special(
+        &mut self,
+        parent: &Parent,
+        path: &TreePath,
+        metadata: &Metadata,
+        device: Option<Device>,
+    ) -> io::Result<()> {
+        let (_, name) = path.split().unwrap_or_default();
         let (kind, number) = match device {
             Some(Device { block, major, minor }) => {
                 let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
@@ -239,7 +219,7 @@ impl<'t> Directory<'t> {
         }
         self.attributes.warn("devices", "devices could not be made here; empty files stand in for them");
         let metadata = Metadata { mode: metadata.mode & 0o777, ..metadata.clone() };
-        self.file(parent, name, &metadata, 0, &mut io::empty())
+        self.file(path, &metadata, |writers, file| writers.empty(file, path, &metadata))
     }
 
     /// Another name for what is at `target`, which may come later in the layer.
@@ -304,8 +284,14 @@ impl<'t> Directory<'t> {
     }
 }
 
-impl Tree for Directory<'_> {
-    fn apply(&mut self, path: &TreePath, change: Change<'_>) -> io::Result<()> {
+impl Entries for Directory<'_> {
+    fn file(&mut self, _: u64, path: &TreePath, metadata: &Metadata, data: &mut Data<'_, '_>) -> io::Result<()> {
+        self.writers.check()?;
+        self.file(path, metadata, |writers, file| writers.file(file, path, metadata, data))
+    }
+
+    fn other(&mut self, path: &TreePath, change: Change<'_>) -> io::Result<()> {
+        self.writers.check()?;
         let Some((directory, name)) = path.split() else { return self.root_entry(&change) };
         match change {
             Change::Whiteout => return self.whiteout(path),
@@ -315,16 +301,23 @@ impl Tree for Directory<'_> {
         let parent = self.parent(directory)?;
         match change {
             Change::Directory(metadata) => self.directory(&parent, name, metadata),
-            Change::File(metadata, size, data) => self.file(&parent, name, metadata, size, data),
             Change::Symlink(metadata, target) => self.symlink(&parent, name, metadata, target),
             Change::Hardlink(_, target) => self.hard_link(&parent, name, path, target),
-            Change::Device(metadata, device) => self.special(&parent, name, metadata, Some(device)),
-            Change::Fifo(metadata) => self.special(&parent, name, metadata, None),
-            Change::Whiteout | Change::Opaque => Ok(()),
+            Change::Device(metadata, device) => self.special(&parent, path, metadata, Some(device)),
+            Change::Fifo(metadata) => self.special(&parent, path, metadata, None),
+            Change::File(..) | Change::Whiteout | Change::Opaque => Ok(()),
         }
     }
+}
 
-    fn end_layer(&mut self) -> io::Result<()> {
+impl Directory<'_> {
+    /// The next entries are those of a layer.
+    pub(crate) fn begin_layer(&mut self, layer: usize) {
+        self.writers.layer = layer;
+    }
+
+    /// The layer is complete; what comes next belongs to the one above it.
+    pub(crate) fn end_layer(&mut self) -> io::Result<()> {
         self.deferred_links()?;
         self.overlay_marks()?;
         self.layer = CurrentLayer::default();
@@ -332,13 +325,15 @@ impl Tree for Directory<'_> {
     }
 }
 
+const ROOT_ONLY: &str = "the root may only be a directory";
+
 /// Where a hard link leads: directory, name, and what is there.
 type Target<'n> = (Rc<Parent>, &'n [u8], rustix::fs::Stat);
 
 /// Makes the parents that a layer does not describe.
 struct ImpliedParents<'d, 't> {
     form: Form<'t>,
-    attributes: &'d mut Attributes<'t>,
+    attributes: &'d Attributes<'t>,
     directories: &'d mut HashMap<u64, Metadata>,
     layer: &'d mut CurrentLayer,
 }
