@@ -2,34 +2,56 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
 
+use super::members::Members;
+use super::ratio::{Counted, Judged};
 use crate::Compression;
 
-/// What zstd needs at most to decode what `zstd --ultra -22` and BuildKit write.
+/// What zstd needs at most to decode what `zstd --ultra -22` and BuildKit write: 128 MiB.
 const ZSTD_WINDOW_LOG: u32 = 27;
 /// What `xz -9` needs is 65 MiB.
 const XZ_MEMORY_KIB: u32 = 128 * 1024;
 const BUFFER: usize = 128 * 1024;
 
-/// Recognises how a stream is packed and undoes it. An empty stream is an empty tar. The bytes must be whole: a stream
-/// that is cut off, has a wrong checksum or something behind its end gives an error before its end.
+/// How far a packed stream may expand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// How many times larger than what was read, judged once 64 MiB have come out. gzip cannot pass 1,032 and is not judged.
+    pub ratio: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { ratio: 1200 }
+    }
+}
+
+/// [`decoder_with`] with the default limits.
 pub fn decoder<'r>(reader: impl Read + Send + 'r) -> io::Result<(Compression, Box<dyn Read + Send + 'r>)> {
-    let mut reader = BufReader::with_capacity(BUFFER, reader);
+    decoder_with(reader, Limits::default())
+}
+
+/// Recognises by its first bytes how a stream is packed and undoes it, whatever its media type or name says. An empty
+/// stream is an empty tar. The bytes must be whole: a stream that is cut off, has a wrong checksum or something behind its
+/// end gives an error before its end.
+pub fn decoder_with<'r>(
+    reader: impl Read + Send + 'r,
+    limits: Limits,
+) -> io::Result<(Compression, Box<dyn Read + Send + 'r>)> {
+    let (counted, packed) = Counted::new(reader);
+    let mut reader = BufReader::with_capacity(BUFFER, counted);
     let compression = recognise(reader.fill_buf()?);
+    let judged = |inner: Box<dyn Read + Send + 'r>| Judged { inner, packed, unpacked: 0, most: limits.ratio };
     let decoded: Box<dyn Read + Send + 'r> = match compression {
         Compression::None => Box::new(reader),
-        Compression::Gzip => Box::new(Gunzip { member: Some(GzDecoder::new(reader)) }),
+        Compression::Gzip => Box::new(Members::gzip(reader)),
+        Compression::Bzip2 => Box::new(judged(Box::new(Members::bzip2(reader)))),
+        Compression::Xz => Box::new(judged(Box::new(XzReader::new_mem_limit(reader, true, XZ_MEMORY_KIB)))),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            Box::new(decoder)
-        }
-        Compression::Xz => Box::new(XzReader::new_mem_limit(reader, true, XZ_MEMORY_KIB)),
-        Compression::Bzip2 => {
-            let text = "bzip2 cannot be read; repack it with gzip, zstd or xz";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            Box::new(judged(Box::new(decoder)))
         }
     };
     Ok((compression, decoded))
@@ -47,47 +69,6 @@ pub(crate) fn recognise(start: &[u8]) -> Compression {
     }
 }
 
-/// One gzip member after the other, as eStargz and bgzip write them. Zeros behind the last are padding, as for gzip(1);
-/// anything else there is an error.
-struct Gunzip<R: BufRead> {
-    /// Gone after the end.
-    member: Option<GzDecoder<R>>,
-}
-
-impl<R: BufRead> Read for Gunzip<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while let Some(member) = &mut self.member {
-            let count = member.read(buffer)?;
-            if count > 0 || buffer.is_empty() {
-                return Ok(count);
-            }
-            self.member = match self.member.take() {
-                Some(member) => next_member(member.into_inner())?,
-                None => None,
-            };
-        }
-        Ok(0)
-    }
-}
-
-fn next_member<R: BufRead>(mut reader: R) -> io::Result<Option<GzDecoder<R>>> {
-    match reader.fill_buf()?.first() {
-        None => Ok(None),
-        Some(0x1f) => Ok(Some(GzDecoder::new(reader))),
-        Some(_) => loop {
-            let padding = reader.fill_buf()?;
-            if padding.iter().any(|&byte| byte != 0) {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "there is garbage behind the gzip stream"));
-            }
-            let length = padding.len();
-            if length == 0 {
-                return Ok(None);
-            }
-            reader.consume(length);
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -100,6 +81,12 @@ mod tests {
         253, 55, 122, 88, 90, 0, 0, 4, 230, 214, 180, 70, 2, 0, 33, 1, 28, 0, 0, 0, 16, 207, 88, 204, 224, 0, 23, 0,
         12, 93, 0, 52, 25, 73, 238, 141, 233, 86, 10, 193, 33, 176, 0, 0, 108, 20, 237, 27, 59, 104, 187, 145, 0, 1,
         40, 24, 215, 131, 183, 110, 31, 182, 243, 125, 1, 0, 0, 0, 0, 4, 89, 90,
+    ];
+
+    /// `bzip2 -9` of `TEXT`.
+    const BZIP2: &[u8] = &[
+        66, 90, 104, 57, 49, 65, 89, 38, 83, 89, 111, 79, 16, 243, 0, 0, 5, 209, 0, 0, 16, 64, 0, 2, 68, 160, 0, 48,
+        192, 2, 168, 52, 113, 13, 173, 135, 15, 23, 114, 69, 56, 80, 144, 111, 79, 16, 243,
     ];
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -137,6 +124,10 @@ mod tests {
             ("zstd, two frames", [zstd(TEXT), zstd(TEXT)].concat(), &twice),
             ("xz", XZ.to_vec(), TEXT),
             ("xz, two streams", [XZ, XZ].concat(), &twice),
+            ("xz, padding between two streams", [XZ, &[0; 8], XZ].concat(), &twice),
+            ("bzip2", BZIP2.to_vec(), TEXT),
+            ("bzip2, two streams", [BZIP2, BZIP2].concat(), &twice),
+            ("bzip2, zeros behind", [BZIP2, &[0; 1000]].concat(), TEXT),
         ] {
             assert_eq!(read(&bytes).unwrap_or_else(|error| panic!("{name}: {error}")), expected, "{name}");
         }
@@ -161,9 +152,12 @@ mod tests {
             ("zstd, huge window", vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0xa8, 0x0d, 0, 0, b'a']),
             ("xz, wrong checksum", wrong(XZ.to_vec(), 40)),
             ("xz, garbage behind", [XZ, b"garbage!"].concat()),
-            ("bzip2", b"BZh91AY&SY".to_vec()),
+            ("bzip2, wrong checksum", wrong(BZIP2.to_vec(), BZIP2.len() - 10)),
+            ("bzip2, garbage behind", [BZIP2, b"garbage!"].concat()),
         ];
-        for (name, whole) in [("gzip", gzip(TEXT)), ("zstd", zstd(TEXT)), ("xz", XZ.to_vec())] {
+        for (name, whole) in
+            [("gzip", gzip(TEXT)), ("zstd", zstd(TEXT)), ("xz", XZ.to_vec()), ("bzip2", BZIP2.to_vec())]
+        {
             checks.extend((6..whole.len()).map(|length| (name, whole[..length].to_vec())));
         }
         for (name, bytes) in checks {
@@ -171,9 +165,71 @@ mod tests {
         }
     }
 
+    /// R43: wrong CRC, truncated, several members, trailing zeros, trailing garbage.
+    #[test]
+    fn r43_gzip_streams_that_are_not_whole_or_not_alone() {
+        let crc = {
+            let mut bytes = gzip(TEXT);
+            let at = bytes.len() - 8;
+            bytes[at] ^= 1;
+            bytes
+        };
+        assert!(read(&crc).is_err());
+        assert!(read(&gzip(TEXT)[..20]).is_err());
+        assert_eq!(read(&[gzip(TEXT), gzip(TEXT)].concat()).unwrap(), TEXT.repeat(2));
+        assert_eq!(read(&[gzip(TEXT), vec![0; 1000]].concat()).unwrap(), TEXT);
+        let error = read(&[gzip(TEXT), b"garbage".to_vec()].concat()).unwrap_err();
+        assert!(error.to_string().contains("garbage behind the gzip stream"), "{error}");
+    }
+
+    /// R44: frame cut, skippable frames, several frames, a window of 2 GiB, a dictionary id, a wrong checksum.
+    #[test]
+    fn r44_zstd_frames_of_every_kind() {
+        let skippable = |length: u8| [&[0x5f, 0x2a, 0x4d, 0x18, length, 0, 0, 0][..], &[7; 3]].concat();
+        for (name, bytes) in [
+            ("skippable in front", [skippable(3), zstd(TEXT)].concat()),
+            ("skippable behind", [zstd(TEXT), skippable(3)].concat()),
+            ("skippable alone in front and behind", [skippable(3), skippable(3), zstd(TEXT), skippable(3)].concat()),
+        ] {
+            assert_eq!(read(&bytes).unwrap_or_else(|error| panic!("{name}: {error}")), TEXT, "{name}");
+        }
+        assert_eq!(read(&[zstd(TEXT), skippable(3), zstd(TEXT)].concat()).unwrap(), TEXT.repeat(2));
+        let wrong_checksum = {
+            let mut bytes = zstd(TEXT);
+            *bytes.last_mut().unwrap() ^= 1;
+            bytes
+        };
+        for (name, text, bytes) in [
+            ("cut", "incomplete frame", zstd(TEXT)[..20].to_vec()),
+            ("skippable, cut", "incomplete frame", [zstd(TEXT), skippable(9)].concat()),
+            ("window", "too much memory", vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0xa8, 0x0d, 0, 0, b'a']),
+            // A frame with the dictionary id 7, and one stored byte.
+            ("dictionary", "Dictionary mismatch", vec![0x28, 0xb5, 0x2f, 0xfd, 0x21, 7, 1, 9, 0, 0, b'a']),
+            ("checksum", "checksum", wrong_checksum),
+        ] {
+            let error = read(&bytes).err().unwrap_or_else(|| panic!("{name}: accepted"));
+            assert!(error.to_string().contains(text), "{name}: {error}");
+        }
+    }
+
+    /// M22: what expands beyond any use is refused by name, in every format that can do it.
+    #[test]
+    fn m22_bombs_are_refused_by_the_ratio() {
+        let count = |packed: &[u8], limits| {
+            decoder_with(packed, limits).and_then(|(_, mut reader)| io::copy(&mut reader, &mut io::sink()))
+        };
+        let bomb = |size: u64| zstd::stream::encode_all(io::repeat(0).take(size), 3).unwrap();
+        assert_eq!(count(&bomb(64 << 20), Limits::default()).unwrap(), 64 << 20);
+        let large = bomb(200 << 20);
+        assert!(large.len() < 20_000);
+        let error = count(&large, Limits::default()).unwrap_err();
+        assert!(error.to_string().contains("more than 1200 times its packed size"), "{error}");
+        assert_eq!(count(&large, Limits { ratio: 1_000_000 }).unwrap(), 200 << 20);
+    }
+
     #[test]
     fn no_damage_makes_a_decoder_panic() {
-        for whole in [gzip(TEXT), zstd(TEXT), XZ.to_vec()] {
+        for whole in [gzip(TEXT), zstd(TEXT), XZ.to_vec(), BZIP2.to_vec()] {
             for position in 0..whole.len() {
                 for bit in 0..8 {
                     let mut bytes = whole.clone();

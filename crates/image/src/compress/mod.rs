@@ -6,7 +6,9 @@
 mod decode;
 mod encode;
 mod gzip;
+mod members;
+mod ratio;
 
-pub use decode::decoder;
 pub(crate) use decode::recognise;
+pub use decode::{Limits, decoder, decoder_with};
 pub use encode::{LayerEncoder, Packed};
