@@ -1,19 +1,21 @@
 //! The client: one runtime, one set of connections, one set of tokens for everything that a process does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustls::RootCertStore;
 use skycap_image::{Kind, Progress, Repository, SourceError};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 
 use crate::mounts::Mounts;
 use crate::origin::{Hosts, Origin, origin};
 use crate::remote::Remote;
 use crate::session::Session;
 use crate::transport::Transport;
-use crate::{Access, Credentials, Place, Settings};
+use crate::trust::Trust;
+use crate::{Access, Credentials, Place, Settings, Stop};
 
 /// Threads that move bytes. The threads that use them (inflating, hashing) are the callers' own.
 const WORKERS: usize = 2;
@@ -26,18 +28,27 @@ pub struct Client {
     pub(crate) inner: Arc<Inner>,
     /// Told what this clone does.
     pub(crate) progress: Arc<dyn Progress>,
+    /// Ends what this clone does.
+    pub(crate) stop: Stop,
 }
 
 pub(crate) struct Inner {
     pub settings: Settings,
     pub hosts: Hosts,
     pub mounts: Mounts,
+    /// Room for parts of large blobs.
+    pub parts: Arc<Semaphore>,
+    /// What registries warned of.
+    pub warned: Mutex<HashSet<String>>,
     roots: OnceLock<RootCertStore>,
-    transports: Mutex<HashMap<Vec<String>, Arc<Transport>>>,
+    transports: Mutex<Transports>,
     sessions: Mutex<HashMap<Key, Arc<Session>>>,
     /// Always there until the last clone is dropped.
     runtime: Option<Runtime>,
 }
+
+/// By the certificates that they trust beside the system's.
+type Transports = HashMap<(Vec<String>, Trust), Arc<Transport>>;
 
 /// What makes two repositories share a session.
 #[derive(PartialEq, Eq, Hash)]
@@ -45,6 +56,7 @@ struct Key {
     origin: Origin,
     credentials: Credentials,
     ca_certs: Vec<String>,
+    trust: Trust,
 }
 
 impl Client {
@@ -58,7 +70,10 @@ impl Client {
             .map_err(|error| SourceError::caused(Kind::Other, "cannot start the network threads", error))?;
         let hosts = Hosts::parse(&settings.hosts)?;
         crate::trust::certificates(&settings.ca_certs)?;
+        let parts = Arc::new(Semaphore::new(settings.ranges.min(Semaphore::MAX_PERMITS)));
         let inner = Inner {
+            parts,
+            warned: Mutex::default(),
             settings,
             hosts,
             mounts: Mounts::default(),
@@ -68,21 +83,27 @@ impl Client {
             runtime: Some(runtime),
         };
         inner.transport(&[])?;
-        Ok(Self { inner: Arc::new(inner), progress })
+        Ok(Self { inner: Arc::new(inner), progress, stop: Stop::default() })
     }
 
     /// A client with the same connections and tokens that tells somebody else what it does.
     #[must_use]
     pub fn with_progress(&self, progress: Arc<dyn Progress>) -> Self {
-        Self { inner: Arc::clone(&self.inner), progress }
+        Self { progress, ..self.clone() }
+    }
+
+    /// A client with the same connections and tokens whose work ends when the switch is thrown.
+    #[must_use]
+    pub fn with_stop(&self, stop: Stop) -> Self {
+        Self { stop, ..self.clone() }
     }
 
     /// A repository, not contacted yet.
     pub fn place(&self, repository: Repository, access: Access) -> Result<Place, SourceError> {
         let insecure = access.insecure_plain_http;
-        let remote = |repository: Repository, credentials, push| -> Result<Remote, SourceError> {
+        let remote = |repository: Repository, credentials, push, trust| -> Result<Remote, SourceError> {
             let origin = origin(repository.registry(), &self.inner.hosts, insecure)?;
-            let session = self.inner.session(origin, credentials, &access.ca_certs)?;
+            let session = self.inner.session(origin, credentials, &access.ca_certs, trust)?;
             Ok(Remote::new(self.clone(), session, repository, push))
         };
         let mirror = match access.mirror {
@@ -94,11 +115,12 @@ impl Client {
                     let what = format!("the mirror {:?} is not a host or host:port", mirror.registry);
                     SourceError::new(Kind::Other, what)
                 })?;
-                Some(remote(copy, mirror.credentials, false)?)
+                Some(remote(copy, mirror.credentials, false, Trust::Certificates)?)
             }
             _ => None,
         };
-        Ok(Place::new(remote(repository, access.credentials.clone(), access.push)?, mirror))
+        let trust = if access.danger_skip_tls_verification { Trust::Anybody } else { Trust::Certificates };
+        Ok(Place::new(remote(repository, access.credentials.clone(), access.push, trust)?, mirror))
     }
 }
 
@@ -124,14 +146,19 @@ impl Inner {
 
     /// The connections that trust these certificates beside those of the settings.
     pub fn transport(&self, extra: &[String]) -> Result<Arc<Transport>, SourceError> {
+        self.transport_that_trusts(extra, Trust::Certificates)
+    }
+
+    fn transport_that_trusts(&self, extra: &[String], trust: Trust) -> Result<Arc<Transport>, SourceError> {
         let certificates: Vec<String> = self.settings.ca_certs.iter().chain(extra).cloned().collect();
+        let key = (certificates, trust);
         let mut transports = lock(&self.transports);
-        if let Some(transport) = transports.get(&certificates) {
+        if let Some(transport) = transports.get(&key) {
             return Ok(Arc::clone(transport));
         }
         let roots = self.roots.get_or_init(crate::trust::system_roots).clone();
-        let transport = Arc::new(Transport::new(&self.settings, roots, &certificates)?);
-        transports.insert(certificates, Arc::clone(&transport));
+        let transport = Arc::new(Transport::new(&self.settings, roots, &key.0, trust)?);
+        transports.insert(key, Arc::clone(&transport));
         Ok(transport)
     }
 
@@ -140,11 +167,17 @@ impl Inner {
         origin: Origin,
         credentials: Credentials,
         ca_certs: &[String],
+        trust: Trust,
     ) -> Result<Arc<Session>, SourceError> {
         let transport = self.transport(ca_certs)?;
-        let key = Key { origin: origin.clone(), credentials: credentials.clone(), ca_certs: ca_certs.to_vec() };
+        let at_home = match trust {
+            Trust::Certificates => None,
+            Trust::Anybody => Some(self.transport_that_trusts(ca_certs, trust)?),
+        };
+        let key = Key { origin: origin.clone(), credentials: credentials.clone(), ca_certs: ca_certs.to_vec(), trust };
         let mut sessions = lock(&self.sessions);
-        let session = sessions.entry(key).or_insert_with(|| Arc::new(Session::new(origin, credentials, transport)));
+        let new = || Arc::new(Session::new(origin, credentials, transport, at_home));
+        let session = sessions.entry(key).or_insert_with(new);
         Ok(Arc::clone(session))
     }
 }

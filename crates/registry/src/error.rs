@@ -7,11 +7,15 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
-use skycap_image::{Kind, SourceError};
+use skycap_image::{Digest, Kind, SourceError};
 use url::Url;
 
 /// Error bodies are read this far.
 pub(crate) const LARGEST_ERROR: usize = 64 * 1024;
+/// How the C libraries say that a name has no address. A server of names that fails or does not answer is another matter,
+/// and passes.
+const NO_SUCH_HOST: [&str; 4] =
+    ["Name or service not known", "No address associated", "Name does not resolve", "Name has no usable address"];
 /// So much of a body that is no error document is shown.
 const SHOWN: usize = 1024;
 
@@ -24,6 +28,8 @@ pub(crate) struct Failure {
     pub status: Option<StatusCode>,
     /// The error codes of the answer's body, such as `MANIFEST_UNKNOWN`.
     pub codes: Vec<String>,
+    /// The digests that the answer's body names.
+    pub digests: Vec<Digest>,
     /// How long the server asked us to wait.
     pub retry_after: Option<Duration>,
     /// Whether the same request may succeed later.
@@ -39,6 +45,7 @@ impl Failure {
             kind,
             status: None,
             codes: Vec::new(),
+            digests: Vec::new(),
             retry_after: None,
             passing: false,
             source: None,
@@ -48,6 +55,11 @@ impl Failure {
     /// A failure that may be over in a moment.
     pub fn passing(what: impl Into<String>) -> Self {
         Self { passing: true, ..Self::lasting(Kind::Transient, what) }
+    }
+
+    /// Somebody threw the switch.
+    pub fn stopped(what: &str) -> Self {
+        Self::lasting(Kind::Other, format!("{what}: stopped"))
     }
 
     /// A request that got no answer, or whose body broke off.
@@ -61,7 +73,7 @@ impl Failure {
         if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
             return Self::lasting(Kind::Other, format!("{request}: the answer is not HTTP: {text}"));
         }
-        if text.contains("Name or service not known") || text.contains("No address associated") {
+        if NO_SUCH_HOST.iter().any(|unknown| text.contains(unknown)) {
             return Self::lasting(Kind::Other, format!("{request}: no such host (check the registry's name)"));
         }
         if let Some(refusal) = find::<crate::guard::Refused>(&error) {
@@ -96,6 +108,7 @@ impl Failure {
             }
             what.push_str(&errors.join("; "));
         }
+        let digests = document.errors.iter().flat_map(Entry::digests).collect();
         let codes: Vec<String> = document.errors.into_iter().map(|entry| entry.code).collect();
         let kind = kind_of(status, &codes);
         if !hint.is_empty() && matches!(kind, Kind::Denied | Kind::RateLimited) {
@@ -105,7 +118,16 @@ impl Failure {
         if let Some(wait) = retry_after {
             let _ = write!(what, "; retry after {} s", wait.as_secs());
         }
-        Self { what, kind, status: Some(status), codes, retry_after, passing: is_passing(status), source: None }
+        Self {
+            what,
+            kind,
+            status: Some(status),
+            codes,
+            digests,
+            retry_after,
+            passing: is_passing(status),
+            source: None,
+        }
     }
 
     /// Says how often it was tried.
@@ -175,6 +197,15 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Every digest in the detail and the message, wherever it stands.
+    fn digests(&self) -> Vec<Digest> {
+        let text = format!("{} {}", self.message, self.detail);
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != ':');
+        words.filter(|word| word.contains(':')).filter_map(|word| word.parse().ok()).collect()
+    }
+}
+
 fn kind_of(status: StatusCode, codes: &[String]) -> Kind {
     match status.as_u16() {
         _ if codes.iter().any(|code| code == "TOOMANYREQUESTS") => Kind::RateLimited,
@@ -223,7 +254,7 @@ fn excerpt(body: &[u8]) -> String {
     plain(text.trim())
 }
 
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let cut: String = text.chars().take(SHOWN).collect();
     cut.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -3,15 +3,12 @@
 //! A registry chooses URLs that we then open: redirects, upload locations, the realm of its tokens. Three rules hold for
 //! all of them: credentials stay with the registry's own origin (scheme, host and port); HTTPS never leads to HTTP; and a
 //! registry on the internet cannot make us talk to addresses that only our side of the network reaches. The last one
-//! holds for names as well: those are resolved by [`PublicNames`], which refuses private answers, so there is no gap
+//! holds for names as well: those are resolved by [`PublicNames`](crate::names::PublicNames), which refuses private answers, so there is no gap
 //! between checking an address and using it.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use skycap_image::Kind;
 use url::{Host, Url};
 
@@ -96,8 +93,8 @@ fn is_private_v6(address: Ipv6Addr) -> bool {
 /// A name that resolves to a private address although only public ones are wanted.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    name: String,
-    address: IpAddr,
+    pub name: String,
+    pub address: IpAddr,
 }
 
 impl fmt::Display for Refused {
@@ -108,27 +105,6 @@ impl fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
-
-/// Resolves names and refuses private addresses.
-pub(crate) struct PublicNames {
-    /// Names that may be private: the proxies.
-    pub exempt: Arc<BTreeSet<String>>,
-}
-
-impl Resolve for PublicNames {
-    fn resolve(&self, name: Name) -> Resolving {
-        let exempt = self.exempt.contains(name.as_str());
-        Box::pin(async move {
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            match addresses.iter().find(|address| is_private(address.ip())) {
-                Some(private) if !exempt => {
-                    Err(Refused { name: name.as_str().to_owned(), address: private.ip() }.into())
-                }
-                _ => Ok(Box::new(addresses.into_iter()) as Addrs),
-            }
-        })
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -185,18 +161,5 @@ mod tests {
         ] {
             assert_eq!(judged(home, private, to), expected, "{home} -> {to}");
         }
-    }
-
-    #[test]
-    fn names_that_resolve_to_private_addresses_are_refused() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let resolve = |exempt: &[&str]| {
-            let exempt = exempt.iter().map(|name| (*name).to_owned()).collect();
-            let names = PublicNames { exempt: Arc::new(exempt) };
-            runtime.block_on(names.resolve("localhost".parse().unwrap())).map(Iterator::count)
-        };
-        let error = resolve(&[]).unwrap_err().to_string();
-        assert!(error.contains("refused: localhost is the private address"), "{error}");
-        assert!(resolve(&["localhost"]).is_ok());
     }
 }

@@ -11,7 +11,7 @@ pub use crate::error::shown;
 use crate::link::next_in;
 use crate::origin::Origin;
 use crate::retry::Tries;
-use crate::session::{Ask, Pass, Session, basic};
+use crate::session::{Ask, Pass, Session, basic, header};
 use crate::{Client, Credentials};
 
 /// Answers beyond this are refused.
@@ -69,9 +69,10 @@ impl Client {
             Credentials::Anonymous => None,
             Credentials::Basic { username, password } => Some(basic(username, password.reveal())?),
             Credentials::IdentityToken(_) => return Err(invalid("an identity token is of no use here")),
+            Credentials::RegistryToken(token) => Some(header(&format!("Bearer {}", token.reveal()))?),
         };
         let pass = value.map(|value| Pass { origin: ask.url.clone(), value });
-        let session = Session::new(origin, Credentials::Anonymous, self.inner.transport(&[])?);
+        let session = Session::new(origin, Credentials::Anonymous, self.inner.transport(&[])?, None);
         let mut response = self.inner.block_on(self.fetch(&session, &ask, pass.as_ref()))?;
         if response.url.origin() == ask.url.origin() {
             response.url = moved(&response.url, &asked);

@@ -1,6 +1,6 @@
 //! Manifests by tag or digest.
 
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
 use skycap_image::{Descriptor, Digest, Hasher, InvalidOutline, Kind, MediaType, Name, Outline, RawManifest};
 
@@ -8,7 +8,7 @@ use crate::error::{Failure, shown};
 use crate::remote::{Call, Document, Remote};
 
 /// Manifests beyond this are refused.
-const LARGEST_MANIFEST: usize = 8 * 1024 * 1024;
+pub(crate) const LARGEST_MANIFEST: usize = 8 * 1024 * 1024;
 /// What we can read, in the order in which `go-containerregistry` lists it.
 const ACCEPTED: &str = "application/vnd.docker.distribution.manifest.v1+json,\
 application/vnd.docker.distribution.manifest.v1+prettyjws,\
@@ -87,6 +87,27 @@ impl Remote {
         }
     }
 
+    /// Whether the repository has a blob and we may read it: by HEAD, or where that does not tell, by asking for one byte.
+    pub async fn has_blob(&self, blob: &Descriptor) -> Result<bool, Failure> {
+        let path = format!("blobs/{}", blob.digest);
+        let Err(failure) = self.send(&Call::new(Method::HEAD, path.clone())).await else { return Ok(true) };
+        let is = |status| failure.is(status);
+        if is(StatusCode::NOT_FOUND) {
+            return Ok(false);
+        }
+        if failure.kind != Kind::Denied && !is(StatusCode::METHOD_NOT_ALLOWED) && !is(StatusCode::NOT_IMPLEMENTED) {
+            return Err(failure);
+        }
+        // A refusal without a body says little; and some registries refuse only the HEAD.
+        let mut call = Call::new(Method::GET, path);
+        call.headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
+        match self.send(&call).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Notes which blobs this repository has, for mounting them elsewhere.
     fn remember(&self, manifest: &[u8]) {
         if let Ok(manifest) = serde_json::from_slice::<skycap_image::Manifest>(manifest) {
@@ -152,7 +173,8 @@ fn hashed(document: &Document, name: &Name) -> Result<Descriptor, Failure> {
     Ok(Descriptor::new(media_type(stated), digest, document.body.len() as u64))
 }
 
-fn hash(like: Digest, bytes: &[u8]) -> Digest {
+/// The digest of bytes, made as another one was.
+pub(crate) fn hash(like: Digest, bytes: &[u8]) -> Digest {
     let mut hasher = Hasher::new(like.algorithm());
     hasher.update(bytes);
     hasher.finish()

@@ -1,22 +1,31 @@
 //! A repository as a place: the peer of a layout, an archive or memory.
 
-use std::io::Cursor;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::io::{Cursor, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use skycap_image::{
-    Artifact, BlobReader, BlobSource, Descriptor, Event, ImageSink, ImageSource, Kind, Name, RawManifest, Repository,
-    SourceError,
+    Artifact, BlobReader, BlobSource, Descriptor, Digest, Event, ImageSink, ImageSource, Kind, Name, RawManifest,
+    Repository, SourceError, compress,
 };
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use url::Url;
 
 use crate::blob::BlobStream;
+use crate::client::lock;
+use crate::error::Failure;
+use crate::manifests::hash;
 use crate::remote::Remote;
 
 /// Small requests under way for each blob that may be.
-const SMALL_PER_BLOB: usize = 8;
+pub(crate) const SMALL_PER_BLOB: usize = 8;
+/// Blobs up to this size are read and compared before anybody gets them.
+const SMALL: u64 = 1024 * 1024;
+/// A foreign layer with more addresses than this is not searched any further.
+const MOST_ADDRESSES: usize = 4;
 
 /// A repository in a registry. Clones share its session.
 ///
@@ -27,11 +36,13 @@ pub struct Place {
     origin: Remote,
     mirror: Option<Remote>,
     mirror_failed: Arc<AtomicBool>,
+    /// Blobs that the mirror gave out: whoever opens one again was not content with it.
+    mirrored: Arc<Mutex<HashSet<Digest>>>,
 }
 
 impl Place {
     pub(crate) fn new(origin: Remote, mirror: Option<Remote>) -> Self {
-        Self { origin, mirror, mirror_failed: Arc::default() }
+        Self { origin, mirror, mirror_failed: Arc::default(), mirrored: Arc::default() }
     }
 
     /// Which repository this is; never the mirror.
@@ -43,7 +54,7 @@ impl Place {
     /// only once in the life of a client, or until [`Place::forget`].
     pub fn ping(&self) -> Result<(), SourceError> {
         let remote = &self.origin;
-        Ok(remote.inner.block_on(remote.retried(|| async { remote.session.pinged().await.map(drop) }))?)
+        Ok(remote.drive(remote.retried(|| async { remote.session.pinged().await.map(drop) }))?)
     }
 
     /// Forgets what the ping said and the tokens: the next request starts a new session with a new ping.
@@ -55,7 +66,7 @@ impl Place {
 
     /// All tags, in the registry's order, without duplicates.
     pub fn tags(&self) -> Result<Vec<String>, SourceError> {
-        self.read(|remote| Ok(remote.inner.block_on(remote.tags())?))
+        self.read(|remote| Ok(remote.drive(remote.tags())?))
     }
 
     /// Finds many names at once; the answers are in the names' order.
@@ -69,7 +80,7 @@ impl Place {
                 let (place, at_once) = (self.clone(), Arc::clone(&at_once));
                 under_way.spawn(async move {
                     let _turn = at_once.acquire().await;
-                    (at, place.find_here(&name).await)
+                    (at, place.origin.until_stopped(place.find_here(&name)).await.map_err(SourceError::from))
                 });
             }
             while let Some(done) = under_way.join_next().await {
@@ -86,19 +97,37 @@ impl Place {
 
     /// The manifest of that name, as stored. For a tag, the digest that the registry states must be that of the bytes.
     pub fn raw(&self, name: &Name) -> Result<RawManifest, SourceError> {
-        self.read(|remote| Ok(remote.inner.block_on(remote.raw(name, false))?))
+        self.read(|remote| Ok(remote.drive(remote.raw(name, false))?))
     }
 
     /// Like [`Place::raw`], but for a tag the digest that the registry states is not looked at; the one returned is always
     /// computed from the bytes.
     pub fn raw_ignoring_header(&self, name: &Name) -> Result<RawManifest, SourceError> {
-        self.read(|remote| Ok(remote.inner.block_on(remote.raw(name, true))?))
+        self.read(|remote| Ok(remote.drive(remote.raw(name, true))?))
     }
 
     /// Deletes a tag, or a manifest with all its tags.
     pub fn delete(&self, name: &Name) -> Result<(), SourceError> {
         self.for_writing()?;
-        Ok(self.origin.inner.block_on(self.origin.delete(name))?)
+        Ok(self.origin.drive(self.origin.delete(name))?)
+    }
+
+    /// Whether this repository has the blob and lets us read it, without reading it. An answer that refuses us is an error of
+    /// kind [`Kind::Denied`]. What a cache that several users share must ask before it hands out a blob that one of them
+    /// brought: a manifest can name any digest, but not everybody may have what it stands for.
+    pub fn has_blob(&self, blob: &Descriptor) -> Result<bool, SourceError> {
+        if let Some(mirror) = self.mirror()
+            && mirror.drive(mirror.has_blob(blob)).unwrap_or(false)
+        {
+            return Ok(true);
+        }
+        Ok(self.origin.drive(self.origin.has_blob(blob))?)
+    }
+
+    /// What is said about a manifest by others (signatures, lists of contents): their descriptors, with `artifact_type` and
+    /// annotations. Empty if there are none.
+    pub fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError> {
+        self.read(|remote| Ok(remote.drive(remote.referrers(*subject))?))
     }
 
     fn for_writing(&self) -> Result<(), SourceError> {
@@ -109,7 +138,7 @@ impl Place {
         Err(SourceError::new(Kind::Other, what))
     }
 
-    async fn find_here(&self, name: &Name) -> Result<Option<Descriptor>, SourceError> {
+    async fn find_here(&self, name: &Name) -> Result<Option<Descriptor>, Failure> {
         if let Some(mirror) = self.mirror() {
             match mirror.find(name).await {
                 Ok(Some(found)) => return Ok(Some(found)),
@@ -117,7 +146,7 @@ impl Place {
                 Err(failure) => self.mirror_fails(mirror, &failure.into()),
             }
         }
-        Ok(self.origin.find(name).await?)
+        self.origin.find(name).await
     }
 
     /// Reads from the mirror, else from the repository itself.
@@ -157,7 +186,15 @@ impl BlobSource for Place {
             })?;
             return Ok(Box::new(Cursor::new(bytes)));
         }
-        self.read(|remote| Ok(Box::new(BlobStream::open(remote.clone(), blob)?) as BlobReader))
+        if let Some(mirror) = self.mirror()
+            && lock(&self.mirrored).insert(blob.digest)
+        {
+            match open(mirror, blob) {
+                Ok(reader) => return Ok(reader),
+                Err(error) => self.mirror_fails(mirror, &error),
+            }
+        }
+        open(&self.origin, blob)
     }
 
     fn manifest(&self, manifest: &Descriptor) -> Result<RawManifest, SourceError> {
@@ -173,9 +210,66 @@ impl BlobSource for Place {
     }
 }
 
+/// Opens a blob at one registry. A small one is read and compared at once, so that wrong bytes can be asked for again; a
+/// large one is for its reader to compare.
+fn open(remote: &Remote, blob: &Descriptor) -> Result<BlobReader, SourceError> {
+    if blob.size > SMALL {
+        return stream(remote, blob);
+    }
+    let bytes = whole(remote, blob)?;
+    if hash(blob.digest, &bytes) == blob.digest {
+        return Ok(Box::new(Cursor::new(bytes)));
+    }
+    let note = format!("the bytes of blob {} are not its own; trying again from the first", blob.digest);
+    remote.progress.event(Event::Note(&note));
+    Ok(Box::new(Cursor::new(whole(remote, blob)?)))
+}
+
+/// Never more than one byte beyond the blob's size.
+fn whole(remote: &Remote, blob: &Descriptor) -> Result<Vec<u8>, SourceError> {
+    let mut bytes = Vec::new();
+    stream(remote, blob)?.take(blob.size + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn stream(remote: &Remote, blob: &Descriptor) -> Result<BlobReader, SourceError> {
+    let stream = match BlobStream::open(remote.clone(), blob) {
+        Err(error) if error.kind == Kind::NotFound && !blob.urls.is_empty() => foreign(remote, blob, error)?,
+        stream => stream?,
+    };
+    if !stream.is_packed() {
+        return Ok(Box::new(stream));
+    }
+    let (_, unpacked) = compress::decoder(stream)?;
+    Ok(unpacked)
+}
+
+/// A layer that lies elsewhere, if that is allowed: the first of its addresses that answers.
+fn foreign(remote: &Remote, blob: &Descriptor, missing: SourceError) -> Result<BlobStream, SourceError> {
+    if !remote.inner.settings.foreign_layers {
+        let hint =
+            "the layer lies elsewhere, at an address that the manifest names; fetching it from there is not allowed";
+        return Err(SourceError { what: format!("{} ({hint})", missing.what), ..missing });
+    }
+    let mut first_error = None;
+    for url in blob.urls.iter().take(MOST_ADDRESSES) {
+        let opened = Url::parse(url)
+            .map_err(|error| {
+                let what = format!("an address of the foreign layer {} is not a URL", blob.digest);
+                SourceError::caused(Kind::Corrupt, what, error)
+            })
+            .and_then(|url| BlobStream::open_elsewhere(remote.clone(), blob, url));
+        match opened {
+            Ok(stream) => return Ok(stream),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    Err(first_error.unwrap_or(missing))
+}
+
 impl ImageSource for Place {
     fn find(&self, name: &Name) -> Result<Option<Descriptor>, SourceError> {
-        self.origin.inner.block_on(self.find_here(name))
+        Ok(self.origin.drive(self.find_here(name))?)
     }
 
     fn get(&self, name: &Name) -> Result<Artifact, SourceError> {

@@ -15,6 +15,8 @@ pub struct Registries {
     pub keychain: Keychain,
     /// Hosts (`host` or `host:port`) that may be spoken to in plain HTTP.
     pub insecure_plain_http: BTreeSet<String>,
+    /// Hosts (`host` or `host:port`) whose certificates are not looked at.
+    pub danger_skip_tls_verification: BTreeSet<String>,
     /// Asked first for images on Docker Hub.
     pub mirror: Option<Mirror>,
 }
@@ -22,7 +24,13 @@ pub struct Registries {
 impl Registries {
     /// Without plain HTTP (other than on this machine) and without a mirror.
     pub fn new(client: Client, keychain: Keychain) -> Self {
-        Self { client, keychain, insecure_plain_http: BTreeSet::new(), mirror: None }
+        Self {
+            client,
+            keychain,
+            insecure_plain_http: BTreeSet::new(),
+            danger_skip_tls_verification: BTreeSet::new(),
+            mirror: None,
+        }
     }
 
     /// The repository of a reference.
@@ -34,6 +42,7 @@ impl Registries {
             push: false,
             mirror: self.mirror.clone(),
             ca_certs: Vec::new(),
+            danger_skip_tls_verification: self.danger_skip_tls_verification.contains(repository.registry()),
         };
         self.client.place(repository, access)
     }

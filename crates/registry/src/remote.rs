@@ -5,16 +5,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, WARNING};
 use reqwest::{Method, Response, StatusCode};
 use skycap_image::{Event, Progress, Repository};
 use url::Url;
 
 use crate::challenge::challenge;
-use crate::client::{Client, Inner};
-use crate::error::{Failure, shown};
+use crate::client::{Client, Inner, lock};
+use crate::encoding;
+use crate::error::{Failure, plain, shown};
 use crate::retry::Tries;
 use crate::session::{Ask, Pass, Pinged, Session, join};
+use crate::stop::Stop;
+use crate::transport::Lane;
+
+/// A registry that warns of more things than these is not listened to any longer.
+const MOST_WARNINGS: usize = 100;
 
 /// A repository as seen through a session.
 #[derive(Clone)]
@@ -23,6 +29,7 @@ pub(crate) struct Remote {
     pub progress: Arc<dyn Progress>,
     pub session: Arc<Session>,
     pub repository: Repository,
+    stop: Stop,
     push: bool,
 }
 
@@ -35,6 +42,7 @@ pub(crate) struct Call {
     pub body: Option<Bytes>,
     /// Scopes beside the repository's own.
     pub scopes: Vec<String>,
+    pub lane: Lane,
 }
 
 /// Where a request goes.
@@ -44,6 +52,8 @@ pub(crate) enum Target {
     Path(String),
     /// A URL that the registry gave us.
     Url(Url),
+    /// A URL that somebody else gave us: nobody there is shown who we are, even if it is the registry.
+    Stranger(Url),
 }
 
 impl Call {
@@ -54,11 +64,11 @@ impl Call {
 
     /// A request to a URL that the registry gave us.
     pub fn to(method: Method, target: Target) -> Self {
-        Self { method, target, headers: HeaderMap::new(), body: None, scopes: Vec::new() }
+        Self { method, target, headers: HeaderMap::new(), body: None, scopes: Vec::new(), lane: Lane::Small }
     }
 }
 
-/// An answer of the status that was hoped for, read whole.
+/// An answer of the status that was hoped for, read whole. All documents of the protocol are JSON.
 pub(crate) struct Document {
     pub url: Url,
     pub headers: HeaderMap,
@@ -67,8 +77,22 @@ pub(crate) struct Document {
 
 impl Remote {
     pub fn new(client: Client, session: Arc<Session>, repository: Repository, push: bool) -> Self {
-        let Client { inner, progress } = client;
-        Self { inner, progress, session, repository, push }
+        let Client { inner, progress, stop } = client;
+        Self { inner, progress, session, repository, stop, push }
+    }
+
+    /// Drives a future on the calling thread, until it ends or the client is stopped.
+    pub fn drive<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        self.inner.block_on(self.until_stopped(future))
+    }
+
+    /// The same within a future.
+    pub async fn until_stopped<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = self.stop.stopped() => Err(Failure::stopped(&self.repository.to_string())),
+            result = future => result,
+        }
     }
 
     /// Whether the session asks for the right to push.
@@ -91,6 +115,7 @@ impl Remote {
         let response = self.once(call).await?;
         let (url, headers) = (response.url().clone(), response.headers().clone());
         let body = self.session.transport.read(&call.method, response, limit).await?;
+        let body = encoding::chosen(body, &headers, limit, encoding::is_json);
         Ok(Document { url, headers, body })
     }
 
@@ -119,17 +144,21 @@ impl Remote {
         let url = self.url(&pinged, &call.target)?;
         let mut headers = call.headers.clone();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let ask = Ask { method: call.method.clone(), url, headers, body: call.body.clone(), secret: false };
-        let pass = self.pass(&pinged, &scopes, None).await?;
+        let ask =
+            Ask { method: call.method.clone(), url, headers, body: call.body.clone(), secret: false, lane: call.lane };
+        let is_known = !matches!(call.target, Target::Stranger(_));
+        let pass = if is_known { self.pass(&pinged, &scopes, None).await? } else { None };
         let asked = Instant::now();
         let mut answer = self.session.follow(&pinged.base, ask.clone(), pass.as_ref()).await?;
         if answer.response.status() == StatusCode::UNAUTHORIZED
             && answer.at_home
+            && is_known
             && let Some(pass) = self.renewed(&pinged, &scopes, &answer.response, pass.as_ref()).await?
         {
             answer = self.session.follow(&pinged.base, ask, Some(&pass)).await?;
         }
         self.trace(&call.method, &answer.response, asked);
+        self.pass_on_warnings(answer.response.headers());
         if answer.response.status().is_success() {
             return Ok(answer.response);
         }
@@ -139,6 +168,17 @@ impl Remote {
     fn trace(&self, method: &Method, response: &Response, asked: Instant) {
         let (status, time) = (response.status().as_u16(), asked.elapsed().as_millis());
         self.progress.event(Event::Debug(&format!("{method} {} {status} in {time} ms", shown(response.url()))));
+    }
+
+    /// Says what the registry warns of (`Warning: 299`), once for each text.
+    fn pass_on_warnings(&self, headers: &HeaderMap) {
+        for text in headers.get_all(WARNING).iter().filter_map(|value| crate::parse::warning(value.to_str().ok()?)) {
+            let line = format!("{} warns: {}", self.repository.registry(), plain(&text));
+            let mut warned = lock(&self.inner.warned);
+            if warned.len() < MOST_WARNINGS && warned.insert(line.clone()) {
+                self.progress.event(Event::Warning(&line));
+            }
+        }
     }
 
     /// What to show the registry after it said 401; `None` if we have nothing new to show.
@@ -176,7 +216,7 @@ impl Remote {
     fn url(&self, pinged: &Pinged, target: &Target) -> Result<Url, Failure> {
         match target {
             Target::Path(path) => join(&pinged.base, &format!("v2/{}/{path}", self.repository.path())),
-            Target::Url(url) => Ok(url.clone()),
+            Target::Url(url) | Target::Stranger(url) => Ok(url.clone()),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::challenge::{Challenge, challenge};
 use crate::error::{Failure, LARGEST_ERROR, shown};
 use crate::guard::{Route, is_private, judge, literal, refused};
 use crate::origin::Origin;
-use crate::transport::Transport;
+use crate::transport::{Lane, Transport};
 
 /// Redirects beyond this are a loop.
 const MOST_HOPS: usize = 10;
@@ -31,6 +31,8 @@ pub(crate) struct Session {
     pub origin: Origin,
     pub credentials: Credentials,
     pub transport: Arc<Transport>,
+    /// For the registry itself, where it is trusted in another way than everybody else.
+    at_home: Option<Arc<Transport>>,
     pinged: Mutex<Option<Arc<Pinged>>>,
     pub(crate) tokens: Mutex<Tokens>,
     home_is_private: OnceCell<bool>,
@@ -66,12 +68,13 @@ pub(crate) struct Ask {
     pub body: Option<Bytes>,
     /// Whether the body is a credential, which no redirect may carry to another origin.
     pub secret: bool,
+    pub lane: Lane,
 }
 
 impl Ask {
     /// A GET without anything.
     pub fn get(url: Url) -> Self {
-        Self { method: Method::GET, url, headers: HeaderMap::new(), body: None, secret: false }
+        Self { method: Method::GET, url, headers: HeaderMap::new(), body: None, secret: false, lane: Lane::Small }
     }
 
     fn request(&self, url: Url) -> Request {
@@ -99,15 +102,26 @@ pub(crate) struct Answer {
 
 impl Session {
     /// Not contacted yet.
-    pub fn new(origin: Origin, credentials: Credentials, transport: Arc<Transport>) -> Self {
+    pub fn new(
+        origin: Origin,
+        credentials: Credentials,
+        transport: Arc<Transport>,
+        at_home: Option<Arc<Transport>>,
+    ) -> Self {
         Self {
             origin,
             credentials,
             transport,
+            at_home,
             pinged: Mutex::new(None),
             tokens: Mutex::new(Tokens::default()),
             home_is_private: OnceCell::new(),
         }
+    }
+
+    /// What a request goes through on this route.
+    pub fn transport_on(&self, route: Route) -> &Arc<Transport> {
+        self.at_home.as_ref().filter(|_| route == Route::Home).unwrap_or(&self.transport)
     }
 
     /// Forgets what was learned.
@@ -172,7 +186,9 @@ impl Session {
             StatusCode::UNAUTHORIZED => match (challenge(answer.response.headers()), &self.credentials) {
                 (Some(challenge), _) => Ok(Pinged { base, challenge: Some(challenge) }),
                 // Some registries say 401 and nothing else; if there is a password, it is what they can mean.
-                (None, Credentials::Basic { .. }) => Ok(Pinged { base, challenge: Some(Challenge::Basic) }),
+                (None, Credentials::Basic { .. } | Credentials::RegistryToken(_)) => {
+                    Ok(Pinged { base, challenge: Some(Challenge::Basic) })
+                }
                 (None, _) => {
                     let what = format!("GET {}: 401 without a challenge that names Basic or Bearer", shown(&url));
                     Err(Failure::lasting(Kind::Denied, what))
@@ -201,6 +217,7 @@ impl Session {
             (Credentials::Anonymous, _) => "no credentials were given".to_owned(),
             (Credentials::Basic { username, .. }, _) => format!("as user {username}"),
             (Credentials::IdentityToken(_), _) => "with an identity token".to_owned(),
+            (Credentials::RegistryToken(_), _) => "with a registry token".to_owned(),
         }
     }
 
@@ -213,7 +230,7 @@ impl Session {
             if let Some(pass) = pass.filter(|pass| pass.origin.origin() == url.origin()) {
                 request.headers_mut().insert(AUTHORIZATION, pass.value.clone());
             }
-            let response = self.transport.send(route, request).await?;
+            let response = self.transport_on(route).send(route, ask.lane, request).await?;
             let Some(next) = redirect(&ask.method, &response)? else {
                 return Ok(Answer { response, at_home: route == Route::Home });
             };

@@ -26,6 +26,13 @@ pub struct Settings {
     pub stall: Duration,
     /// How many blobs are sent at once. Small requests (HEAD) run at eight times this number.
     pub concurrency: usize,
+    /// How many parts of large blobs, of 2 MiB each, may be under way or waiting in memory where a single connection turns
+    /// out to be slow (`docs/decisions/0009-large-blobs.md`). All blobs of a client share this number; less than 2 turns
+    /// parts off.
+    pub ranges: usize,
+    /// Whether layers that a registry does not have may be fetched from the addresses in their descriptors (`urls`), without
+    /// credentials. Off, because whoever wrote the manifest chose those addresses.
+    pub foreign_layers: bool,
 }
 
 impl Default for Settings {
@@ -39,6 +46,8 @@ impl Default for Settings {
             retries: Retries::default(),
             stall: Duration::from_mins(1),
             concurrency: 4,
+            ranges: 8,
+            foreign_layers: false,
         }
     }
 }
@@ -114,6 +123,9 @@ pub struct Access {
     pub mirror: Option<Mirror>,
     /// Certificates in PEM that are trusted for this repository (and its mirror) beside those of the client.
     pub ca_certs: Vec<String>,
+    /// Believe whatever certificate the registry shows: anybody in between can read and change everything, the password
+    /// included. Holds for the registry's own host and port only, not for a mirror, nor where the registry leads to.
+    pub danger_skip_tls_verification: bool,
 }
 
 /// A registry that holds copies of Docker Hub's repositories.
@@ -140,4 +152,6 @@ pub enum Credentials {
     },
     /// A token that is exchanged for access tokens (`identitytoken` in Docker's configuration).
     IdentityToken(Secret),
+    /// A token that is shown to the registry as it is (`registrytoken` in Docker's configuration).
+    RegistryToken(Secret),
 }

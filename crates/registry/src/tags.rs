@@ -6,7 +6,7 @@ use reqwest::Method;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
-use skycap_image::Kind;
+use skycap_image::{Event, Kind};
 use url::Url;
 
 use crate::error::{Failure, shown};
@@ -35,16 +35,25 @@ impl Remote {
         let mut seen = HashSet::new();
         let mut pages = HashSet::new();
         let mut fruitless = 0;
+        let mut strange = 0_u64;
         let mut page = self.first_page().await?;
         loop {
             let before = tags.len();
             let next = next_url(&page)?;
             for tag in parse(&page)? {
-                if is_tag(&tag) && seen.insert(tag.clone()) {
+                if !is_tag(&tag) {
+                    strange += 1;
+                } else if seen.insert(tag.clone()) {
                     tags.push(tag);
                 }
             }
-            let Some(next) = next else { return Ok(tags) };
+            let Some(next) = next else {
+                if strange > 0 {
+                    let warning = format!("{}: {strange} entries of its list of tags are no tags", self.repository);
+                    self.progress.event(Event::Warning(&warning));
+                }
+                return Ok(tags);
+            };
             fruitless = if tags.len() == before { fruitless + 1 } else { 0 };
             if !pages.insert(next.clone()) || fruitless > MOST_FRUITLESS || tags.len() > MOST_TAGS {
                 let what = format!("GET {}: the list of tags does not end", shown(&page.url));

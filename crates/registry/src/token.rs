@@ -14,6 +14,7 @@ use url::form_urlencoded::Serializer;
 
 use crate::Credentials;
 use crate::challenge::Challenge;
+use crate::encoding;
 use crate::error::{Failure, shown};
 use crate::session::{Ask, Pass, Pinged, Session, Token, Tokens, basic, header};
 
@@ -32,12 +33,15 @@ impl Session {
         scopes: &[String],
         stale: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, Failure> {
+        if let Credentials::RegistryToken(token) = &self.credentials {
+            return header(&format!("Bearer {}", token.reveal())).map(Some);
+        }
         let (realm, service, wanted) = match &pinged.challenge {
             Some(Challenge::Bearer { realm, service, scope }) => (realm, service.as_deref(), scope),
             None | Some(Challenge::Basic) => {
                 return match &self.credentials {
                     Credentials::Basic { username, password } => basic(username, password.reveal()).map(Some),
-                    Credentials::Anonymous | Credentials::IdentityToken(_) => Ok(None),
+                    _ => Ok(None),
                 };
             }
         };
@@ -97,7 +101,9 @@ impl Session {
         // The registry chose the realm: the same rules hold as for a redirect.
         let answer = self.follow(base, ask, pass).await?;
         if answer.response.status() == StatusCode::OK {
-            self.transport.read(&method, answer.response, LARGEST_TOKEN).await
+            let headers = answer.response.headers().clone();
+            let body = self.transport.read(&method, answer.response, LARGEST_TOKEN).await?;
+            Ok(encoding::chosen(body, &headers, LARGEST_TOKEN, encoding::is_json))
         } else {
             Err(self.failure(&method, answer.response).await)
         }

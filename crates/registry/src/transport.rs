@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{Method, NoProxy, Proxy, Request, Response};
-use rustls::RootCertStore;
+use rustls::{ClientConfig, RootCertStore};
 use skycap_image::{Kind, SourceError};
 use url::Url;
 
 use crate::error::{Failure, shown};
-use crate::guard::{PublicNames, Route};
+use crate::guard::Route;
+use crate::names::{self, AnyNames, Names, PublicNames};
+use crate::trust::Trust;
 use crate::{Proxies, Settings};
 
 /// No server needs longer to accept a connection.
@@ -20,24 +22,58 @@ const CONNECT: Duration = Duration::from_secs(30);
 /// A registry may think for this many stall times after the last byte of an upload: it may be hashing or copying it.
 const THINKING: u32 = 10;
 
+/// What a request carries. Over TLS, many small ones share a connection (HTTP/2), while blobs go each over its own
+/// (HTTP/1.1): that takes less work per byte, and one that is slow or broken does not hold up the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lane {
+    Small,
+    Blob,
+}
+
 /// The connections under one set of trusted certificates.
 pub(crate) struct Transport {
+    small: Clients,
+    blobs: Clients,
+    pub stall: Duration,
+}
+
+struct Clients {
     anywhere: reqwest::Client,
     public_only: reqwest::Client,
-    pub stall: Duration,
 }
 
 impl Transport {
     /// Opens nothing yet.
-    pub fn new(settings: &Settings, roots: RootCertStore, extra: &[String]) -> Result<Self, SourceError> {
-        let tls = crate::trust::client_config(roots, extra, settings.client_certificate.as_ref())?;
+    pub fn new(settings: &Settings, roots: RootCertStore, extra: &[String], trust: Trust) -> Result<Self, SourceError> {
+        Self::with_names(settings, roots, extra, trust, &(Arc::new(names::System) as Arc<dyn Names>))
+    }
+
+    /// With another way to find the addresses of names.
+    pub fn with_names(
+        settings: &Settings,
+        roots: RootCertStore,
+        extra: &[String],
+        trust: Trust,
+        names: &Arc<dyn Names>,
+    ) -> Result<Self, SourceError> {
+        let mut tls = crate::trust::client_config(roots, extra, settings.client_certificate.as_ref(), trust)?;
         let proxies = proxies(&settings.proxies)?;
         let exempt: BTreeSet<String> = [&settings.proxies.http, &settings.proxies.https]
             .into_iter()
             .flatten()
             .filter_map(|proxy| Url::parse(proxy).ok()?.host_str().map(str::to_owned))
             .collect();
-        let builder = || {
+        let exempt = Arc::new(exempt);
+        let clients = |builder: &dyn Fn() -> reqwest::ClientBuilder| {
+            let failed = |error| SourceError::caused(Kind::Other, "cannot set up the HTTP client", error);
+            let any = AnyNames { names: Arc::clone(names) };
+            let public = PublicNames { exempt: Arc::clone(&exempt), names: Arc::clone(names) };
+            Ok::<_, SourceError>(Clients {
+                anywhere: builder().dns_resolver(Arc::new(any)).build().map_err(failed)?,
+                public_only: builder().dns_resolver(Arc::new(public)).build().map_err(failed)?,
+            })
+        };
+        let builder = |tls: &ClientConfig| {
             let mut builder = reqwest::Client::builder()
                 .tls_backend_preconfigured(tls.clone())
                 .redirect(reqwest::redirect::Policy::none())
@@ -50,25 +86,23 @@ impl Transport {
             }
             builder
         };
-        let build = |builder: reqwest::ClientBuilder| {
-            let failed = |error| SourceError::caused(Kind::Other, "cannot set up the HTTP client", error);
-            builder.build().map_err(failed)
-        };
-        Ok(Self {
-            anywhere: build(builder())?,
-            public_only: build(builder().dns_resolver(Arc::new(PublicNames { exempt: Arc::new(exempt) })))?,
-            stall: settings.stall,
-        })
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let small = clients(&|| builder(&tls))?;
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let blobs = clients(&|| builder(&tls).http1_only())?;
+        Ok(Self { small, blobs, stall: settings.stall })
     }
 
-    fn client(&self, route: Route) -> &reqwest::Client {
-        if route == Route::PublicOnly { &self.public_only } else { &self.anywhere }
+    fn client(&self, route: Route, lane: Lane, url: &Url) -> &reqwest::Client {
+        // Without TLS everything is HTTP/1.1, and can share its connections.
+        let clients = if lane == Lane::Blob && url.scheme() == "https" { &self.blobs } else { &self.small };
+        if route == Route::PublicOnly { &clients.public_only } else { &clients.anywhere }
     }
 
     /// Sends a request with a small body or none; the answer's headers must come within the stall time.
-    pub async fn send(&self, route: Route, request: Request) -> Result<Response, Failure> {
+    pub async fn send(&self, route: Route, lane: Lane, request: Request) -> Result<Response, Failure> {
         let (method, url) = (request.method().clone(), request.url().clone());
-        let sent = tokio::time::timeout(self.stall, self.client(route).execute(request)).await;
+        let sent = tokio::time::timeout(self.stall, self.client(route, lane, &url).execute(request)).await;
         match sent {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::of_transport(&method, &url, error)),
@@ -85,7 +119,7 @@ impl Transport {
         total: u64,
     ) -> Result<Response, Failure> {
         let (method, url) = (request.method().clone(), request.url().clone());
-        let mut answer = std::pin::pin!(self.client(route).execute(request));
+        let mut answer = std::pin::pin!(self.client(route, Lane::Blob, &url).execute(request));
         let mut before = sent.load(Ordering::Relaxed);
         loop {
             let patience = if before >= total { self.stall * THINKING } else { self.stall };

@@ -3,12 +3,23 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use skycap_image::{Kind, SourceError};
 
 use crate::ClientCertificate;
+
+/// Whose certificates are believed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Trust {
+    /// Those that a trusted authority signed.
+    Certificates,
+    /// Everybody's.
+    Anybody,
+}
 
 /// The certificates that every connection starts from. Reading them takes milliseconds, so a client does it once.
 pub(crate) fn system_roots() -> RootCertStore {
@@ -39,11 +50,12 @@ pub(crate) fn certificates(texts: &[String]) -> Result<Vec<CertificateDer<'stati
     Ok(found)
 }
 
-/// What TLS needs for one set of trusted certificates. HTTP/2 is offered before HTTP/1.1.
+/// What TLS needs for one set of trusted certificates.
 pub(crate) fn client_config(
     mut roots: RootCertStore,
     extra: &[String],
     identity: Option<&ClientCertificate>,
+    trust: Trust,
 ) -> Result<ClientConfig, SourceError> {
     for (at, certificate) in certificates(extra)?.into_iter().enumerate() {
         roots.add(certificate).map_err(|error| {
@@ -65,8 +77,52 @@ pub(crate) fn client_config(
                 .map_err(|error| SourceError::caused(Kind::Other, "the client certificate is not usable", error))?
         }
     };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if trust == Trust::Anybody {
+        let algorithms = config.crypto_provider().signature_verification_algorithms;
+        config.dangerous().set_certificate_verifier(Arc::new(Believer { algorithms }));
+    }
     Ok(config)
+}
+
+/// Takes any certificate; only that the other side holds its key is checked.
+#[derive(Debug)]
+struct Believer {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Believer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
 }
 
 /// Reads a chain and its private key from PEM.

@@ -70,7 +70,7 @@ impl Entry {
             return Ok(Credentials::IdentityToken(self.identitytoken.clone()));
         }
         if !self.registrytoken.is_empty() {
-            return Err("a registrytoken is not supported; use auth or an identitytoken");
+            return Ok(Credentials::RegistryToken(self.registrytoken.clone()));
         }
         if self.auth.is_empty() {
             if self.username.is_empty() {
@@ -112,6 +112,7 @@ mod tests {
             Ok(Credentials::Basic { username, .. }) => username,
             Ok(Credentials::Anonymous) => "-".to_owned(),
             Ok(Credentials::IdentityToken(_)) => "token".to_owned(),
+            Ok(Credentials::RegistryToken(_)) => "registry token".to_owned(),
             Err(error) => error.to_string(),
         };
         assert_eq!(user("gcr.io"), "gcr");
@@ -121,7 +122,7 @@ mod tests {
         assert_eq!((user("r.io:5000"), user("acr.io")), ("port".to_owned(), "token".to_owned()));
         assert!(user("index.docker.io").contains("auth is not base64"), "a blank inside is no base64");
         assert!(user("bad.io").contains("\"bad.io\": auth is not base64"));
-        assert!(user("reg.io").contains("registrytoken is not supported"));
+        assert_eq!(user("reg.io"), "registry token");
     }
 
     #[test]
