@@ -108,7 +108,7 @@ impl Store {
                 let key = key_of(&path).unwrap_or_else(|| "damaged".to_owned());
                 let (sort, label) =
                     if kind == INDEX { (Sort::LayerIndex, key) } else { (Sort::Record, format!("{kind} {key}")) };
-                self.add(items, sort, &path, label, metadata.len(), accessed(&metadata));
+                self.add(items, sort, &path, label, metadata.len(), modified(&metadata));
             }
         }
         Ok(())
@@ -120,11 +120,11 @@ impl Store {
             let seal = self.seal_of(&format!("{LOWERS}/{name}"));
             let size = seal.as_ref().map_or_else(|| walked_size(&path), |seal| seal.size);
             let label = seal.map_or(name, |seal| seal.diff_id.to_string());
-            self.add(items, Sort::Lower, &path, label, size, accessed(&metadata));
+            self.add(items, Sort::Lower, &path, label, size, modified(&metadata));
         }
         for (path, metadata) in children(&self.dir().join(MOUNTS))? {
             let label = fs::read_to_string(path.join(ID)).unwrap_or_else(|_| "unnamed".to_owned());
-            self.add(items, Sort::CacheMount, &path, label, walked_size(&path), accessed(&metadata));
+            self.add(items, Sort::CacheMount, &path, label, walked_size(&path), modified(&metadata));
         }
         Ok(())
     }
@@ -136,7 +136,7 @@ impl Store {
             }
             let pid = path.file_name().and_then(|name| session::pid(name.as_ref()));
             let label = pid.map_or_else(|| "unknown".to_owned(), |pid| format!("process {pid}"));
-            self.add(items, Sort::Scratch, &path, label, walked_size(&path), accessed(&metadata));
+            self.add(items, Sort::Scratch, &path, label, walked_size(&path), modified(&metadata));
             if let Some(item) = items.last_mut() {
                 item.holders.extend(pid.filter(|_| session::is_alive(&path)));
             }
@@ -164,8 +164,8 @@ fn key_of(path: &Path) -> Option<String> {
     claimed_key(&head).map(|key| key.chars().filter(|c| !c.is_control()).collect())
 }
 
-fn accessed(metadata: &Metadata) -> SystemTime {
-    metadata.accessed().unwrap_or(SystemTime::UNIX_EPOCH)
+fn modified(metadata: &Metadata) -> SystemTime {
+    metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn changed(metadata: &Metadata) -> SystemTime {

@@ -140,9 +140,10 @@ fn close(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Sets the time of last use, by which the collector judges: the access time. A blob has it elsewhere ([`seal`]).
+/// Sets the time of last use, by which the collector judges: the modification time, because looking changes the access time.
+/// A blob has it elsewhere ([`seal`]).
 fn note_use(path: &Path) {
-    let now = fs::FileTimes::new().set_accessed(std::time::SystemTime::now());
+    let now = fs::FileTimes::new().set_modified(std::time::SystemTime::now());
     // An entry that is not there, or not ours, has no time to set.
     let _ = fs::File::open(path).and_then(|file| file.set_times(now));
 }

@@ -57,7 +57,7 @@ impl Through {
         if !was_here && self.is_ours(blob)? {
             return Ok(());
         }
-        let reader = Beating { reader: self.source.open_unverified(blob)?, lock, next: Instant::now() };
+        let reader = Beating { reader: self.source.open_unverified(blob)?, lock: lock.as_ref(), next: Instant::now() };
         self.store.ingest(blob, reader).map_err(failed)?;
         self.remember(blob);
         Ok(())
@@ -93,17 +93,19 @@ impl Through {
 }
 
 /// A download that shows those who wait for it that it goes on.
-struct Beating {
+struct Beating<'l> {
     reader: BlobReader,
-    lock: Option<Lock>,
+    lock: Option<&'l Lock>,
     next: Instant,
 }
 
-impl Read for Beating {
+impl Read for Beating<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
         if Instant::now() >= self.next {
-            self.lock.iter().for_each(Lock::beat);
+            if let Some(lock) = self.lock {
+                lock.beat();
+            }
             self.next = Instant::now() + BEAT;
         }
         Ok(count)

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests; what is skipped says why")]
 
+mod audit;
 mod blobs;
 mod collect;
+mod damage;
 mod layers;
 mod processes;
 mod records;
@@ -20,6 +22,18 @@ pub fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     (dir, store)
+}
+
+/// Whether everything is to be tried, not a sample.
+pub fn full() -> bool {
+    #[allow(clippy::disallowed_methods, reason = "a test may look at its own environment")]
+    std::env::var_os("SKYCAP_TEST_FULL").is_some()
+}
+
+/// The next of a row of numbers that look random, the same every time.
+pub fn random(state: &mut u64) -> usize {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    usize::try_from(*state >> 33).unwrap()
 }
 
 /// Everything below a directory that is no directory, sorted.
