@@ -13,6 +13,7 @@ use url::Url;
 use crate::error::{Failure, shown};
 use crate::guard::Route;
 use crate::retry::Tries;
+use crate::transport::Lane;
 use crate::{Client, Retries};
 
 /// Answers beyond this are refused.
@@ -128,7 +129,7 @@ impl Wire {
             }
         }
         *request.body_mut() = Some(question.body.clone().into());
-        let sent = transport.send(Route::Home, request);
+        let sent = transport.send(Route::Home, Lane::Small, request);
         let response = if is_metadata && answering.is_none() {
             let late = |_| Failure::passing(format!("{} {}: no answer", question.method, shown(&question.url)));
             tokio::time::timeout(METADATA, sent).await.map_err(late)??
