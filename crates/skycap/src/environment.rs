@@ -24,8 +24,8 @@ pub struct World {
     pub scratch: PathBuf,
     /// Where large temporary trees go: not on an overlay, on which no other can be stacked, if there is such a place.
     pub roomy: PathBuf,
-    /// The directory of Docker's `config.json`, if there can be one.
-    pub docker_config: Option<PathBuf>,
+    /// Where credentials may be kept, in the order in which they are asked. `docker login` and `podman login` write them.
+    pub auth_files: Vec<PathBuf>,
     /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` and their lower-case twins.
     pub proxies: Proxies,
 }
@@ -69,7 +69,7 @@ impl World {
             },
             cache: below_home("XDG_CACHE_HOME", ".cache").join("skycap"),
             state: below_home("XDG_STATE_HOME", ".local/state").join("skycap"),
-            docker_config: get("DOCKER_CONFIG").map(PathBuf::from).or_else(|| home.map(|home| home.join(".docker"))),
+            auth_files: auth_files(get("DOCKER_CONFIG"), get("XDG_RUNTIME_DIR"), home.as_deref()),
             proxies: Proxies {
                 http: either("HTTP_PROXY", "http_proxy"),
                 https: either("HTTPS_PROXY", "https_proxy"),
@@ -80,6 +80,14 @@ impl World {
             variables,
         }
     }
+}
+
+/// A directory of Docker's that was named goes first, and then for the default one.
+fn auth_files(docker: Option<&String>, runtime: Option<&String>, home: Option<&Path>) -> Vec<PathBuf> {
+    let named = docker.map(|directory| Path::new(directory).join("config.json"));
+    let containers = runtime.map(|directory| Path::new(directory).join("containers/auth.json"));
+    let default = home.filter(|_| docker.is_none()).map(|home| home.join(".docker/config.json"));
+    [named, containers, default].into_iter().flatten().collect()
 }
 
 /// A Concourse task has an empty volume at `/scratch`; most containers have a tmpfs at `/dev/shm`.
@@ -102,7 +110,7 @@ mod tests {
         let world = world(&[]);
         assert_eq!(world.cache, PathBuf::from("/tmp/skycap/skycap"));
         assert_eq!(world.terminal, Terminal { interactive: false, colour: false });
-        assert!(world.docker_config.is_none());
+        assert!(world.auth_files.is_empty());
     }
 
     #[test]
@@ -110,6 +118,18 @@ mod tests {
         let world = world(&[("HOME", "/h"), ("XDG_STATE_HOME", "/s"), ("NO_COLOR", "1"), ("TERM", "xterm")]);
         assert_eq!((world.cache, world.state), (PathBuf::from("/h/.cache/skycap"), PathBuf::from("/s/skycap")));
         assert_eq!(world.terminal, Terminal { interactive: true, colour: false });
-        assert_eq!(world.docker_config, Some(PathBuf::from("/h/.docker")));
+        assert_eq!(world.auth_files, [PathBuf::from("/h/.docker/config.json")]);
+    }
+
+    #[test]
+    fn credentials_are_looked_for_where_docker_and_podman_keep_them() {
+        let files = |variables: &[(&str, &str)]| {
+            let files = world(variables).auth_files;
+            files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>()
+        };
+        let both = [("HOME", "/h"), ("XDG_RUNTIME_DIR", "/run/u")];
+        assert_eq!(files(&both), ["/run/u/containers/auth.json", "/h/.docker/config.json"]);
+        let named = [&both[..], &[("DOCKER_CONFIG", "/d")]].concat();
+        assert_eq!(files(&named), ["/d/config.json", "/run/u/containers/auth.json"]);
     }
 }

@@ -23,7 +23,7 @@ use clap::{CommandFactory, Parser};
 use skycap_concourse::Kind;
 use skycap_sandbox::{Rung, enter};
 
-use args::{Cli, Command, Isolation, Means, Registry, RungArg};
+use args::{Cli, Command, Isolation, Login, Means, Registry, RungArg, Store, StoreGc, StoreLs, StoreVerify};
 use commands::Context;
 use commands::resource::Script;
 use environment::World;
@@ -92,6 +92,15 @@ fn command_line(cli: Cli) -> ExitCode {
         Command::Validate(arguments) => finish(&context, |_| commands::pipeline::validate(&arguments)),
         Command::Plan(arguments) => finish(&context, |_| commands::pipeline::plan(&arguments)),
         Command::Build(arguments) => finish(&context, |context| commands::build::run(&arguments, context)),
+        Command::Inspect(arguments) => finish(&context, |context| commands::images::inspect::run(&arguments, context)),
+        Command::Tags(arguments) => finish(&context, |context| commands::images::tags::run(&arguments, context)),
+        Command::Copy(arguments) => moving(&context, |context| commands::images::copy::run(&arguments, context)),
+        Command::Pull(arguments) => moving(&context, |context| commands::images::pull::run(&arguments, context)),
+        Command::Push(arguments) => moving(&context, |context| commands::images::push::run(&arguments, context)),
+        Command::Store(command) => exit(&context, commands::store::run(&command, &context)),
+        Command::Registry(Registry::Gc(arguments)) => {
+            finish(&context, |context| commands::registry::gc(&arguments, context))
+        }
         Command::Registry(Registry::Serve(arguments)) => {
             signals::cancel_on_signals(&context.cancel, &context.kill);
             finish(&context, |context| commands::registry::serve(&arguments, context))
@@ -112,7 +121,15 @@ fn means(command: &Command) -> (Means, bool) {
         Command::Demo(arguments) => (Means { isolation: arguments.isolation.clone(), ..Means::default() }, true),
         Command::RegistryImage(command) => (Means { network: command.network.clone(), ..Means::default() }, false),
         Command::RegistryTag(command) => (Means { network: command.network.clone(), ..Means::default() }, false),
-        Command::Doctor(kept) => (Means { kept: kept.clone(), ..Means::default() }, false),
+        Command::Inspect(arguments) => (of_login(&arguments.login), false),
+        Command::Tags(arguments) => (of_login(&arguments.login), false),
+        Command::Copy(arguments) => (of_login(&arguments.login), false),
+        Command::Push(arguments) => (of_login(&arguments.login), false),
+        Command::Pull(arguments) => (Means { kept: arguments.kept.clone(), ..of_login(&arguments.login) }, false),
+        Command::Store(
+            Store::Ls(StoreLs { kept, .. }) | Store::Gc(StoreGc { kept, .. }) | Store::Verify(StoreVerify { kept, .. }),
+        )
+        | Command::Doctor(kept) => (Means { kept: kept.clone(), ..Means::default() }, false),
         Command::Validate(_)
         | Command::Plan(_)
         | Command::Registry(_)
@@ -121,14 +138,14 @@ fn means(command: &Command) -> (Means, bool) {
     }
 }
 
+fn of_login(login: &Login) -> Means {
+    Means { network: login.network.clone(), ..Means::default() }
+}
+
 fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "skycap", &mut script);
-    match std::io::Write::write_all(&mut std::io::stdout(), &script) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
+    commands::print_bytes(&script)
 }
 
 /// Enters the sandbox's world first where it is needed: that must happen before there is a second thread.
@@ -149,6 +166,19 @@ fn finish(context: &Context, command: impl FnOnce(&Context) -> Result<(), Failur
 
 fn exit(context: &Context, result: Result<ExitCode, Failure>) -> ExitCode {
     result.unwrap_or_else(|failure| failure.report(Style::new(context.world.terminal.colour)))
+}
+
+/// Runs a command that must clean up after itself when it is interrupted.
+fn moving(context: &Context, command: impl FnOnce(&Context) -> Result<(), Failure>) -> ExitCode {
+    signals::cancel_on_signals(&context.cancel, &context.kill);
+    signals::end_soon_after(&context.cancel, &context.stop);
+    match command(context) {
+        Err(_) if context.cancel.is_cancelled() => exit(
+            context,
+            Err(Failure { code: signals::INTERRUPTED, ..Failure::new("interrupted; nothing was left half-done") }),
+        ),
+        result => exit(context, result.map(|()| ExitCode::SUCCESS)),
+    }
 }
 
 /// A resource reports errors as the program that it replaces did, because people match on them.

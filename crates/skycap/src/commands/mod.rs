@@ -3,27 +3,31 @@
 pub mod build;
 pub mod demo;
 pub mod doctor;
+pub mod images;
 pub mod install;
 pub mod pipeline;
 pub mod registry;
 pub mod resource;
+pub mod store;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use skycap_build::SandboxAccess;
 use skycap_concourse::{Environment, Host, Workshop};
-use skycap_image::Progress;
-use skycap_registry::{Keychain, Settings};
+use skycap_image::{Event, Progress};
+use skycap_registry::{Keychain, Settings, Stop};
 use skycap_sandbox::{Cancel, Refused, Sandbox};
 use skycap_store::Store;
 
 use crate::args::Means;
 use crate::environment::World;
 use crate::failure::Failure;
-use crate::report;
+use crate::report::{self, Counting};
 
 /// What every command is given.
 pub struct Context {
@@ -32,20 +36,33 @@ pub struct Context {
     pub debug: bool,
     pub environment: Environment,
     pub progress: Arc<dyn Progress>,
+    counting: Arc<Counting>,
     /// Whether RUN and tasks can be run, for the commands that may need it.
     sandbox: Option<Arc<Result<Sandbox, Refused>>>,
     /// Set by the second signal: even what cleans up stops.
     pub kill: Cancel,
     /// Set by SIGINT and SIGTERM.
     pub cancel: Cancel,
+    /// Ends what talks to registries for people.
+    pub stop: Stop,
 }
 
 impl Context {
     pub fn new(world: World, means: Means, debug: bool, sandbox: Option<Result<Sandbox, Refused>>) -> Self {
-        let progress = report::printer(world.terminal, debug);
+        let counting = Arc::new(Counting::new(report::printer(world.terminal, debug)));
+        let progress: Arc<dyn Progress> = Arc::clone(&counting) as Arc<dyn Progress>;
         let environment = world.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let sandbox = sandbox.map(Arc::new);
-        Self { world, means, debug, environment, progress, sandbox, cancel: Cancel::default(), kill: Cancel::default() }
+        let (cancel, kill) = (Cancel::default(), Cancel::default());
+        Self { world, means, debug, environment, progress, counting, sandbox, kill, cancel, stop: Stop::default() }
+    }
+
+    /// Says what was moved, if anything was. `of` is how many layers were wanted, where those that were not fetched were
+    /// here already.
+    pub fn summarise(&self, elapsed: Duration, of: Option<usize>) {
+        if let Some(summary) = self.counting.summary(elapsed, of) {
+            self.progress.event(Event::Note(&summary));
+        }
     }
 
     /// How registries are reached.
@@ -67,10 +84,19 @@ impl Context {
         pairs(&self.means.network.hosts, "--host")
     }
 
-    /// Docker's configuration, if there is one.
+    /// What the configuration files of Docker, podman and skopeo know.
     pub fn keychain(&self) -> Result<Keychain, Failure> {
-        let directory = self.world.docker_config.as_ref();
-        directory.map_or_else(|| Ok(Keychain::default()), |directory| Keychain::open(directory).map_err(Failure::from))
+        let mut keychain = Keychain::default();
+        for path in self.world.auth_files.iter().filter(|path| path.exists()) {
+            keychain = keychain.or(Keychain::open_file(path)?);
+        }
+        Ok(self.with_helpers(keychain))
+    }
+
+    /// A keychain that finds credential helpers.
+    pub fn with_helpers(&self, keychain: Keychain) -> Keychain {
+        let path = self.world.variables.get("PATH").map(String::as_str).unwrap_or_default();
+        keychain.with_search_path(path.as_ref())
     }
 
     /// What resources and tasks are lent.
@@ -119,6 +145,21 @@ impl Context {
 
 fn not_entered() -> Failure {
     Failure::new("this command does not run processes")
+}
+
+/// An answer, to standard output.
+pub fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// The same, byte for byte.
+pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 /// How many things may be computed at once.

@@ -62,6 +62,10 @@ impl Lines {
             self.print_output(prefix, id, &task.line);
         }
         let time = self.style.faint(&units::duration(task.started.elapsed()));
+        // A configuration is no layer: it is counted, not told.
+        if task.label.contains(" config ") && outcome != "failed" {
+            return;
+        }
         let text = if task.is_step {
             format!("#{id} {outcome} {time}")
         } else if task.done > 0 {

@@ -1,16 +1,21 @@
 //! What people see while skycap works: bars on a terminal, plain lines elsewhere. Always stderr: stdout belongs to
 //! answers.
 
+mod bar_line;
 mod bars;
+mod counts;
 mod lines;
 mod steps;
+mod text;
 mod units;
 
 use std::sync::Arc;
 
 use skycap_image::Progress;
 
+pub use counts::{Counting, Notices};
 pub use steps::Steps;
+pub use text::{columns, printable};
 pub use units::bytes;
 
 use crate::environment::Terminal;

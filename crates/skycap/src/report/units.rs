@@ -14,6 +14,16 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// `10.2 MB/s`; nothing for a time too short to tell.
+pub fn rate(count: u64, time: Duration) -> Option<String> {
+    let milliseconds = time.as_millis();
+    if count == 0 || milliseconds < 50 {
+        return None;
+    }
+    let per_second = u128::from(count) * 1000 / milliseconds;
+    Some(format!("{}/s", bytes(u64::try_from(per_second).unwrap_or(u64::MAX))))
+}
+
 /// `0.4 s`, `12 s`, `3 m 20 s`.
 pub fn duration(time: Duration) -> String {
     match time.as_secs() {

@@ -1,9 +1,17 @@
 //! The command line. The flags that Concourse's `fly` and Docker's `build` have keep their names.
 
-use std::net::SocketAddr;
+mod images;
+mod quantity;
+mod registry;
+mod store;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use images::{Changes, Compress, Copy, Ends, Inspect, Login, Pull, Push, Sort, Tags};
+pub use registry::{Registry, RegistryGc, Serve};
+pub use store::{Store, StoreGc, StoreLs, StoreVerify};
 
 /// Concourse image resources, a Dockerfile builder and a local pipeline runner in one binary.
 #[derive(Parser, Debug)]
@@ -82,6 +90,19 @@ pub enum Command {
     Plan(Plan),
     /// Build a Dockerfile
     Build(Build),
+    /// Say what an image is: digest, platforms, layers, configuration, labels
+    Inspect(Inspect),
+    /// List the tags of a repository
+    Tags(Tags),
+    /// Copy an image between registries, layouts and archives, as it is
+    Copy(Copy),
+    /// Fetch an image: its files, or a layout or archive
+    Pull(Pull),
+    /// Push a layout or archive to a registry
+    Push(Push),
+    /// The store of fetched layers and cached build steps
+    #[command(subcommand)]
+    Store(Store),
     /// The embedded registry
     #[command(subcommand)]
     Registry(Registry),
@@ -240,22 +261,6 @@ pub struct Build {
     pub insecure: bool,
     #[command(flatten)]
     pub means: Means,
-}
-
-#[derive(Subcommand, Debug)]
-pub enum Registry {
-    /// Serve a registry from a directory until stopped
-    Serve(Serve),
-}
-
-#[derive(Args, Debug)]
-pub struct Serve {
-    /// Address and port; port 0 takes a free one and prints it
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
-    pub listen: SocketAddr,
-    /// Where the images are kept [default: the user's state directory]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
