@@ -43,18 +43,6 @@ pub(crate) fn render(view: &View, layers: &[Layer]) -> String {
     text
 }
 
-/// The same tree with devices as the placeholders that an ordinary user gets.
-pub(crate) fn placeholders(tree: &str) -> String {
-    tree.lines().fold(String::new(), |mut text, line| {
-        let mut words = line.split(' ');
-        match (words.next(), words.next()) {
-            (Some("char" | "block"), Some(name)) => writeln!(text, "file {name} \"\"").unwrap(),
-            _ => writeln!(text, "{line}").unwrap(),
-        }
-        text
-    })
-}
-
 #[test]
 fn a_path_resolves_as_it_would_after_chroot() {
     let view = view_of(&layers(

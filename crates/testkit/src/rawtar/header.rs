@@ -150,7 +150,7 @@ pub(super) fn field(name: &[u8]) -> Option<Field> {
     FIELDS.iter().any(|(known, _)| *known == field).then_some(field)
 }
 
-const FIELDS: [(Field, std::ops::Range<usize>); 13] = [
+const FIELDS: [(Field, std::ops::Range<usize>); 14] = [
     (*b"name\0\0", 0..100),
     (*b"mode\0\0", 100..108),
     (*b"uid\0\0\0", 108..116),
@@ -163,7 +163,8 @@ const FIELDS: [(Field, std::ops::Range<usize>); 13] = [
     (*b"major\0", 329..337),
     (*b"minor\0", 337..345),
     (*b"prefix", 345..500),
-    (*b"rest\0\0", 257..512),
+    (*b"uname\0", 265..297),
+    (*b"gname\0", 297..329),
 ];
 
 fn range(field: Field) -> std::ops::Range<usize> {

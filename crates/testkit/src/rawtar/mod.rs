@@ -29,7 +29,8 @@
 //! magic=gnu         or v7 (none), star, ustar (which is the default), or eight bytes
 //! prefix=a/b        ustar's prefix field
 //! sum=bad           a wrong checksum; sum=signed adds signed bytes, as old programs did
-//! !mtime=junk       the bytes of a field as they are: name mode uid gid size mtime sum link magic major minor prefix
+//! !mtime=junk       the bytes of a field as they are: name mode uid gid size mtime sum link magic
+//!                   uname gname major minor prefix
 //! pax:path=../x     a record in a PAX header in front of this entry
 //! paxbytes=5%20a=%0a  the same, but these bytes as they are
 //! long:path=a/b     a GNU long name (long:link: long link) in front of this entry

@@ -52,7 +52,7 @@ fn what_is_wrong_is_noticed() {
         ("longpath \"x\\0\"\npax path=y\nfile a", "extensions"),
         ("file a\ncut 1300", "cut off"),
         ("file a magic=ustarxyz", "ustar"),
-        ("global size=x\nblocks 1\nfile a", "lone"),
+        ("global comment=x\nblocks 1\nfile a", "lone"),
     ] {
         let error = read(text).unwrap_err();
         assert!(error.contains(expected), "{text}: {error}");
