@@ -1,5 +1,7 @@
 //! Memory, layouts, archives and directories.
 
+#![allow(clippy::unnecessary_wraps, reason = "other peers may not be there")]
+
 use std::path::{Path, PathBuf};
 
 use skycap_image::directory::Directory;

@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,13 @@ pub fn run(directory: &Path, name: &str, arguments: &[&str]) -> Result<Vec<u8>, 
 }
 
 /// A program that is killed when this process ends, however it ends: a shell waits for the end of its input.
-pub struct Background {
-    _input: ChildStdin,
+pub struct Background(Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
 }
 
 impl Background {
@@ -40,8 +45,7 @@ impl Background {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script, "sh"]).arg(program).args(arguments);
         command.env_clear().env("PATH", PATH).env("HOME", "/nonexistent");
-        let mut child = command.stdin(Stdio::piped()).stdout(output).stderr(Stdio::null()).spawn().unwrap();
-        Self { _input: child.stdin.take().unwrap() }
+        Self(command.stdin(Stdio::piped()).stdout(output).stderr(Stdio::null()).spawn().unwrap())
     }
 }
 
