@@ -104,7 +104,11 @@ impl Temporary {
         for _ in 0..TRIES {
             let path = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?.keep();
             let Some(name) = path.file_name().map(ToOwned::to_owned) else { continue };
-            let directory: OwnedFd = fs::File::open(&path)?.into();
+            let opened = fs::File::open(&path).inspect_err(|_| {
+                // Out of descriptors, for one. Nobody holds a lock that would keep it.
+                let _ = fs::remove_dir(&path);
+            });
+            let directory: OwnedFd = opened?.into();
             // Between making and locking, a sweep of another process may have taken it away.
             if lock(&directory) && fs::symlink_metadata(&path).is_ok() {
                 return Ok(Self { path, name, directory });

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use skycap_image::layout::Layout;
 use skycap_image::{Artifact, Digest, Event, Image, Name, Platform, Progress, archive};
 use skycap_registry::Place;
-use skycap_rootfs::{Limits, Unpack, unpack};
+use skycap_rootfs::{Fault, Limits, Unpack, UnpackError, unpack};
 
 use super::Restarts;
 use super::request::GetRequest;
@@ -188,7 +188,7 @@ impl Delivery<'_> {
         // The client already reports every layer.
         let stage = Stage::new(self.destination, "rootfs");
         let unpacked = unpack(&image.layers(), stage.path(), &options, &Warnings(self.progress));
-        unpacked.map_err(|error| Failure::caused_by(&error).during("extract image"))?;
+        unpacked.map_err(|error| self.unextracted(&error).during("extract image"))?;
         // In place of what an interrupted get left there.
         stage.commit().map_err(|failure| failure.during("extract image"))?;
         let config = &image.config().config;
@@ -200,6 +200,17 @@ impl Delivery<'_> {
         });
         write_file(self.destination, "metadata.json", encode(&metadata) + "\n")?;
         self.labels(image)
+    }
+
+    /// A file of the image that cannot be made says its path in the image; on which disk, the hint says.
+    fn unextracted(&self, error: &UnpackError) -> Failure {
+        let failure = Failure::caused_by(error);
+        match error {
+            UnpackError::Layer { fault: Fault::Apply { .. }, .. } => {
+                failure.with_hint(format!("the files go to {}", self.destination.join("rootfs").display()))
+            }
+            _ => failure,
+        }
     }
 
     /// `image.tar`, as `docker load` reads it, and `labels.json`.
