@@ -127,7 +127,7 @@ fn no_damage_leads_to_a_wrong_answer_or_a_hang() {
         damage("garbage", &mut |path| write(path, |bytes| bytes.iter_mut().for_each(|byte| *byte = !*byte)));
         damage("longer", &mut |path| write(path, |bytes| bytes.push(0)));
         damage("gone", &mut |path| replace(path, |_| {}));
-        damage("closed", &mut |path| fs::set_permissions(path, Permissions::from_mode(0)).unwrap());
+        damage("closed", &mut |path| fs::set_permissions(path, Permissions::from_mode(0o0)).unwrap());
         damage("directory", &mut |path| replace(path, |path| fs::create_dir_all(path.join("x/y")).unwrap()));
         damage("link", &mut |path| replace(path, |path| std::os::unix::fs::symlink("/etc/hostname", path).unwrap()));
         damage("loop", &mut |path| replace(path, |path| std::os::unix::fs::symlink(path, path).unwrap()));
