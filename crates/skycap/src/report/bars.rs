@@ -2,51 +2,46 @@
 //! counted, a step that is done stands above as the plain lines would have it.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use skycap_image::{Event, Progress};
 
+use super::lines::is_quiet;
+use super::screen::Screen;
+use super::speed::Speed;
 use super::{Style, bar_line, units};
 
-/// How often waiting things move.
-const TICK: Duration = Duration::from_millis(200);
-/// Redraws a second.
-const REDRAWS: u8 = 10;
-/// So many bars at once; the rest is counted below them.
+/// Between two redraws.
+const FRAME: Duration = Duration::from_millis(100);
+/// So many bars at once, on a terminal that has the rows; the rest is counted below them.
 const MOST_BARS: usize = 8;
 /// Where the terminal does not tell.
-const USUAL_WIDTH: u16 = 80;
+const USUAL: (u16, u16) = (80, 24);
 
 /// Draws what is under way.
 pub struct Bars {
     style: Style,
     debug: bool,
-    screen: MultiProgress,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     state: Mutex<State>,
+    /// There is something to draw.
+    wake: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     tasks: BTreeMap<u64, Running>,
-    /// Transfers that are over.
+    /// Transfers that are over, and the bytes of all.
     done: u64,
-    /// The line below the bars, while there are several transfers.
-    total: Option<Total>,
-}
-
-struct Total {
-    bar: ProgressBar,
-    says: Arc<Mutex<String>>,
-}
-
-impl Total {
-    fn say(&self, text: String) {
-        *self.says.lock().unwrap_or_else(PoisonError::into_inner) = text;
-    }
+    bytes: u64,
+    speed: Speed,
+    screen: Screen,
+    has_painter: bool,
 }
 
 struct Running {
@@ -55,105 +50,107 @@ struct Running {
     /// In bytes; steps have none.
     total: Option<u64>,
     done: u64,
-    /// Not every one has a place on the screen.
-    bar: Option<ProgressBar>,
+    speed: Speed,
 }
 
-impl Bars {
-    pub fn new(colour: bool, debug: bool) -> Self {
-        let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS));
-        Self { style: Style::new(colour), debug, screen, state: Mutex::default() }
-    }
-
+impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Redraws while there is something under way; sleeps otherwise.
+    fn paint(&self) {
+        let mut state = self.state();
+        loop {
+            while state.tasks.is_empty() {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.draw();
+            drop(state);
+            std::thread::sleep(FRAME);
+            state = self.state();
+        }
+    }
+}
+
+impl State {
+    fn draw(&mut self) {
+        let (width, rows) = size();
+        let now = Instant::now();
+        self.speed.note(now, self.bytes);
+        for task in self.tasks.values_mut() {
+            task.speed.note(now, task.done);
+        }
+        let frame = self.lines(width, rows);
+        write(&self.screen.draw(&frame, width));
+    }
+
+    fn lines(&self, width: usize, rows: usize) -> Vec<String> {
+        let most = MOST_BARS.min(rows.saturating_sub(3)).max(1);
+        let mut lines: Vec<String> = self.tasks.values().take(most).map(|task| task.line(width)).collect();
+        let transfers = self.tasks.values().filter(|task| task.total.is_some()).count();
+        let hidden = self.tasks.len().saturating_sub(most);
+        if hidden > 0 || (transfers > 0 && transfers as u64 + self.done > 1) {
+            let more = if hidden == 0 { String::new() } else { format!(" ({hidden} not shown)") };
+            let text = format!("{} done, {} under way{more}", self.done, self.tasks.len());
+            lines.push(bar_line::total(&text, self.bytes, self.speed.rate(), width));
+        }
+        lines
+    }
+
+    /// What stays goes above what is redrawn; that comes back with the next frame.
+    fn print(&mut self, text: &str) {
+        let cleared = self.screen.clear(size().0);
+        write(&format!("{cleared}{text}\n"));
+    }
+
+    fn clear(&mut self) {
+        if !self.screen.is_clear() {
+            write(&self.screen.clear(size().0));
+        }
+    }
+}
+
+impl Running {
+    fn line(&self, width: usize) -> String {
+        match self.total {
+            Some(total) => bar_line::transfer(&self.label, self.done, total, self.speed.rate(), width),
+            None => bar_line::step(&self.label, self.started.elapsed(), width),
+        }
+    }
+}
+
+impl Bars {
+    pub fn new(colour: bool, debug: bool) -> Self {
+        let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new() });
+        Self { style: Style::new(colour), debug, shared }
+    }
+
     fn print(&self, text: &str) {
-        // A terminal that is gone must not stop the work.
-        let _ = self.screen.println(text);
+        self.shared.state().print(text);
     }
 
     fn start(&self, id: u64, label: &str, total: Option<u64>) {
-        // A configuration is no layer: it is over before anybody could look.
-        if total.is_some() && label.contains(" config ") {
+        if total.is_some() && is_quiet(label) {
             return;
         }
-        let mut state = self.state();
-        let task = Running { label: label.to_owned(), started: Instant::now(), total, done: 0, bar: None };
-        state.tasks.insert(id, task);
-        self.arrange(&mut state);
-    }
-
-    /// Gives bars to those that waited longest for one, as far as there is room, and counts the others.
-    fn arrange(&self, state: &mut State) {
-        let mut room = MOST_BARS.saturating_sub(state.tasks.values().filter(|task| task.bar.is_some()).count());
-        for task in state.tasks.values_mut().filter(|task| task.bar.is_none()) {
-            if room == 0 {
-                break;
-            }
-            room -= 1;
-            task.bar = Some(self.bar(task, state.total.as_ref().map(|total| &total.bar)));
+        let mut state = self.shared.state();
+        let (label, started) = (label.to_owned(), Instant::now());
+        state.tasks.insert(id, Running { label, started, total, done: 0, speed: Speed::default() });
+        if !state.has_painter {
+            let shared = Arc::clone(&self.shared);
+            // Without a thread there is nothing to see, but everything is done all the same.
+            state.has_painter =
+                std::thread::Builder::new().name("bars".to_owned()).spawn(move || shared.paint()).is_ok();
         }
-        let transfers = state.tasks.values().filter(|task| task.total.is_some()).count();
-        if transfers == 0 {
-            if let Some(total) = state.total.take() {
-                total.bar.finish_and_clear();
-                self.screen.remove(&total.bar);
-            }
-            return;
-        }
-        if state.total.is_none() && transfers as u64 + state.done > 1 {
-            state.total = Some(self.total());
-        }
-        if let Some(total) = &state.total {
-            let hidden = state.tasks.values().filter(|task| task.bar.is_none()).count();
-            let more = if hidden == 0 { String::new() } else { format!(", {hidden} of them not shown") };
-            total.say(format!("{} done, {transfers} under way{more}", state.done));
-        }
-    }
-
-    fn total(&self) -> Total {
-        let says = Arc::new(Mutex::new(String::new()));
-        let said = Arc::clone(&says);
-        let bar = self.screen.add(ProgressBar::no_length());
-        bar.set_style(style(move |state| {
-            let text = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            bar_line::total(&text, state.pos(), state.per_sec(), width())
-        }));
-        bar.enable_steady_tick(TICK);
-        Total { bar, says }
-    }
-
-    fn bar(&self, task: &Running, above: Option<&ProgressBar>) -> ProgressBar {
-        let bar = match task.total {
-            Some(total) => ProgressBar::new(total),
-            None => ProgressBar::no_length(),
-        };
-        let bar = match above {
-            Some(total) => self.screen.insert_before(total, bar),
-            None => self.screen.add(bar),
-        };
-        let label = task.label.clone();
-        bar.set_style(style(move |state| match state.len() {
-            Some(total) => bar_line::transfer(&label, state.pos(), total, state.per_sec(), width()),
-            None => bar_line::step(&label, state.elapsed(), width()),
-        }));
-        bar.set_position(task.done);
-        bar.enable_steady_tick(TICK);
-        bar
+        self.shared.wake.notify_all();
     }
 
     fn advance(&self, id: u64, bytes: u64) {
-        let mut state = self.state();
-        if let Some(total) = &state.total {
-            total.bar.inc(bytes);
-        }
+        let mut state = self.shared.state();
         if let Some(task) = state.tasks.get_mut(&id) {
             task.done += bytes;
-            if let Some(bar) = &task.bar {
-                bar.inc(bytes);
-            }
+            state.bytes += bytes;
         }
     }
 
@@ -164,34 +161,19 @@ impl Bars {
     }
 
     fn finish(&self, id: u64, outcome: &str) {
-        let mut state = self.state();
+        let mut state = self.shared.state();
         let Some(task) = state.tasks.remove(&id) else { return };
-        if let Some(bar) = &task.bar {
-            bar.finish_and_clear();
-            self.screen.remove(bar);
+        if task.total.is_some() {
+            state.done += 1;
         }
-        let is_transfer = task.total.is_some();
-        state.done += u64::from(is_transfer);
-        self.arrange(&mut state);
-        drop(state);
-        if !is_transfer || outcome == "failed" {
+        if task.total.is_none() || outcome == "failed" {
             let time = self.style.faint(&units::duration(task.started.elapsed()));
-            self.print(&format!("{} {} {time}", task.label, self.style.strong(outcome)));
+            state.print(&format!("{} {} {time}", task.label, self.style.strong(outcome)));
+        }
+        if state.tasks.is_empty() {
+            state.clear();
         }
     }
-}
-
-/// A line that is drawn anew for the width that the terminal has then.
-fn style(line: impl Fn(&ProgressState) -> String + Clone + Send + Sync + 'static) -> ProgressStyle {
-    let whole = ProgressStyle::with_template("{line}").unwrap_or_else(|_| ProgressStyle::default_bar());
-    whole.with_key("line", move |state: &ProgressState, out: &mut dyn fmt::Write| {
-        let _ = out.write_str(&line(state));
-    })
-}
-
-fn width() -> usize {
-    let columns = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| size.ws_col);
-    usize::from(if columns == 0 { USUAL_WIDTH } else { columns })
 }
 
 impl Progress for Bars {
@@ -207,4 +189,18 @@ impl Progress for Bars {
             Event::Debug(_) => {}
         }
     }
+}
+
+/// A terminal that is gone must not stop the work.
+fn write(text: &str) {
+    let mut out = io::stderr().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Columns and rows, asked each time: windows change.
+fn size() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    let (columns, rows) = size.map_or((0, 0), |size| (size.ws_col, size.ws_row));
+    let or = |value: u16, usual: u16| usize::from(if value == 0 { usual } else { value });
+    (or(columns, USUAL.0), or(rows, USUAL.1))
 }

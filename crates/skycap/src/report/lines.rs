@@ -62,8 +62,7 @@ impl Lines {
             self.print_output(prefix, id, &task.line);
         }
         let time = self.style.faint(&units::duration(task.started.elapsed()));
-        // A configuration is no layer: it is counted, not told.
-        if task.label.contains(" config ") && outcome != "failed" {
+        if is_quiet(&task.label) && outcome != "failed" {
             return;
         }
         let text = if task.is_step {
@@ -108,6 +107,11 @@ impl Progress for Lines {
     fn event(&self, event: Event<'_>) {
         self.show("", event);
     }
+}
+
+/// A configuration is no layer: it is counted, not told.
+pub fn is_quiet(label: &str) -> bool {
+    label.starts_with("pull config ") || label.starts_with("push config ")
 }
 
 /// Takes the first line out of what was printed so far, if it is whole or too long to wait for its end.

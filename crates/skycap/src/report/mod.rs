@@ -5,6 +5,8 @@ mod bar_line;
 mod bars;
 mod counts;
 mod lines;
+mod screen;
+mod speed;
 mod steps;
 mod text;
 mod units;

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
+use skycap_image::Event;
 use skycap_pipeline::{Events, Outcome, Step, StepEvent};
 
 use super::Style;
+use super::counts::Counts;
 use super::lines::{Lines, next_line};
 
 /// Writes steps' events to stderr.
@@ -17,11 +20,18 @@ pub struct Steps {
     lines: Lines,
     /// What a step has printed of its current line.
     open: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// What a step has moved, since when.
+    moved: Mutex<BTreeMap<String, (Instant, Counts)>>,
 }
 
 impl Steps {
     pub fn new(colour: bool, debug: bool) -> Self {
-        Self { style: Style::new(colour), lines: Lines::new(colour, debug), open: Mutex::default() }
+        Self {
+            style: Style::new(colour),
+            lines: Lines::new(colour, debug),
+            open: Mutex::default(),
+            moved: Mutex::default(),
+        }
     }
 
     fn prefix(&self, step: &Step) -> String {
@@ -49,6 +59,19 @@ impl Steps {
         }
     }
 
+    fn count(&self, step: &Step, event: Event<'_>) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = moved.entry(step.name.clone()).or_insert_with(|| (Instant::now(), Counts::default()));
+        counts.1.see(event);
+    }
+
+    fn summarise(&self, step: &Step) {
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner).remove(&step.name);
+        if let Some(summary) = moved.and_then(|(since, counts)| counts.summary(since.elapsed(), None)) {
+            self.print(step, &summary);
+        }
+    }
+
     fn outcome(&self, outcome: &Outcome) -> String {
         match outcome {
             Outcome::Succeeded => self.style.good(outcome.word()),
@@ -68,7 +91,10 @@ impl Events for Steps {
                 self.print(step, &self.style.strong(&format!("running {}", words.join(" "))));
             }
             StepEvent::Log(_, bytes) => self.log(step, bytes),
-            StepEvent::Progress(event) => self.lines.show(&format!("{} ", self.prefix(step)), event),
+            StepEvent::Progress(event) => {
+                self.count(step, event);
+                self.lines.show(&format!("{} ", self.prefix(step)), event);
+            }
             StepEvent::Metadata(fields) => {
                 for (name, value) in fields {
                     self.print(step, &format!("{}: {value}", self.style.faint(name)));
@@ -80,6 +106,7 @@ impl Events for Steps {
             }
             StepEvent::Finished(outcome) => {
                 self.flush(step);
+                self.summarise(step);
                 self.print(step, &self.outcome(outcome));
             }
         }

@@ -81,12 +81,9 @@ impl Transfer {
         let reading = (!from_registry && !to_registry).then(|| Arc::clone(progress));
         let source = places.open_telling(&self.source, fetching, reading)?;
         let chosen = self.choose(&source, progress)?;
-        let scratch = tempfile::Builder::new().prefix("skycap-").tempdir_in(&context.world.roomy)?;
-        let artifact = self.packed(&chosen, scratch.path(), &**progress)?.unwrap_or_else(|| chosen.clone());
-        let (before, after) = (source.descriptor().digest, artifact.descriptor().digest);
-        if before != after && artifact.descriptor().digest != chosen.descriptor().digest {
-            progress.event(Event::Note(&format!("other layers, another digest: {before} becomes {after}")));
-        }
+        let scratch = tempfile::Builder::new().prefix("skycap-").tempdir_in(&context.world.scratch)?;
+        let artifact = self.packed(&chosen, scratch.path(), &**progress)?;
+        self.tell_digests([&source, &chosen, &artifact], &**progress);
         let referring = if self.referrers { referrers::all(&chosen, &self.source, places)? } else { Vec::new() };
         for (repository, references) in self.repositories() {
             push(&artifact, &referring, &repository, &references, places)?;
@@ -98,7 +95,24 @@ impl Transfer {
             }
         }
         context.summarise(started.elapsed(), None);
-        print(&format!("{after}\n"))
+        print(&format!("{}\n", artifact.descriptor().digest))
+    }
+
+    /// Says why the digest is another than the source's, or why it is not.
+    fn tell_digests(&self, [source, chosen, packed]: [&Artifact; 3], progress: &dyn Progress) {
+        let digests = [source, chosen, packed].map(|artifact| artifact.descriptor().digest);
+        let note = if digests[1] != digests[2] {
+            Some(format!("other layers, another digest: {} becomes {}", digests[1], digests[2]))
+        } else if matches!(self.packing, Packing::Bare(_)) {
+            Some("no layer had to be compressed; --recompress takes those that are compressed otherwise".to_owned())
+        } else if digests[0] != digests[1] && matches!(chosen, Artifact::Index(_)) {
+            Some(format!("fewer platforms, another digest: {} becomes {}", digests[0], digests[1]))
+        } else {
+            None
+        };
+        if let Some(note) = note {
+            progress.event(Event::Note(&note));
+        }
     }
 
     fn choose(&self, source: &Artifact, progress: &Arc<dyn Progress>) -> Result<Artifact, Failure> {
@@ -131,17 +145,17 @@ impl Transfer {
         artifact: &Artifact,
         scratch: &std::path::Path,
         progress: &dyn Progress,
-    ) -> Result<Option<Artifact>, Failure> {
+    ) -> Result<Artifact, Failure> {
         let from_docker = matches!(self.source, Transport::DockerArchive { .. });
         let to_registry = self.destinations.iter().all(|place| place.reference().is_some());
         let (compression, only_bare) = match self.packing {
             Packing::Usual if from_docker && to_registry => (Compression::Gzip, true),
-            Packing::Usual | Packing::Kept => return Ok(None),
+            Packing::Usual | Packing::Kept => return Ok(artifact.clone()),
             Packing::Bare(compression) => (compression, true),
             Packing::All(compression) => (compression, false),
         };
         let wanted = Repack { compression, only_bare, threads: threads(), scratch };
-        Ok(repack(artifact, wanted, progress)?)
+        Ok(repack(artifact, wanted, progress)?.unwrap_or_else(|| artifact.clone()))
     }
 
     /// The registries' repositories with the names wanted there, so that each is sent to once.
