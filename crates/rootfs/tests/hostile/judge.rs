@@ -185,7 +185,7 @@ pub(crate) fn agree(
     match (accepted, &view) {
         (Err(_), Err(_)) => {}
         // The view knows owners that this process may not give.
-        (Err(error), Ok(_)) if chain(error).contains("does not map it") => {}
+        (Err(error), Ok(_)) if chain(error).contains("this user namespace has") => {}
         (Ok(nodes), Ok((view, _))) => {
             let mut viewed = of_view(view, layers)?;
             let mut nodes = nodes.clone();
@@ -221,7 +221,7 @@ fn viewed(layers: &[Layer], limits: Limits) -> Result<(View, Vec<View>), String>
 }
 
 /// What unpacking leaves out of what a view says.
-fn as_rendered(nodes: &mut Nodes) {
+pub(crate) fn as_rendered(nodes: &mut Nodes) {
     for node in nodes.values_mut() {
         node.metadata.xattrs.retain(|name, _| !is_of_the_host(name));
         let is_device = matches!(node.kind, Kind::Device(device) if device != WHITEOUT);
@@ -250,7 +250,7 @@ fn without_xattrs_unless_root(nodes: &mut Nodes) {
     }
 }
 
-fn same(what: &str, found: &Nodes, other: &str, expected: &Nodes) -> Result<(), String> {
+pub(crate) fn same(what: &str, found: &Nodes, other: &str, expected: &Nodes) -> Result<(), String> {
     let detail = Detail { metadata: true, owners: Identity::current().keeps_owners(), xattrs: true };
     let (found, expected) = (print(found, detail), print(expected, detail));
     if found == expected { Ok(()) } else { Err(format!("{what} says\n{found}\nbut {other}\n{expected}")) }
