@@ -9,7 +9,7 @@ use skycap_image::progress::Task;
 use skycap_image::{Descriptor, Digest, Event, Layer, Platform};
 use skycap_rootfs::{OverlayXattrs, Owners, pack_overlay_upper};
 use skycap_sandbox::{Exit, Network, Output, Root, RunError, RunSpec, Sandbox, Stdin, User};
-use skycap_store::Scratch;
+use skycap_store::{Scratch, Temporary};
 
 use crate::commit;
 use crate::dockerfile;
@@ -37,7 +37,7 @@ pub(crate) enum Room {
     /// In the store.
     Store(Scratch),
     /// Where the request says.
-    Elsewhere(tempfile::TempDir),
+    Elsewhere(Temporary),
 }
 
 impl Room {
@@ -157,7 +157,7 @@ impl Engine<'_> {
     fn room(&self, sandbox: &Sandbox) -> Result<Room, Fault> {
         let elsewhere = self.tools.request.scratch.as_deref().filter(|_| !self.store_carries_overlays(sandbox));
         let Some(directory) = elsewhere else { return Ok(Room::Store(self.tools.store.scratch()?)) };
-        let made = tempfile::Builder::new().prefix("skycap-run-").tempdir_in(directory);
+        let made = Temporary::create(directory, "skycap-run-");
         made.map(Room::Elsewhere)
             .map_err(|error| Fault::caused(format!("cannot make a directory in {}", directory.display()), error))
     }

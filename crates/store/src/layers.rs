@@ -36,7 +36,9 @@ impl Store {
     fn list(&self, layer: &Layer, key: &str) -> Result<LayerIndex, SourceError> {
         let index = self.with_layer("list", layer, |layer| LayerIndex::of(layer, &Limits::default()))?;
         let kept = self.set_record(INDEX, key, &index.encode());
-        kept.map_err(|error| SourceError::io(format!("cannot keep the listing of layer {key}"), error))?;
+        kept.map_err(|error| {
+            SourceError::io(format!("cannot keep the listing of layer {key} in {}", self.dir().display()), error)
+        })?;
         Ok(index)
     }
 

@@ -31,6 +31,7 @@ mod remove;
 mod seal;
 mod session;
 mod table;
+mod temporary;
 mod through;
 
 use std::collections::{HashMap, HashSet};
@@ -49,6 +50,7 @@ pub use gc::Collected;
 pub use inventory::{Item, Sort};
 pub use locks::Lock;
 pub use session::Scratch;
+pub use temporary::Temporary;
 
 use seal::Stamp;
 use session::Session;

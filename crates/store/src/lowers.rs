@@ -49,7 +49,10 @@ impl Store {
         let index = self.layer_index(layer)?;
         let below = if index.needs_below() { below } else { &[] };
         let entry = format!("{LOWERS}/{}", name(layer, below, owners, style));
-        let failed = |error| SourceError::io(format!("cannot keep layer {} unpacked", layer.diff_id), error);
+        let failed = |error| {
+            let directory = self.dir().display();
+            SourceError::io(format!("cannot keep layer {} unpacked in {directory}", layer.diff_id), error)
+        };
         self.lease(&entry).map_err(failed)?;
         let root = self.dir().join(&entry).join(ROOT);
         if self.is_sound(&entry) {

@@ -51,7 +51,10 @@ impl Through {
         if was_here && self.may_have(blob)? {
             return Ok(());
         }
-        let failed = |error| SourceError::io(format!("cannot keep blob {} in the cache", blob.digest), error);
+        let failed = |error| {
+            let directory = self.store.dir().display();
+            SourceError::io(format!("cannot keep blob {} in the cache {directory}", blob.digest), error)
+        };
         let lock = self.store.lock_or_go_alone(&format!("blob {}", blob.digest)).map_err(failed)?;
         // Somebody else may have fetched it meanwhile.
         if !was_here && self.is_ours(blob)? {
@@ -130,7 +133,10 @@ impl BlobSource for Through {
         }
         let raw = self.source.manifest(manifest)?;
         let kept = self.store.ingest(manifest, &raw.bytes[..]);
-        kept.map_err(|error| SourceError::io(format!("cannot keep manifest {} in the cache", manifest.digest), error))?;
+        kept.map_err(|error| {
+            let directory = self.store.dir().display();
+            SourceError::io(format!("cannot keep manifest {} in the cache {directory}", manifest.digest), error)
+        })?;
         self.remember(manifest);
         Ok(raw)
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use skycap_image::{Event, Secret};
-use tempfile::TempDir;
+use skycap_store::Temporary;
 
 use super::source::Source;
 use crate::files::io_failure;
@@ -43,7 +43,7 @@ const LINES_IN_ERRORS: usize = 12;
 /// Git, ready to talk to one source. Its temporary files go when this does.
 pub(super) struct Git<'h> {
     host: &'h Host,
-    home: TempDir,
+    home: Temporary,
     password: Secret,
     username: Secret,
     ssh: String,
@@ -53,7 +53,7 @@ pub(super) struct Git<'h> {
 impl<'h> Git<'h> {
     /// Writes the configuration and the key.
     pub(super) fn new(source: &Source, host: &'h Host) -> Result<Self, Failure> {
-        let home = tempfile::Builder::new().prefix("skycap-git-").tempdir_in(&host.scratch);
+        let home = Temporary::create(&host.scratch, "skycap-git-");
         let home = home.map_err(|error| io_failure("make a directory in", &host.scratch, &error))?;
         write_private(&home.path().join(".gitconfig"), &configuration(source, host))?;
         let mut ssh =

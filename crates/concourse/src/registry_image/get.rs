@@ -5,6 +5,7 @@
 //! requests from the original. Anything else that may pass is tried again request by request by the client.
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 use std::thread;
 
@@ -219,7 +220,8 @@ impl Delivery<'_> {
         let stage = Stage::new(self.destination, "image.tar");
         let failed = |error| io_failure("write", stage.path(), &error);
         let file = File::create(stage.path()).map_err(failed)?;
-        let written = archive::write_docker_flat(image, std::slice::from_ref(&self.order.name), file);
+        let out = Named { file, path: stage.path() };
+        let written = archive::write_docker_flat(image, std::slice::from_ref(&self.order.name), out);
         written.map_err(|error| Failure::from(error).during("write OCI image"))?;
         stage.commit()?;
         self.labels(image)
@@ -244,6 +246,23 @@ impl Delivery<'_> {
     fn fields(&self, image: &Image) -> Vec<Value> {
         let labels = matching(&image.config().config.labels, self.order.labels.as_ref());
         labels.chain(matching(&image.manifest().annotations, self.order.annotations.as_ref())).collect()
+    }
+}
+
+/// A file whose errors say which it is.
+struct Named<'p> {
+    file: File,
+    path: &'p Path,
+}
+
+impl Write for Named<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display()));
+        self.file.write(bytes).map_err(named)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,15 +11,17 @@ use skycap_image::archive::{self, Format};
 use skycap_image::compress::LayerEncoder;
 use skycap_image::layout::Layout;
 use skycap_image::{
-    Artifact, BlobReader, BlobSource, Compression, Descriptor, Digest, Image, ImageSource, Kind, MediaType, Name,
+    Artifact, BlobReader, BlobSource, Compression, Descriptor, Digest, Image, ImageSource, MediaType, Name,
     RawManifest, SourceError,
 };
 
 use crate::Failure;
 use crate::failure::chain;
+use crate::files::io_failure;
 use crate::inputs::Inputs;
 
-/// Opens what is at `path` in the inputs. Layers that have to be compressed first are kept in `scratch`.
+/// Opens what is at `path` in the inputs. Layers that have to be compressed first are kept in files without a name in
+/// `scratch`: nothing is left of them, whatever happens to us.
 pub(super) fn load(inputs: &Inputs, path: &Path, scratch: &Path) -> Result<Artifact, Failure> {
     let path = &inputs.find("params.image", path)?;
     if path.is_dir() {
@@ -76,9 +79,9 @@ fn with_packed_layers(image: Image, scratch: &Path) -> Result<Image, Failure> {
     let mut files = BTreeMap::new();
     let mut manifest = image.manifest().clone();
     for layer in manifest.layers.iter_mut().filter(|layer| is_bare(layer)) {
-        let path = scratch.join(layer.digest.hex());
-        *layer = pack(&**image.blobs(), layer, &path)?;
-        files.insert(layer.digest, path);
+        let file = tempfile::tempfile_in(scratch).map_err(|error| io_failure("make a file in", scratch, &error))?;
+        *layer = pack(&**image.blobs(), layer, &file)?;
+        files.insert(layer.digest, Arc::new(file));
     }
     let bytes = serde_json::to_vec(&manifest).map_err(|error| Failure::new(chain(&error)))?;
     let raw = RawManifest::new(image.descriptor().media_type.clone(), bytes);
@@ -86,13 +89,12 @@ fn with_packed_layers(image: Image, scratch: &Path) -> Result<Image, Failure> {
     Ok(Image::from_parts(raw, manifest, image.config_bytes().to_vec(), blobs)?)
 }
 
-fn pack(blobs: &dyn BlobSource, layer: &Descriptor, path: &Path) -> Result<Descriptor, Failure> {
+fn pack(blobs: &dyn BlobSource, layer: &Descriptor, file: &File) -> Result<Descriptor, Failure> {
     let failed = |error: io::Error| {
         Failure::from(SourceError::from(error)).during(format_args!("compress layer {}", layer.digest))
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut reader = blobs.open(layer)?;
-    let file = File::create(path).map_err(failed)?;
     let mut encoder = LayerEncoder::new(file, Compression::Gzip, true, threads).map_err(failed)?;
     io::copy(&mut reader, &mut encoder).map_err(failed)?;
     reader.finish().map_err(failed)?;
@@ -102,19 +104,33 @@ fn pack(blobs: &dyn BlobSource, layer: &Descriptor, path: &Path) -> Result<Descr
 
 /// Some blobs in files of their own, the rest where they were.
 struct Packed {
-    files: BTreeMap<Digest, PathBuf>,
+    files: BTreeMap<Digest, Arc<File>>,
     rest: Arc<dyn BlobSource>,
+}
+
+/// Reads a file from its beginning, whoever else reads it.
+struct FromStart {
+    file: Arc<File>,
+    offset: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
 }
 
 impl BlobSource for Packed {
     fn open_unverified(&self, blob: &Descriptor) -> Result<BlobReader, SourceError> {
-        let Some(path) = self.files.get(&blob.digest) else { return self.rest.open_unverified(blob) };
-        let file = File::open(path);
-        let file = file.map_err(|e| SourceError::caused(Kind::Other, format!("open {}", path.display()), e))?;
-        Ok(Box::new(file))
+        match self.files.get(&blob.digest) {
+            Some(file) => Ok(Box::new(FromStart { file: Arc::clone(file), offset: 0 })),
+            None => self.rest.open_unverified(blob),
+        }
     }
 
     fn file(&self, blob: &Descriptor) -> Option<PathBuf> {
-        self.files.get(&blob.digest).cloned().or_else(|| self.rest.file(blob))
+        self.rest.file(blob)
     }
 }

@@ -32,9 +32,7 @@ pub(super) fn put(request: &PutRequest, source: &Path, host: &Host) -> Result<Va
     }
 
     let path = find_image::find(&inputs, &request.image)?;
-    let scratch = tempfile::Builder::new().prefix("skycap-put-").tempdir_in(&host.scratch);
-    let scratch = scratch.map_err(|error| crate::files::io_failure("make a directory in", &host.scratch, &error))?;
-    let artifact = load::load(&inputs, &path, scratch.path());
+    let artifact = load::load(&inputs, &path, &host.scratch);
     let artifact =
         artifact.map_err(|f| f.during(format_args!("could not load image from path '{}'", request.image)))?;
 
