@@ -56,6 +56,15 @@ impl Stage {
         rustix::io::fcntl_dupfd_cloexec(&self.tree.directory, 0).map_err(Into::into)
     }
 
+    /// Begins the tree again; what it held is deleted.
+    pub(crate) fn restart(&mut self) -> Result<(), UnpackError> {
+        let parent_path = self.tree.path.parent().unwrap_or(Path::new(".")).to_owned();
+        let tree = Temporary::create(&parent_path).map_err(at("create a directory in", &parent_path))?;
+        let old = std::mem::replace(&mut self.tree, tree);
+        let deleted = self.trash().and_then(|trash| trash.take(&self.parent, old.name.as_bytes()));
+        deleted.map_err(at("delete", &old.path))
+    }
+
     /// Where what is replaced can be deleted.
     pub(crate) fn trash(&self) -> io::Result<Trash> {
         self.side.trash()
@@ -100,16 +109,20 @@ impl Drop for Stage {
 
 impl Temporary {
     fn create(parent: &Path) -> io::Result<Self> {
-        const TRIES: usize = 16;
+        const TRIES: usize = 100;
         for _ in 0..TRIES {
             let path = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?.keep();
             let Some(name) = path.file_name().map(ToOwned::to_owned) else { continue };
-            let opened = fs::File::open(&path).inspect_err(|_| {
+            // Between making, opening and locking, a sweep of another process may have taken it away.
+            let opened = match fs::File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other,
+            };
+            let opened = opened.inspect_err(|_| {
                 // Out of descriptors, for one. Nobody holds a lock that would keep it.
                 let _ = fs::remove_dir(&path);
             });
             let directory: OwnedFd = opened?.into();
-            // Between making and locking, a sweep of another process may have taken it away.
             if lock(&directory) && fs::symlink_metadata(&path).is_ok() {
                 return Ok(Self { path, name, directory });
             }

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use skycap_image::{Layer, Progress};
+use skycap_image::{Event, Layer, Progress};
 
 use crate::directory::attributes::Attributes;
+use crate::directory::top_down::{Skipped, TopDown};
 use crate::directory::writers::{Crew, Failure, Writers};
 use crate::directory::{Directory, Form};
 use crate::error::Fault;
@@ -104,9 +105,46 @@ struct Work<'w> {
 
 impl Work<'_> {
     fn at(&self, destination: &Path) -> Result<(), UnpackError> {
-        let stage = Stage::create(destination)?;
-        self.in_order(&stage, destination)?;
+        let mut stage = Stage::create(destination)?;
+        let is_history = matches!(self.form, Form::Merged) && self.layers.len() > 1;
+        if !is_history || !self.top_down(&stage, destination)? {
+            if is_history {
+                self.progress.event(Event::Debug("the order of the layers matters: they are applied in it"));
+                stage.restart()?;
+            }
+            self.in_order(&stage, destination)?;
+        }
         stage.commit(self.options.sync)
+    }
+
+    /// Writes only the files that win. `false` if the layers have to be applied in order.
+    fn top_down(&self, stage: &Stage, destination: &Path) -> Result<bool, UnpackError> {
+        let layers: Vec<&Layer> = self.layers.iter().rev().collect();
+        let mut is_plain = true;
+        let result = self.with_crew(stage, &layers, |crew, fetch| {
+            let begin = || TopDown::new(stage.root()?, layers.len(), Writers::new(crew));
+            let mut tree = begin().map_err(at("prepare", destination))?;
+            let limits = &self.options.limits;
+            let read = read_layers(&layers, limits, |each| fetch.feed(each), &|| fetch.stop(), &mut |number, tar| {
+                tree.begin_layer(number);
+                entries(tar, limits, &mut tree)?;
+                tree.end_layer().map_err(|source| Fault::Apply { path: TreePath::root(), source })
+            });
+            is_plain = !tree.is_not_plain();
+            read?;
+            let skipped = tree.finish().map_err(at("finish", destination))?;
+            if skipped.files > 0 {
+                let Skipped { files, bytes } = skipped;
+                let text =
+                    format!("{files} files ({bytes} bytes) were not written: higher layers replace or hide them");
+                self.progress.event(Event::Debug(&text));
+            }
+            Ok(())
+        });
+        match result {
+            Err(UnpackError::Layer { fault: Fault::Apply { .. }, .. }) if !is_plain => Ok(false),
+            result => result.map(|()| true),
+        }
     }
 
     fn in_order(&self, stage: &Stage, destination: &Path) -> Result<(), UnpackError> {
@@ -224,3 +262,6 @@ impl<F: Fn()> Drop for EndOnDrop<F> {
         self.0();
     }
 }
+
+#[cfg(test)]
+mod tests;

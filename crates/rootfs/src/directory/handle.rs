@@ -85,8 +85,33 @@ pub(crate) struct Listed {
 
 /// All names in a directory that was opened with [`READ`], in the order the file system gives.
 pub(crate) fn list(directory: impl AsFd) -> io::Result<Vec<Listed>> {
-    let directory = directory.as_fd();
+    list_some(directory, usize::MAX)
+}
+
+/// The first names of a directory, at most `most`.
+pub(super) fn list_some(directory: impl AsFd, most: usize) -> io::Result<Vec<Listed>> {
     let mut names = Vec::new();
+    walk(directory.as_fd(), &mut |name, is_directory| {
+        names.push(Listed { name: name.to_vec(), is_directory });
+        names.len() < most
+    })?;
+    Ok(names)
+}
+
+/// The names of the directories in a directory.
+pub(super) fn list_directories(directory: impl AsFd) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    walk(directory.as_fd(), &mut |name, is_directory| {
+        if is_directory {
+            names.push(name.to_vec());
+        }
+        true
+    })?;
+    Ok(names)
+}
+
+/// Visits names until `visit` says that it has enough.
+fn walk(directory: BorrowedFd<'_>, visit: &mut dyn FnMut(&[u8], bool) -> bool) -> io::Result<()> {
     for entry in rustix::fs::Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
@@ -99,9 +124,11 @@ pub(crate) fn list(directory: impl AsFd) -> io::Result<Vec<Listed>> {
             FileType::Unknown => look(directory, name)?.is_some_and(|stat| file_type(&stat) == FileType::Directory),
             _ => false,
         };
-        names.push(Listed { name: name.to_vec(), is_directory });
+        if !visit(name, is_directory) {
+            break;
+        }
     }
-    Ok(names)
+    Ok(())
 }
 
 /// `path` and one more name.

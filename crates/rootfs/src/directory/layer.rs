@@ -1,6 +1,8 @@
 //! What the layer being applied has made so far.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashSet};
+use std::hash::BuildHasher as _;
 
 use crate::TreePath;
 
@@ -9,8 +11,10 @@ use crate::TreePath;
 pub(super) struct CurrentLayer {
     /// Directories it made, by inode. An inode number that is given out again goes to a new directory, which is its own, too.
     made: HashSet<u64>,
-    /// Names it set in directories that were there before: inode of the directory, name.
-    touched: HashSet<(u64, Box<[u8]>)>,
+    /// Names it set in directories that were there before: hashes of the directory's inode and the name. The hash has a
+    /// secret key, so nobody can make two names meet; by chance they do once in 10^7 layers of a million names.
+    touched: HashSet<u64>,
+    key: RandomState,
     /// Hard links whose target has not come yet.
     pub(super) links: Vec<(TreePath, TreePath)>,
     /// For overlays: what it hides, free of links in the layer itself.
@@ -28,7 +32,8 @@ impl CurrentLayer {
     /// It set a name in a directory.
     pub(super) fn touch(&mut self, directory: u64, name: &[u8]) {
         if !self.made.contains(&directory) {
-            self.touched.insert((directory, name.into()));
+            let name = self.key.hash_one((directory, name));
+            self.touched.insert(name);
         }
     }
 
@@ -39,6 +44,6 @@ impl CurrentLayer {
 
     /// Whether it set this name itself.
     pub(super) fn owns(&self, directory: u64, name: &[u8]) -> bool {
-        self.made.contains(&directory) || self.touched.contains(&(directory, name.into()))
+        self.made.contains(&directory) || self.touched.contains(&self.key.hash_one((directory, name)))
     }
 }

@@ -2,34 +2,35 @@
 //!
 //! Every entry is made relative to a descriptor of its parent, which [`resolve`] opened beneath the root; new files are
 //! made exclusively, and what was at their name is removed, never written through. Metadata is set through descriptors.
-//! Modes and times of directories come last ([`Directory::finish`]): until then all directories are `0700`, so that
-//! unreadable ones work without root, and so that making a file does not spoil its directory's time.
+//! Names are made by one thread in the order of the layer, content is written by others ([`writers`]); modes and times of
+//! directories come last ([`described`]).
 //!
 //! A whiteout removes only what lower layers made. What the current layer made is known by two facts, which no link and no
 //! spelling of a path can blur: the inodes of the directories it made (everything in them is its own), and the pairs of
 //! directory inode and name that it set in older directories ([`layer`]).
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use crate::read::{Data, Entries};
 use crate::{Change, Device, Metadata, OverlayXattrs, TreePath, View};
 
 pub(crate) mod attributes;
-mod finish;
+mod described;
 pub(crate) mod handle;
 mod layer;
+mod node;
 mod overlay;
 mod remove;
 mod resolve;
+pub(crate) mod top_down;
 pub(crate) mod writers;
 
-use attributes::Attributes;
+use described::Described;
 use handle::{LOOK_UP, READ, file_type, look, open_child};
 use layer::CurrentLayer;
 pub(crate) use remove::Trash;
@@ -50,10 +51,8 @@ pub(crate) struct Directory<'t> {
     resolver: Resolver,
     trash: Trash,
     form: Form<'t>,
-    attributes: &'t Attributes<'t>,
+    described: Described<'t>,
     writers: Writers<'t, 't>,
-    /// What directories get in the end, by inode number.
-    directories: HashMap<u64, Metadata>,
     layer: CurrentLayer,
 }
 
@@ -64,14 +63,13 @@ impl<'t> Directory<'t> {
             resolver: Resolver::new(root),
             trash,
             form,
-            attributes: writers.attributes(),
+            described: Described::new(writers.attributes()),
             writers,
-            directories: HashMap::new(),
             layer: CurrentLayer::default(),
         };
         let metadata = tree.implied(b"");
         let root = rustix::io::fcntl_dupfd_cloexec(tree.resolver.root(), 0)?;
-        tree.describe(&root, &metadata)?;
+        tree.described.describe(&root, &metadata)?;
         Ok(tree)
     }
 
@@ -84,24 +82,10 @@ impl<'t> Directory<'t> {
         known.filter(|entry| entry.is_directory()).map_or_else(Metadata::implied, |entry| entry.metadata.clone())
     }
 
-    /// Sets owner and attributes of a directory now; mode and time wait for the end.
-    fn describe(&mut self, directory: &OwnedFd, metadata: &Metadata) -> io::Result<()> {
-        let inode = rustix::fs::fstat(directory)?.st_ino;
-        let stale: Vec<&[u8]> = match self.directories.get(&inode) {
-            Some(before) => {
-                before.xattrs.keys().filter(|name| !metadata.xattrs.contains_key(*name)).map(|n| &**n).collect()
-            }
-            None => Vec::new(),
-        };
-        self.attributes.directory(directory, metadata, &stale)?;
-        self.directories.insert(inode, metadata.clone());
-        Ok(())
-    }
-
     /// The directory that an entry goes to; made if it is missing.
     fn parent(&mut self, path: &[u8]) -> io::Result<Rc<Parent>> {
-        let Self { resolver, form, attributes, directories, layer, .. } = self;
-        resolver.directory(path, &mut ImpliedParents { form: *form, attributes, directories, layer })
+        let Self { resolver, form, described, layer, .. } = self;
+        resolver.directory(path, &mut ImpliedParents { form: *form, described, layer })
     }
 
     /// The directory that a marker speaks of; nothing if there is none, or none could be.
@@ -119,7 +103,7 @@ impl<'t> Directory<'t> {
         match change {
             Change::Directory(metadata) => {
                 let root = open_child(self.resolver.root(), b".", READ)?;
-                self.describe(&root, metadata)
+                self.described.describe(&root, metadata)
             }
             Change::Opaque => self.opaque(b""),
             _ => Err(invalid(ROOT_ONLY)),
@@ -166,9 +150,9 @@ impl<'t> Directory<'t> {
         if !there {
             let inode = rustix::fs::fstat(&directory)?.st_ino;
             self.layer.made(inode);
-            self.directories.remove(&inode);
+            self.described.forget(inode);
         }
-        self.describe(&directory, metadata)
+        self.described.describe(&directory, metadata)
     }
 
     fn file(
@@ -180,15 +164,13 @@ impl<'t> Directory<'t> {
         let (directory, name) = path.split().ok_or_else(|| invalid(ROOT_ONLY))?;
         let parent = self.parent(directory)?;
         self.writers.make_room();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Attributes::first_mode(metadata);
-        let file = self.replace(&parent, name, || rustix::fs::openat(&parent.fd, name, flags, mode))?;
+        let file = self.replace(&parent, name, || node::file(&parent.fd, name, metadata))?;
         hand_over(&mut self.writers, file)
     }
 
     fn symlink(&mut self, parent: &Parent, name: &[u8], metadata: &Metadata, target: &[u8]) -> io::Result<()> {
         self.replace(parent, name, || rustix::fs::symlinkat(target, &parent.fd, name))?;
-        self.attributes.symlink(&parent.fd, name, metadata)
+        self.writers.attributes().symlink(&parent.fd, name, metadata)
     }
 
     fn special(
@@ -199,26 +181,16 @@ impl<'t> Directory<'t> {
         device: Option<Device>,
     ) -> io::Result<()> {
         let (_, name) = path.split().unwrap_or_default();
-        let (kind, number) = match device {
-            Some(Device { block, major, minor }) => {
-                let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
-                (kind, rustix::fs::makedev(major, minor))
-            }
-            None => (FileType::Fifo, 0),
-        };
         // Overlayfs would take such a device for a whiteout.
-        let is_trap = matches!(self.form, Form::Overlay(..)) && kind == FileType::CharacterDevice && number == 0;
-        let mode = Mode::from_raw_mode(metadata.mode & 0o777);
-        let make = || match rustix::fs::mknodat(&parent.fd, name, kind, mode, number) {
-            _ if is_trap => Ok(false),
-            Err(Errno::PERM) if device.is_some() => Ok(false),
-            other => other.map(|()| true),
-        };
+        let is_trap =
+            matches!(self.form, Form::Overlay(..)) && device == Some(Device { block: false, major: 0, minor: 0 });
+        let make = || if is_trap { Ok(false) } else { node::special(&parent.fd, name, metadata, device) };
+        let attributes = self.writers.attributes();
         if self.replace(parent, name, make)? {
-            return self.attributes.special(&parent.fd, name, metadata);
+            return attributes.special(&parent.fd, name, metadata);
         }
-        self.attributes.warn("devices", "devices could not be made here; empty files stand in for them");
-        let metadata = Metadata { mode: metadata.mode & 0o777, ..metadata.clone() };
+        attributes.warn("devices", node::NO_DEVICES);
+        let metadata = node::placeholder(metadata);
         self.file(path, &metadata, |writers, file| writers.empty(file, path, &metadata))
     }
 
@@ -323,6 +295,12 @@ impl Directory<'_> {
         self.layer = CurrentLayer::default();
         Ok(())
     }
+
+    /// Writes what is left and gives all directories their modes and times. Nothing can be applied afterwards.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.writers.settle()?;
+        self.described.finish(self.resolver.root())
+    }
 }
 
 const ROOT_ONLY: &str = "the root may only be a directory";
@@ -333,8 +311,7 @@ type Target<'n> = (Rc<Parent>, &'n [u8], rustix::fs::Stat);
 /// Makes the parents that a layer does not describe.
 struct ImpliedParents<'d, 't> {
     form: Form<'t>,
-    attributes: &'d Attributes<'t>,
-    directories: &'d mut HashMap<u64, Metadata>,
+    described: &'d mut Described<'t>,
     layer: &'d mut CurrentLayer,
 }
 
@@ -352,8 +329,8 @@ impl Maker for ImpliedParents<'_, '_> {
             Form::Overlay(_, view) => overlay::implied(view, self.layer, path),
         };
         let open = open_child(&directory.fd, b".", READ)?;
-        self.attributes.directory(&open, &metadata, &[])?;
-        self.directories.insert(directory.inode, metadata);
+        self.described.forget(directory.inode);
+        self.described.describe(&open, &metadata)?;
         self.layer.made(directory.inode);
         Ok(())
     }

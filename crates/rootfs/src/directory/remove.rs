@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
-use super::handle::{LOOK_UP, Listed, READ, below, file_type, list, look, open_below, open_child};
+use super::handle::{LOOK_UP, Listed, READ, below, file_type, list, list_some, look, open_below, open_child};
 use super::resolve::Parent;
 use super::{Directory, Form};
 use crate::{Metadata, TreePath};
@@ -19,6 +19,9 @@ use crate::{Metadata, TreePath};
 pub(crate) struct Trash {
     directory: OwnedFd,
 }
+
+/// Names that are read before they are deleted: a directory may have a million.
+const AT_ONCE: usize = 4096;
 
 /// Names in a trash are never used twice by one process, so what an interrupted deletion left is not in the way.
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -34,11 +37,17 @@ impl Trash {
         let mut pending = vec![self.adopt(parent, name)?];
         while let Some(name) = pending.pop() {
             let directory = open_child(&self.directory, name.as_bytes(), READ)?;
-            for child in list(&directory)? {
-                if child.is_directory {
-                    pending.push(self.adopt(&directory, &child.name)?);
-                } else {
-                    rustix::fs::unlinkat(&directory, &child.name, AtFlags::empty())?;
+            loop {
+                let children = list_some(&directory, AT_ONCE)?;
+                for child in &children {
+                    if child.is_directory {
+                        pending.push(self.adopt(&directory, &child.name)?);
+                    } else {
+                        rustix::fs::unlinkat(&directory, &child.name, AtFlags::empty())?;
+                    }
+                }
+                if children.len() < AT_ONCE {
+                    break;
                 }
             }
             rustix::fs::unlinkat(&self.directory, &name, AtFlags::REMOVEDIR)?;
@@ -166,7 +175,7 @@ impl Directory<'_> {
             parent.left = true;
             // Only implied by this layer now; what lower layers said of it is hidden.
             let directory = open_below(&base.fd, &done.path, READ)?;
-            self.describe(&directory, &Metadata::implied())?;
+            self.described.describe(&directory, &Metadata::implied())?;
         } else {
             let parent = open_below(&base.fd, &parent.path, LOOK_UP)?;
             rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?;
