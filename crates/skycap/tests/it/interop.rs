@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use crate::world::{Background, World, free_port, listing, peer, root, run, wait_for_port};
 
 /// A docker-registry with TLS by a private authority and Basic authentication.
-struct Registry {
-    address: String,
-    ca: PathBuf,
+pub struct Registry {
+    pub address: String,
+    pub ca: PathBuf,
     _server: Background,
 }
 
-const USER: &str = "robot";
-const PASSWORD: &str = "s3cret";
+pub const USER: &str = "robot";
+pub const PASSWORD: &str = "hunter2-password";
 
 impl Registry {
-    fn start(test: &str, world: &World) -> Option<Self> {
+    pub fn start(test: &str, world: &World) -> Option<Self> {
         for program in ["docker-registry", "openssl", "htpasswd"] {
             peer(test, program)?;
         }

@@ -1,12 +1,16 @@
 //! The binary in a hermetic world, and beside other people's tools.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
 
+mod copy;
 mod demo;
 mod errors;
+mod inspect;
 mod install;
 mod interop;
 mod kill;
 mod mission;
+mod progress;
 mod resources;
 mod rungs;
+mod store;
 mod world;

@@ -1,0 +1,79 @@
+//! `skycap store`.
+
+use serde_json::Value;
+
+use crate::copy::{INDEX, layout};
+use crate::world::{World, registry, run};
+
+/// A store that a pull has filled.
+fn filled() -> (World, usize) {
+    let world = World::new();
+    let server = registry(&world.dir("registry"));
+    layout(&world, "source", INDEX, "1");
+    let app = format!("{}/app:1", server.address());
+    run(world.skycap(["copy", "oci:source:1", &app])).ok();
+    run(world.skycap(["pull", &app, "--rootfs", "a", "--platform", "linux/amd64"])).ok();
+    let items = blobs(&world).len();
+    assert_eq!(items, 2, "a blob for each layer");
+    (world, items)
+}
+
+fn json(world: &World, arguments: &[&str]) -> Value {
+    run(world.skycap([&["store"], arguments, &["--json"]].concat())).ok().json()
+}
+
+fn blobs(world: &World) -> Vec<Value> {
+    let items = json(world, &["ls"])["items"].as_array().unwrap().clone();
+    items.into_iter().filter(|item| item["sort"] == "blob").collect()
+}
+
+#[test]
+fn the_store_is_listed() {
+    let (world, _) = filled();
+    let listed = run(world.skycap(["store", "ls"])).ok();
+    assert_eq!(listed.stdout.matches("blob").count(), 2, "{}", listed.stdout);
+    assert!(
+        listed.stderr.contains("items in") && listed.stderr.contains("home/.cache/skycap/store"),
+        "{}",
+        listed.stderr
+    );
+    let elsewhere = run(world.skycap(["store", "ls", "--json", "--store", "empty"])).ok().json();
+    assert_eq!(elsewhere["bytes"], 0);
+}
+
+#[test]
+fn what_goes_is_said_first_and_done_then() {
+    let (world, blobs_before) = filled();
+    run(world.skycap(["store", "gc"])).fails(2, "--limit");
+    run(world.skycap(["store", "gc", "--limit", "plenty"])).fails(2, "expected a size");
+    run(world.skycap(["store", "gc", "--unused-for", "7"])).fails(2, "expected an age");
+    let dry = json(&world, &["gc", "--limit", "0", "--dry-run"]);
+    assert!(dry["freed"].as_u64().unwrap() > 200_000, "{dry}");
+    assert_eq!(blobs(&world).len(), blobs_before);
+    assert_eq!(json(&world, &["gc", "--unused-for", "7d", "--limit", "10GB"])["removed"].as_array().unwrap().len(), 0);
+    let said = run(world.skycap(["store", "gc", "--limit", "1kB"])).ok();
+    assert!(said.stderr.contains("removed "), "{}", said.stderr);
+    assert!(blobs(&world).len() < blobs_before);
+    run(world.skycap(["store", "gc", "--unused-for", "0s"])).ok();
+    assert!(blobs(&world).is_empty());
+}
+
+#[test]
+fn damage_is_found_removed_and_told_by_the_exit_code() {
+    let (world, _) = filled();
+    run(world.skycap(["store", "verify"])).ok();
+    let largest = blobs(&world).into_iter().max_by_key(|item| item["size"].as_u64()).unwrap();
+    let path = world.path("home/.cache/skycap/store").join(largest["name"].as_str().unwrap());
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    let mut permissions = std::fs::metadata(&path).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+    std::fs::set_permissions(&path, permissions).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    let found = run(world.skycap(["store", "verify"]));
+    assert_eq!(found.code, Some(1), "{}", found.stderr);
+    assert!(found.stdout.contains("damaged: blob") && found.stdout.contains("removed"), "{}", found.stdout);
+    assert!(!path.exists());
+    let again = run(world.skycap(["store", "verify", "--json"])).ok().json();
+    assert_eq!(again["damaged"].as_array().unwrap().len(), 0);
+}
