@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skycap_image::{BlobReader, BlobSource, Descriptor, Layer, RawManifest, SourceError, Verified};
+use skycap_image::{BlobReader, BlobSource, Descriptor, Kind, Layer, RawManifest, SourceError, Verified};
 
 use crate::{Lock, Store};
 
@@ -60,8 +60,16 @@ impl Through {
         if !was_here && self.is_ours(blob)? {
             return Ok(());
         }
-        let reader = Beating { reader: self.source.open_unverified(blob)?, lock: lock.as_ref(), next: Instant::now() };
-        self.store.ingest(blob, reader).map_err(failed)?;
+        let fetch = || {
+            let reader =
+                Beating { reader: self.source.open_unverified(blob)?, lock: lock.as_ref(), next: Instant::now() };
+            self.store.ingest(blob, reader).map_err(failed)
+        };
+        match fetch() {
+            // A mirror's or a proxy's fault, perhaps: once more, from the beginning.
+            Err(error) if error.kind == Kind::Corrupt => fetch()?,
+            fetched => fetched?,
+        }
         self.remember(blob);
         Ok(())
     }

@@ -218,3 +218,22 @@ fn who_may_have_a_cached_blob_is_asked_once() {
     }
     assert_eq!(other.questions.load(Ordering::Relaxed), 1);
 }
+
+/// Gives wrong bytes the first few times.
+struct Wrong(AtomicUsize);
+
+impl BlobSource for Wrong {
+    fn open_unverified(&self, _: &Descriptor) -> Result<BlobReader, SourceError> {
+        let is_wrong = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        Ok(if is_wrong { Box::new(&b"the bytes of a blub"[..]) } else { Box::new(BYTES) })
+    }
+}
+
+/// R41
+#[test]
+fn wrong_bytes_are_fetched_once_more() {
+    let (_dir, store) = store();
+    assert_eq!(read(&*store.through(Arc::new(Wrong(AtomicUsize::new(2))))).unwrap_err().kind, Kind::Corrupt);
+    assert!(!store.has(&blob().digest));
+    assert_eq!(read(&*store.through(Arc::new(Wrong(AtomicUsize::new(1))))).unwrap(), BYTES);
+}
