@@ -283,7 +283,7 @@ fn is_index(raw: &RawManifest) -> Result<bool, SourceError> {
     let outline = match Outline::read(&raw.bytes) {
         Ok(outline) => outline,
         Err(InvalidOutline::Json(error)) => return Err(unreadable(&raw.descriptor, error)),
-        Err(ambiguous @ InvalidOutline::Ambiguous) => return refuse(ambiguous.to_string()),
+        Err(confusing) => return refuse(confusing.to_string()),
     };
     let by_type = |media_type: &MediaType| match (media_type.is_index(), media_type.is_manifest()) {
         (false, false) => None,

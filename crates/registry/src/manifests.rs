@@ -191,7 +191,7 @@ fn checked_type(url: &str, stated: MediaType, body: &[u8]) -> Result<MediaType, 
     let own = match Outline::read(body) {
         Ok(outline) => outline.media_type,
         Err(InvalidOutline::Json(_)) => return Ok(stated),
-        Err(ambiguous @ InvalidOutline::Ambiguous) => return corrupt(ambiguous.to_string()),
+        Err(confusing) => return corrupt(confusing.to_string()),
     };
     let known = |media_type: &MediaType| media_type.is_index() || media_type.is_manifest();
     match (known(&stated), known(&own)) {
