@@ -1,0 +1,45 @@
+//! L08: many at once with one store.
+
+use crate::entries::{content, end};
+use crate::image::Image;
+use crate::measure::{BOUND, Room, alone, full, size, start};
+use crate::server::Server;
+use crate::stream::Stream;
+
+#[test]
+fn thirty_two_fetches_of_one_image_at_once_all_succeed() {
+    let _alone = alone();
+    let layer = |number: u64| {
+        let mut pieces = content(format!("file-{number}").as_bytes(), number, size(40 << 20, 1 << 20)).to_vec();
+        pieces.push(end());
+        Stream::new(pieces)
+    };
+    let server = Server::start(Image::new((0..5).map(layer).collect()));
+    let room = Room::new();
+    let store = room.path("store").display().to_string();
+    let began = std::time::Instant::now();
+    let running: Vec<_> = (0..32)
+        .map(|number| {
+            let root = room.path(&format!("root-{number}")).display().to_string();
+            let arguments = ["pull", "--insecure", "--store", &store, &server.image(), "--rootfs", &root];
+            start(&room, &format!("pull-{number}"), &arguments)
+        })
+        .collect();
+    let mut peak = 0;
+    for (number, running) in running.into_iter().enumerate() {
+        let ran = running.end();
+        assert!(ran.success, "{number}: {}", ran.stderr);
+        peak = peak.max(ran.peak);
+        for file in 0..5 {
+            assert!(room.path(&format!("root-{number}/file-{file}")).is_file());
+        }
+    }
+    let (time, sampled) = (began.elapsed().as_secs_f64(), if full() { "scale" } else { "sampled" });
+    let most = server.most_fetches();
+    eprintln!(
+        "{sampled}: 32 fetches at once: {time:.2} s, peak {} MiB each, a blob was fetched {most} times at most",
+        peak >> 20
+    );
+    assert!(peak <= BOUND);
+    assert!(most <= 32);
+}
