@@ -58,6 +58,9 @@ impl Ran {
 
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
+        for printed in [&output.stdout, &output.stderr] {
+            skycap_testkit::secrets::assert_not_shown_in("a command", printed);
+        }
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }

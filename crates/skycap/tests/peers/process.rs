@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use skycap_image::{Event, Progress};
+use skycap_testkit::secrets::assert_not_shown_in;
 
 /// The path that children get.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -84,6 +85,7 @@ pub struct Events(Mutex<Vec<(u64, String, String)>>);
 
 impl Progress for Events {
     fn event(&self, event: Event<'_>) {
+        assert_not_shown_in("an event", format!("{event:?}").as_bytes());
         let mut events = self.0.lock().unwrap();
         match event {
             Event::Started { id, label, .. } => events.push((id, label.to_owned(), String::new())),
