@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use skycap_build::SandboxAccess;
 use skycap_image::{BlobSource, Progress};
-use skycap_registry::{Client, Keychain, Place, Settings};
+use skycap_registry::{Client, Keychain, Place, Settings, Stop};
 use skycap_rootfs::Owners;
 use skycap_store::Store;
 
@@ -35,6 +35,7 @@ pub struct Host {
     /// Is told what happens.
     pub progress: Arc<dyn Progress>,
     confinement: Option<PathBuf>,
+    stop: Option<Stop>,
     settings: Settings,
     restarting: Arc<OnceLock<Client>>,
 }
@@ -71,6 +72,7 @@ impl Host {
             store: None,
             progress,
             confinement: None,
+            stop: None,
             settings,
             restarting: Arc::default(),
         })
@@ -78,7 +80,10 @@ impl Host {
 
     /// Like the client, but a 429 comes back at once: who asked begins again with everything.
     pub(crate) fn restarting_client(&self) -> Result<Client, Failure> {
-        let told = |client: &Client| client.with_progress(Arc::clone(&self.progress));
+        let told = |client: &Client| {
+            let client = client.with_progress(Arc::clone(&self.progress));
+            self.stop.iter().fold(client, |client, stop| client.with_stop(stop.clone()))
+        };
         if let Some(client) = self.restarting.get() {
             return Ok(told(client));
         }
@@ -86,6 +91,11 @@ impl Host {
         settings.retries.rate_limited = false;
         let client = Client::new(settings, Arc::clone(&self.progress))?;
         Ok(told(self.restarting.get_or_init(|| client)))
+    }
+
+    /// What clients of ours are made with.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// How a get that was answered 429 is begun again.
@@ -139,6 +149,12 @@ impl Host {
     #[must_use]
     pub fn confined_to(self, root: impl Into<PathBuf>) -> Self {
         Self { confinement: Some(root.into()), ..self }
+    }
+
+    /// A copy whose requests and transfers can be ended.
+    #[must_use]
+    pub fn with_stop(self, stop: Stop) -> Self {
+        Self { client: self.client.with_stop(stop.clone()), stop: Some(stop), ..self }
     }
 
     /// What inputs may not lead out of, if there is such a place.

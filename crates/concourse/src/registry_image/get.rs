@@ -13,10 +13,12 @@ use serde_json::{Value, json};
 use skycap_image::layout::Layout;
 use skycap_image::{Artifact, Digest, Event, Image, Name, Platform, Progress, archive};
 use skycap_registry::Place;
+use skycap_registry::cosign::{self, PublicKey};
 use skycap_rootfs::{Fault, Limits, Unpack, UnpackError, unpack};
 
 use super::Restarts;
 use super::request::GetRequest;
+use super::trust::CosignSource;
 use crate::files::{Stage, io_failure, write_file};
 use crate::pattern::GoPattern;
 use crate::progress::Warnings;
@@ -37,6 +39,8 @@ struct Order {
     annotations: Option<GoPattern>,
     /// The full name, for `image.tar`.
     name: String,
+    /// Whose signature the image must bear.
+    signer: Option<PublicKey>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,7 @@ impl Order {
             labels: pattern("label_regex", &request.source.label_regex)?,
             annotations: pattern("annotation_regex", &request.source.annotation_regex)?,
             name: format!("{repository}:{}", request.version.tag),
+            signer: request.source.cosign.as_ref().map(CosignSource::verifier).transpose()?.flatten(),
         })
     }
 
@@ -156,6 +161,10 @@ impl Delivery<'_> {
         place.ping().map_err(|error| Failure::from(error).during("initialize transport"))?;
         let raw = place.raw(&Name::Digest(self.order.digest));
         let raw = raw.map_err(|error| Failure::from(error).during("fetch descriptor"))?;
+        if let Some(signer) = &self.order.signer {
+            let verified = cosign::verify(place, &raw.descriptor, signer);
+            verified.map_err(|error| Failure::from(error).during("verify signature"))?;
+        }
         if self.order.skip_download && !self.order.needs_image() {
             return Ok(Vec::new());
         }

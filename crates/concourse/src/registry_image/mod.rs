@@ -10,6 +10,7 @@ mod request;
 mod restart;
 mod source;
 mod tags;
+mod trust;
 
 use std::path::Path;
 

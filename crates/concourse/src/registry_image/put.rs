@@ -7,6 +7,7 @@ use skycap_image::{Event, ImageSink, Kind, Name};
 
 use super::request::PutRequest;
 use super::tags::{Wanted, tags};
+use super::trust::Signers;
 use super::{find_image, load};
 use crate::inputs::{Inputs, Reader};
 use crate::version::Version;
@@ -31,6 +32,10 @@ pub(super) fn put(request: &PutRequest, source: &Path, host: &Host) -> Result<Va
         repository.with_tag(tag).map_err(|error| Failure::new(format!("cannot push as {tag:?}: {error}")))?;
     }
 
+    // Whatever is wrong with a key is found before anything is pushed.
+    let credentials = request.source.credentials(host)?;
+    let signers = Signers::open(request.source.content_trust.as_ref(), request.source.cosign.as_ref(), &credentials)?;
+
     let path = find_image::find(&inputs, &request.image)?;
     let artifact = load::load(&inputs, &path, &host.scratch);
     let artifact =
@@ -49,6 +54,7 @@ pub(super) fn put(request: &PutRequest, source: &Path, host: &Host) -> Result<Va
     let pushed = place.put(&artifact, &names);
     let pushed = pushed.map_err(|error| Failure::from(error).during("pushing image failed: pushing tag(s)"))?;
     progress.event(Event::Note("pushed"));
+    signers.sign(&place, &pushed, &tags, &request.source.settings(host), &progress)?;
 
     let first = tags.first().map(String::as_str).unwrap_or_default();
     Ok(json!({

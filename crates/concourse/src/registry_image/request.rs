@@ -113,10 +113,6 @@ impl PutRequest {
             _ => Err(value.unknown()),
         })?;
         decoded.source.check_support()?;
-        if decoded.source.content_trust {
-            let why = "images are not signed here, and pushing one unsigned would not be what was asked for";
-            return Err(Failure::unsupported("source.content_trust", why));
-        }
         Ok(decoded)
     }
 }
@@ -147,13 +143,5 @@ mod tests {
             assert_eq!(check(text).err().as_deref(), Some(expected));
         }
         Ok(())
-    }
-
-    #[test]
-    fn signing_is_refused_where_it_would_happen() {
-        let text = br#"{"source":{"repository":"a","content_trust":{"server":"s"}}}"#;
-        assert!(CheckRequest::decode(text).is_ok());
-        let refused = PutRequest::decode(text).map_err(|failure| failure.message).err().unwrap_or_default();
-        assert!(refused.starts_with("source.content_trust is not supported yet"), "{refused}");
     }
 }

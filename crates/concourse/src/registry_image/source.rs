@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use skycap_image::{Event, Platform, Progress, Repository, Secret};
-use skycap_registry::{Access, Client, Credentials, Place};
+use skycap_registry::{Access, Client, Credentials, Place, Settings};
 
+use super::trust::{ContentTrustSource, CosignSource};
 use crate::progress::Talkative;
 use crate::protocol::{DecodeError, Value};
 use crate::{Failure, Host};
@@ -30,8 +31,10 @@ pub(crate) struct Source {
     pub(crate) label_regex: String,
     pub(crate) annotation_regex: String,
     pub(crate) debug: bool,
-    /// Whether `content_trust` says something; only a put would have to act on it.
-    pub(crate) content_trust: bool,
+    /// What a put signs with on a Notary server.
+    pub(crate) content_trust: Option<ContentTrustSource>,
+    /// What a put signs with, and a get verifies with.
+    pub(crate) cosign: Option<CosignSource>,
     /// Fields that say something and are not built yet.
     not_built: Vec<String>,
 }
@@ -72,7 +75,8 @@ impl Source {
             "username" => value.string(&mut self.username),
             "password" => secret(value, &mut self.password),
             "registry_mirror" => decode_mirror(value, &mut self.mirror),
-            "content_trust" => decode_content_trust(value, &mut self.content_trust),
+            "content_trust" => ContentTrustSource::decode(value, &mut self.content_trust),
+            "cosign" => CosignSource::decode(value, &mut self.cosign),
             "ca_certs" => value.strings(&mut self.ca_certs),
             "platform" => PlatformSource::decode(value, &mut self.platform),
             "label_regex" => value.string(&mut self.label_regex),
@@ -131,17 +135,28 @@ impl Source {
 
     /// The repository at its origin. Opens no connection.
     pub(crate) fn origin(&self, client: &Client, host: &Host, push: bool) -> Result<Place, Failure> {
+        let credentials = self.credentials(host)?;
+        Ok(client.place(self.parse_repository()?, Access { credentials, push, ..self.access() })?)
+    }
+
+    /// Who we are to the repository's registry.
+    pub(crate) fn credentials(&self, host: &Host) -> Result<Credentials, Failure> {
         let repository = self.parse_repository()?;
         if self.username.is_empty() != self.password.is_empty() {
             let warning = "username and password only count together: the one that is set is not used";
             host.progress.event(Event::Warning(warning));
         }
-        let credentials = if self.username.is_empty() || self.password.is_empty() {
-            host.keychain.credentials(repository.registry())?
-        } else {
-            Credentials::Basic { username: self.username.clone(), password: self.password.clone() }
-        };
-        Ok(client.place(repository, Access { credentials, push, ..self.access() })?)
+        if self.username.is_empty() || self.password.is_empty() {
+            return Ok(host.keychain.credentials(repository.registry())?);
+        }
+        Ok(Credentials::Basic { username: self.username.clone(), password: self.password.clone() })
+    }
+
+    /// The settings for servers beside the registry that the same certificates vouch for.
+    pub(super) fn settings(&self, host: &Host) -> Settings {
+        let mut settings = host.settings().clone();
+        settings.ca_certs.extend(self.ca_certs.iter().cloned());
+        settings
     }
 
     /// The repository at the mirror, where there is one that applies. Its user is its own.
@@ -205,7 +220,7 @@ fn lenient_string(value: &Value<'_>, target: &mut String) -> Result<(), DecodeEr
     }
 }
 
-fn secret(value: &Value<'_>, target: &mut Secret) -> Result<(), DecodeError> {
+pub(super) fn secret(value: &Value<'_>, target: &mut Secret) -> Result<(), DecodeError> {
     let mut text = target.reveal().to_owned();
     value.string(&mut text)?;
     *target = Secret::new(text);
@@ -221,22 +236,6 @@ fn decode_mirror(value: &Value<'_>, target: &mut Option<MirrorSource>) -> Result
         "host" => value.string(&mut mirror.host),
         "username" => value.string(&mut mirror.username),
         "password" => secret(value, &mut mirror.password),
-        _ => Err(value.unknown()),
-    })
-}
-
-fn decode_content_trust(value: &Value<'_>, says_something: &mut bool) -> Result<(), DecodeError> {
-    *says_something |= !value.is_null();
-    value.object(|key, value| match key {
-        "server"
-        | "repository_key_id"
-        | "repository_key"
-        | "repository_passphrase"
-        | "tls_key"
-        | "tls_cert"
-        | "scopes"
-        | "username"
-        | "password" => value.string(&mut String::new()),
         _ => Err(value.unknown()),
     })
 }
