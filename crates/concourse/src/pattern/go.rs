@@ -6,12 +6,21 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use super::{Cursor, literal};
 
-/// Go's `1000`: the most that a repetition may ask for.
-const MOST_REPEATS: u32 = 1000;
+/// Go's limits: the most that a repetition, or several in one another, may ask for; and how deep groups may be.
+const MOST_REPEATS: u64 = 1000;
+const DEEPEST: usize = 1000;
+/// What a compiled pattern may take, in bytes.
+const LARGEST: usize = 32 << 20;
+/// The name of the group that holds a version.
+const VERSION: &str = "version";
 
 /// A compiled pattern; it matches anywhere in a text.
 #[derive(Clone, Debug)]
-pub(crate) struct GoPattern(Regex);
+pub(crate) struct GoPattern {
+    regex: Regex,
+    /// The group named `version`, or else the first one; none where there is no group.
+    version: Option<usize>,
+}
 
 /// A pattern that Go refuses; the text is Go's.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -24,15 +33,25 @@ pub(crate) struct InvalidGoPattern {
 impl GoPattern {
     /// Reads a pattern.
     pub(crate) fn parse(pattern: &str) -> Result<Self, InvalidGoPattern> {
-        let mut translation = Translation { cursor: Cursor::new(pattern), out: String::new(), depth: 0 };
+        let mut translation = Translation { cursor: Cursor::new(pattern), ..Translation::default() };
         translation.whole()?;
-        let regex = RegexBuilder::new(&translation.out).build();
-        regex.map(Self).map_err(|error| invalid(&reason(&error), pattern))
+        let depth = u32::try_from(DEEPEST * 2).unwrap_or(u32::MAX);
+        let regex = RegexBuilder::new(&translation.out).size_limit(LARGEST).nest_limit(depth).build();
+        let regex = regex.map_err(|error| invalid(&reason(&error), pattern))?;
+        let first = (translation.groups > 0).then_some(1);
+        Ok(Self { regex, version: translation.version.or(first) })
     }
 
     /// Whether it matches somewhere in the text.
     pub(crate) fn is_match(&self, text: &str) -> bool {
-        self.0.is_match(text.as_bytes())
+        self.regex.is_match(text.as_bytes())
+    }
+
+    /// What of a text that matches is its version: the group named `version`, else the first group, else the match. Nothing
+    /// where the text does not match or the group took no part.
+    pub(crate) fn version<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let found = self.regex.captures(text.as_bytes())?.get(self.version.unwrap_or_default())?;
+        text.get(found.range())
     }
 }
 
@@ -48,11 +67,19 @@ fn invalid(what: &str, part: &str) -> InvalidGoPattern {
     InvalidGoPattern { what: what.to_owned(), part: part.chars().take(200).collect() }
 }
 
+#[derive(Default)]
 struct Translation<'p> {
     cursor: Cursor<'p>,
     out: String,
-    /// Open groups.
-    depth: u32,
+    /// Flags that stand between something and its repetition: to Go they are not there.
+    held: String,
+    /// For each open group, how often its content repeats something at most; and the same of what was read last.
+    open: Vec<u64>,
+    most: u64,
+    last: u64,
+    /// How many groups capture, and which is named `version`.
+    groups: usize,
+    version: Option<usize>,
 }
 
 /// What stood before a repetition.
@@ -69,33 +96,44 @@ enum Before {
 impl Translation<'_> {
     fn whole(&mut self) -> Result<(), InvalidGoPattern> {
         let mut before = Before::Nothing;
-        let start = self.cursor.at;
         while let Some(next) = self.cursor.peek() {
+            let operator = match next {
+                '*' | '+' | '?' => Some(Operator { length: 1, counts: None }),
+                '{' => counted(self.cursor.rest()),
+                _ => None,
+            };
+            if let Some(operator) = operator {
+                before = self.repetition(before, &operator)?;
+                continue;
+            }
+            self.out.push_str(&std::mem::take(&mut self.held));
             before = match next {
-                '*' | '+' | '?' => self.repetition(before, 1)?,
-                '{' => match counted(self.cursor.rest()) {
-                    Some(length) => self.repetition(before, length)?,
-                    None => self.single(),
-                },
-                '(' => self.open()?,
+                '(' => self.open(before)?,
                 ')' => self.close()?,
                 '|' => {
                     self.copy();
                     Before::Nothing
                 }
                 '[' => self.class()?,
-                '\\' => self.escape()?,
+                '\\' => self.escape(before)?,
                 '.' | '^' | '$' => self.copy(),
                 _ => self.single(),
             };
         }
-        if self.depth > 0 { Err(invalid("missing closing )", self.cursor.since(start).0)) } else { Ok(()) }
+        if self.open.is_empty() { Ok(()) } else { Err(invalid("missing closing )", self.cursor.pattern)) }
+    }
+
+    /// Something was read that repeats something so often.
+    fn atom(&mut self, repeats: u64) -> Before {
+        self.last = repeats;
+        self.most = self.most.max(repeats);
+        Before::Atom
     }
 
     /// A character that means the same to both.
     fn copy(&mut self) -> Before {
         self.out.extend(self.cursor.next());
-        Before::Atom
+        self.atom(1)
     }
 
     /// A character that stands for itself.
@@ -103,88 +141,120 @@ impl Translation<'_> {
         if let Some(next) = self.cursor.next() {
             literal(next, &mut self.out);
         }
-        Before::Atom
+        self.atom(1)
     }
 
-    fn repetition(&mut self, before: Before, length: usize) -> Result<Before, InvalidGoPattern> {
+    fn repetition(&mut self, before: Before, operator: &Operator) -> Result<Before, InvalidGoPattern> {
         let start = self.cursor.at;
-        let operator = self.cursor.rest().get(..length).unwrap_or_default();
-        self.cursor.at += length;
-        self.out.push_str(operator);
-        if self.cursor.eat("?") {
-            self.out.push('?');
+        self.cursor.at += operator.length;
+        let bare = self.cursor.since(start).1;
+        if let Some((least, most)) = operator.counts
+            && (least > MOST_REPEATS || most.is_some_and(|most| most > MOST_REPEATS || most < least))
+        {
+            return Err(invalid("invalid repeat count", bare));
         }
+        self.cursor.eat("?");
+        let whole = self.cursor.since(start).1;
         match before {
-            Before::Nothing => return Err(invalid("missing argument to repetition operator", operator)),
             Before::Repetition(first) => {
                 return Err(invalid("invalid nested repetition operator", self.cursor.since(first).1));
             }
+            Before::Nothing => return Err(invalid("missing argument to repetition operator", whole)),
             Before::Atom => {}
         }
-        if length > 1 && !counts_are_sound(operator) {
-            return Err(invalid("invalid repeat count", operator));
+        if let Some((least, most)) = operator.counts {
+            // Nothing of what is repeated zero times counts.
+            let repeats = self.last.saturating_mul(most.unwrap_or(least)).max(1);
+            if least.max(most.unwrap_or_default()) >= 2 && repeats > MOST_REPEATS {
+                return Err(invalid("invalid repeat count", whole));
+            }
+            self.atom(repeats);
         }
+        self.out.push_str(whole);
         Ok(Before::Repetition(start))
     }
 
-    fn open(&mut self) -> Result<Before, InvalidGoPattern> {
+    fn open(&mut self, before: Before) -> Result<Before, InvalidGoPattern> {
         let start = self.cursor.at;
-        self.cursor.next();
-        if !self.cursor.eat("?") {
-            self.out.push('(');
-            self.depth += 1;
-            return Ok(Before::Nothing);
+        let rest = self.cursor.rest();
+        if !rest.starts_with("(?") {
+            self.cursor.next();
+            return self.enter("(", true);
         }
-        if self.cursor.eat("P<") || (!self.cursor.rest().starts_with(['=', '!', '#']) && self.cursor.eat("<")) {
-            let name = self.cursor.eat_while(usize::MAX, |c| c.is_ascii_alphanumeric() || c == '_');
-            if name.is_empty() || !self.cursor.eat(">") {
-                return Err(invalid("invalid named capture", self.cursor.since(start).0));
-            }
-            // Nobody asks for names, and the two dialects differ in what they allow.
-            self.out.push('(');
-            self.depth += 1;
-            return Ok(Before::Nothing);
+        // Go looks for the name where something stands behind the bracket.
+        let sign = ["(?P<", "(?<"].into_iter().find(|sign| rest.len() > sign.len() && rest.starts_with(sign));
+        let Some(sign) = sign else { return self.flags(before) };
+        let Some(length) = rest.find('>') else { return Err(invalid("invalid named capture", rest)) };
+        self.cursor.at += length + 1;
+        let capture = self.cursor.since(start).1;
+        let name = capture.get(sign.len()..length).unwrap_or_default();
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Err(invalid("invalid named capture", capture));
         }
-        self.flags(start)
+        if name == VERSION {
+            self.version.get_or_insert(self.groups + 1);
+        }
+        // The two dialects differ in the names that they allow.
+        self.enter("(", true)
     }
 
-    /// `(?i)`, `(?i-s:…)`.
-    fn flags(&mut self, start: usize) -> Result<Before, InvalidGoPattern> {
-        let flags = self.cursor.eat_while(usize::MAX, |c| matches!(c, 'i' | 'm' | 's' | 'U' | '-'));
-        let end = self.cursor.next();
-        let negations = flags.matches('-').count();
-        let sound = negations <= 1 && !flags.ends_with('-') && matches!(end, Some(')' | ':'));
-        if !sound || (flags.is_empty() && end == Some(')')) {
-            return Err(invalid("invalid or unsupported Perl syntax", self.cursor.since(start).1));
-        }
-        // Repeating a flag is an error to one of the two only.
-        let (on, off) = flags.split_once('-').unwrap_or((flags, ""));
-        self.out.push_str("(?");
-        self.out.extend("imsU".chars().filter(|flag| on.contains(*flag) && !off.contains(*flag)));
-        if !off.is_empty() {
-            self.out.push('-');
-            self.out.extend("imsU".chars().filter(|flag| off.contains(*flag)));
-        }
-        self.out.extend(end);
-        if end == Some(':') {
-            self.depth += 1;
+    /// A group begins.
+    fn enter(&mut self, text: &str, captures: bool) -> Result<Before, InvalidGoPattern> {
+        self.out.push_str(text);
+        self.groups += usize::from(captures);
+        self.open.push(std::mem::replace(&mut self.most, 1));
+        if self.open.len() >= DEEPEST {
+            return Err(invalid("expression nests too deeply", self.cursor.pattern));
         }
         Ok(Before::Nothing)
     }
 
-    fn close(&mut self) -> Result<Before, InvalidGoPattern> {
-        self.depth = self.depth.checked_sub(1).ok_or_else(|| invalid("unexpected )", self.cursor.pattern))?;
-        Ok(self.copy())
+    /// `(?i)`, `(?i-s:…)`.
+    fn flags(&mut self, before: Before) -> Result<Before, InvalidGoPattern> {
+        let start = self.cursor.at;
+        self.cursor.at += 2;
+        let (mut on, mut off, mut negated) = (String::new(), String::new(), false);
+        let opens = loop {
+            match self.cursor.next() {
+                Some(flag @ ('i' | 'm' | 's' | 'U')) => if negated { &mut off } else { &mut on }.push(flag),
+                Some('-') if !negated => negated = true,
+                Some(end @ (')' | ':')) if !negated || !off.is_empty() => break end == ':',
+                _ => return Err(invalid("invalid or unsupported Perl syntax", self.cursor.since(start).1)),
+            }
+        };
+        // Repeating a flag, or turning none, is an error to one of the two only.
+        let all = |wanted: &dyn Fn(char) -> bool| "imsU".chars().filter(|flag| wanted(*flag)).collect::<String>();
+        let on = all(&|flag| on.contains(flag) && !off.contains(flag));
+        let off = all(&|flag| off.contains(flag));
+        let dash = if off.is_empty() { "" } else { "-" };
+        if opens {
+            return self.enter(&format!("(?{on}{dash}{off}:"), false);
+        }
+        if !(on.is_empty() && off.is_empty()) {
+            self.held.extend(["(?", on.as_str(), dash, off.as_str(), ")"]);
+        }
+        Ok(if before == Before::Nothing { Before::Nothing } else { Before::Atom })
     }
 
-    fn escape(&mut self) -> Result<Before, InvalidGoPattern> {
+    fn close(&mut self) -> Result<Before, InvalidGoPattern> {
+        let outside = self.open.pop().ok_or_else(|| invalid("unexpected )", self.cursor.pattern))?;
+        let inside = std::mem::replace(&mut self.most, outside);
+        self.copy();
+        Ok(self.atom(inside))
+    }
+
+    fn escape(&mut self, before: Before) -> Result<Before, InvalidGoPattern> {
         let start = self.cursor.at;
         if self.cursor.eat(r"\Q") {
             let quoted = self.cursor.rest();
             let (text, end) = quoted.split_once(r"\E").map_or((quoted, 0), |(text, _)| (text, 2));
             text.chars().for_each(|character| literal(character, &mut self.out));
             self.cursor.at += text.len() + end;
-            return Ok(if text.is_empty() { Before::Nothing } else { Before::Atom });
+            return Ok(match before {
+                Before::Nothing if text.is_empty() => Before::Nothing,
+                _ if text.is_empty() => Before::Atom,
+                _ => self.atom(1),
+            });
         }
         self.cursor.next();
         let boundary = match self.cursor.peek() {
@@ -204,7 +274,7 @@ impl Translation<'_> {
             self.cursor.next();
             self.out.push_str(boundary);
         }
-        Ok(Before::Atom)
+        Ok(self.atom(1))
     }
 
     /// An escape that stands for many characters; none if another one comes next.
@@ -240,14 +310,22 @@ impl Translation<'_> {
         } else {
             return Ok(None);
         };
-        let negated = self.cursor.eat("{^");
-        let name = if negated || self.cursor.eat("{") {
-            let name = self.cursor.eat_while(usize::MAX, |c| c.is_ascii_alphanumeric() || c == '_');
-            if self.cursor.eat("}") { name } else { "" }
-        } else {
-            self.cursor.eat_while(1, |c| c.is_ascii_alphabetic())
+        let name = match self.cursor.next() {
+            Some('{') => {
+                let rest = self.cursor.rest();
+                let Some(length) = rest.find('}') else {
+                    return Err(invalid("invalid character class range", self.cursor.since(start).0));
+                };
+                self.cursor.at += length + 1;
+                rest.get(..length).unwrap_or_default().to_owned()
+            }
+            Some(letter) => letter.to_string(),
+            None => String::new(),
         };
-        if name.is_empty() {
+        let negated = name.starts_with('^');
+        let name = name.trim_start_matches('^');
+        let is_word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_- ".contains(&b));
+        if !is_word || Regex::new(&format!(r"\p{{{name}}}")).is_err() {
             return Err(invalid("invalid character class range", self.cursor.since(start).1));
         }
         let letter = if positive == negated { 'P' } else { 'p' };
@@ -277,20 +355,22 @@ impl Translation<'_> {
     }
 
     fn hexadecimal(&mut self) -> Option<char> {
-        let digits = if self.cursor.eat("{") {
-            let digits = self.cursor.eat_while(8, |c| c.is_ascii_hexdigit());
-            if !self.cursor.eat("}") {
-                return None;
+        let first = self.cursor.next()?;
+        if first != '{' {
+            let second = self.cursor.next()?;
+            return char::from_u32(first.to_digit(16)? * 16 + second.to_digit(16)?);
+        }
+        let mut value = None;
+        loop {
+            match self.cursor.next()? {
+                '}' => return value.and_then(char::from_u32),
+                digit => {
+                    let next = value.unwrap_or(0) * 16 + digit.to_digit(16)?;
+                    value = Some(next).filter(|value| *value <= u32::from(char::MAX));
+                    value?;
+                }
             }
-            digits
-        } else {
-            let digits = self.cursor.eat_while(2, |c| c.is_ascii_hexdigit());
-            if digits.len() < 2 {
-                return None;
-            }
-            digits
-        };
-        u32::from_str_radix(digits, 16).ok().and_then(char::from_u32)
+        }
     }
 
     /// `\012`; a single digit that is not zero would be a reference back, which there is not.
@@ -369,125 +449,93 @@ const POSIX: [&str; 14] = [
     "xdigit",
 ];
 
-/// The length of `{n}`, `{n,}` or `{n,m}` at the beginning; any other brace stands for itself.
-fn counted(text: &str) -> Option<usize> {
-    let (counts, _) = text.strip_prefix('{')?.split_once('}')?;
-    let (least, most) = counts.split_once(',').unwrap_or((counts, ""));
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    (!least.is_empty() && digits(least) && digits(most)).then_some(counts.len() + 2)
+/// A repetition: how long it is, and for `{n,m}` the least and the most (none: any number).
+struct Operator {
+    length: usize,
+    counts: Option<(u64, Option<u64>)>,
 }
 
-fn counts_are_sound(operator: &str) -> bool {
-    let counts = operator.trim_matches(['{', '}']);
-    let (least, most) = counts.split_once(',').unwrap_or((counts, counts));
-    let number = |text: &str| text.parse::<u32>().ok().filter(|count| *count <= MOST_REPEATS);
-    match (number(least), most.is_empty()) {
-        (Some(_), true) => true,
-        (Some(least), false) => number(most).is_some_and(|most| least <= most),
-        (None, _) => false,
-    }
+/// `{n}`, `{n,}` or `{n,m}` at the beginning; any other brace stands for itself, as does one with leading zeros.
+fn counted(text: &str) -> Option<Operator> {
+    let (counts, _) = text.strip_prefix('{')?.split_once('}')?;
+    let is_number = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'))
+    };
+    // What does not fit is beyond every limit.
+    let number = |text: &str| is_number(text).then(|| text.parse().unwrap_or(u64::MAX));
+    let counts = match counts.split_once(',') {
+        None => number(counts).map(|count| (count, Some(count)))?,
+        Some((least, "")) => (number(least)?, None),
+        Some((least, most)) => (number(least)?, Some(number(most)?)),
+    };
+    Some(Operator { length: text.find('}')? + 1, counts: Some(counts) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A pattern, texts that it matches, texts that it does not. Every line follows from the documentation of
-    /// Go's `regexp/syntax`.
-    const CASES: &[(&str, &[&str], &[&str])] = &[
-        (r"^v\d+$", &["v10"], &["v", "xv1", "v1\n"]),
-        (r"1\.2", &["x1.2.3"], &["1x2"]),
-        (r"\Q1.2\E+", &["1.22"], &["1x2", "1."]),
-        (r"\Q[a", &["[a"], &["a"]),
-        (r"a{,3}", &["a{,3}"], &["a", "aaa"]),
-        (r"a{2}", &["aa"], &["a"]),
-        (r"a{2,}b", &["aaab"], &["ab"]),
-        (r"^a{1,2}?$", &["aa"], &["aaa"]),
-        (r"{", &["{"], &["a"]),
-        (r"a{x}", &["a{x}"], &["a"]),
-        (r"[[a]", &["[", "a"], &["b"]),
-        (r"[]a]", &["]", "a"], &["b"]),
-        (r"[^]a]", &["b"], &["]"]),
-        (r"^[a&&b]$", &["&", "a", "b"], &["c"]),
-        (r"^[+--b]$", &["+", ",", "-", "b"], &["a", "c"]),
-        (r"^[a~~b]$", &["~"], &["c"]),
-        (r"^[\d-x]$", &["-", "x", "5"], &["a"]),
-        (r"^[a-]$", &["-", "a"], &["b"]),
-        (r"^[-a]$", &["-", "a"], &["b"]),
-        (r"^\d$", &["5"], &["٣"]),
-        (r"^\w$", &["_"], &["é", "-"]),
-        (r"^\W$", &["é"], &["_"]),
-        (r"^[\W\d]$", &["é", "5"], &["_"]),
-        (r"\<a", &["<a"], &["a"]),
-        (r"\_", &["_"], &["a"]),
-        (r"(?i)RC", &["rc1"], &["r"]),
-        (r"(?i:A)b", &["ab"], &["aB"]),
-        (r"(?P<name>a)|b", &["a", "b"], &["c"]),
-        (r"(?<name>a)", &["a"], &["c"]),
-        (r"(?s).$", &["\n"], &[""]),
-        (r"^[[:alpha:]]+$", &["abc"], &["1"]),
-        (r"^[[:^digit:]]$", &["a"], &["1"]),
-        (r"\x41\x{42}\103", &["ABC"], &["abc"]),
-        (r"\bfoo\b", &["a foo-b"], &["food"]),
-        (r"o\B", &["oo"], &["o"]),
-        (r"\pL", &["é"], &["1"]),
-        (r"\p{^Greek}", &["a"], &["α"]),
-        (r"^(|a)*$", &["", "aa"], &["b"]),
-        (r"#a b", &["#a b"], &["ab"]),
-        ("", &["", "a"], &[]),
-        (r"^(?:alpine|slim)-[0-9]+$", &["alpine-3"], &["alpine", "xslim-1"]),
-        (r"^*a", &["a"], &["b"]),
-    ];
+    /// `testdata/patterns.tsv` says what its rows are.
+    const TABLE: &str = include_str!("../../testdata/patterns.tsv");
 
-    #[test]
-    fn patterns_mean_what_they_mean_in_go() -> Result<(), InvalidGoPattern> {
-        for (pattern, matched, other) in CASES {
-            let compiled = GoPattern::parse(pattern)?;
-            for text in *matched {
-                assert!(compiled.is_match(text), "{pattern} should match {text:?}");
-            }
-            for text in *other {
-                assert!(!compiled.is_match(text), "{pattern} should not match {text:?}");
-            }
+    fn text(word: &str) -> String {
+        if word == "\"\"" {
+            return String::new();
         }
-        Ok(())
+        let escapes =
+            [("\\n", "\n"), ("\\t", "\t"), ("\\a", "\u{7}"), ("\\f", "\u{c}"), ("\\v", "\u{b}"), ("\\\\", "\\")];
+        escapes.iter().fold(word.to_owned(), |word, (escape, text)| word.replace(escape, text))
     }
 
     #[test]
-    fn what_go_refuses_is_refused_with_its_text() {
+    fn patterns_mean_what_they_mean_in_go() {
+        let mut rows = 0;
+        for line in TABLE.lines().filter(|line| !line.is_empty() && !line.starts_with("# ")) {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let (pattern, parsed) = (fields[0], GoPattern::parse(fields[0]));
+            if fields[1] == "!" {
+                let error = parsed.err().map(|error| error.to_string());
+                assert_eq!(error, Some(format!("error parsing regexp: {}", fields[2])), "{pattern}");
+            } else {
+                let compiled = parsed.unwrap_or_else(|error| panic!("{pattern}: {error}"));
+                for (texts, expected) in [(fields.get(1), true), (fields.get(2), false)] {
+                    for word in texts.into_iter().flat_map(|texts| texts.split(' ')) {
+                        assert_eq!(compiled.is_match(&text(word)), expected, "{pattern} and {word}");
+                    }
+                }
+            }
+            rows += 1;
+        }
+        assert!(rows > 150, "only {rows} rows");
+    }
+
+    #[test]
+    fn what_is_large_is_refused_or_works() {
+        for pattern in [r"a{1000}", r"(a{10}){100}", r"\pL{500}", &"(".repeat(900), &"[".repeat(10_000)] {
+            if let Err(error) = GoPattern::parse(pattern) {
+                assert!(error.to_string().len() < 400, "{error}");
+            }
+        }
+        assert!(GoPattern::parse(&format!("{}a{}", "(".repeat(900), ")".repeat(900))).is_ok());
+        let error = GoPattern::parse(&format!("{}a{}", "(".repeat(1001), ")".repeat(1001))).err();
+        assert!(error.is_some_and(|error| error.to_string().contains("expression nests too deeply")));
+    }
+
+    #[test]
+    fn a_version_is_a_group_or_the_match() -> Result<(), InvalidGoPattern> {
         let cases = [
-            ("(", "missing closing ): `(`"),
-            ("a)", "unexpected ): `a)`"),
-            ("[a", "missing closing ]: `[a`"),
-            ("[]", "missing closing ]: `[]`"),
-            ("*", "missing argument to repetition operator: `*`"),
-            ("a|*", "missing argument to repetition operator: `*`"),
-            ("a**", "invalid nested repetition operator: `**`"),
-            ("a*+", "invalid nested repetition operator: `*+`"),
-            ("a{1001}", "invalid repeat count: `{1001}`"),
-            ("a{3,2}", "invalid repeat count: `{3,2}`"),
-            ("a\\", "trailing backslash at end of expression: ``"),
-            (r"\y", r"invalid escape sequence: `\y`"),
-            (r"\1", r"invalid escape sequence: `\1`"),
-            (r"\Z", r"invalid escape sequence: `\Z`"),
-            (r"\u0041", r"invalid escape sequence: `\u`"),
-            (r"[a-\d]", r"invalid escape sequence: `\d`"),
-            ("[a--b]", "invalid character class range: `a--`"),
-            ("[z-a]", "invalid character class range: `z-a`"),
-            ("[[:foo:]]", "invalid character class range: `[:foo:]`"),
-            ("(?x)a", "invalid or unsupported Perl syntax: `(?x`"),
-            ("(?R)", "invalid or unsupported Perl syntax: `(?R`"),
-            ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
-            ("(?!a)", "invalid or unsupported Perl syntax: `(?!`"),
+            (r"^release-(?P<version>[0-9.]+)-(.*)$", "release-1.2-x", Some("1.2")),
+            (r"^(release|rel)-(?P<version>[0-9.]+)$", "rel-1.2", Some("1.2")),
+            (r"^release-([0-9.]+)$", "release-1.2", Some("1.2")),
+            (r"[0-9.]+", "release-1.2-x", Some("1.2")),
+            (r"^(?:a|b)-[0-9]+", "a-7", Some("a-7")),
+            (r"^x(?P<version>[0-9]+)?", "x", None),
+            (r"^v([0-9]+)", "w1", None),
+            (r"(?i)(?<version>RC[0-9]+)", "1-rc2", Some("rc2")),
         ];
-        for (pattern, expected) in cases {
-            let error = GoPattern::parse(pattern).err().map(|error| error.to_string());
-            assert_eq!(error, Some(format!("error parsing regexp: {expected}")), "{pattern}");
+        for (pattern, tag, expected) in cases {
+            assert_eq!(GoPattern::parse(pattern)?.version(tag), expected, "{pattern}");
         }
-        for pattern in
-            [r"\p{Nonsense}", r"(?<=a)b", "(?<>a)", r"\x{110000}", r"\p", "(((((a{1000}){1000}){1000}){1000}))"]
-        {
-            assert!(GoPattern::parse(pattern).is_err(), "{pattern}");
-        }
+        Ok(())
     }
 }

@@ -20,6 +20,7 @@ fn literal(character: char, out: &mut String) {
 }
 
 /// The pattern as a queue of characters.
+#[derive(Default)]
 struct Cursor<'p> {
     pattern: &'p str,
     at: usize,

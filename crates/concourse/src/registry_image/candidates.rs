@@ -10,12 +10,15 @@ use std::collections::BTreeMap;
 
 use skycap_image::Digest;
 
+use crate::pattern::GoPattern;
 use crate::version::{Constraint, Version};
 
 /// What decides whether a tag is a version.
 pub(super) struct Rules<'r> {
     /// A suffix that every tag must have, behind a `-`; empty for none.
     pub(super) variant: &'r str,
+    /// Instead of the variant: what every tag must match, and what finds the version in it.
+    pub(super) pattern: Option<&'r GoPattern>,
     pub(super) constraint: Option<&'r Constraint>,
     pub(super) pre_releases: bool,
     /// Names of pre-releases beside alpha, beta and rc.
@@ -40,13 +43,26 @@ pub(super) struct Candidate {
 }
 
 impl Rules<'_> {
-    /// The tag that stands for no version.
-    fn bare(&self) -> &str {
-        if self.variant.is_empty() { "latest" } else { self.variant }
+    /// The tag that stands for no version; with a pattern there is none.
+    fn bare(&self) -> Option<&str> {
+        match (self.pattern, self.variant) {
+            (Some(_), _) => None,
+            (None, "") => Some("latest"),
+            (None, variant) => Some(variant),
+        }
+    }
+
+    /// The part of a tag that should be a version.
+    fn version_text<'t>(&self, tag: &'t str) -> Option<&'t str> {
+        match (self.pattern, self.variant) {
+            (Some(pattern), _) => pattern.version(tag),
+            (None, "") => Some(tag),
+            (None, variant) => tag.strip_suffix(variant)?.strip_suffix('-'),
+        }
     }
 
     fn candidate(&self, tag: &str) -> Option<Candidate> {
-        let text = if self.variant.is_empty() { tag } else { tag.strip_suffix(self.variant)?.strip_suffix('-')? };
+        let text = self.version_text(tag)?;
         let version = Version::parse(text).ok()?;
         let admitted = self.constraint.is_none_or(|constraint| constraint.admits(&version));
         (admitted && self.admits_pre_release(&version.pre)).then(|| Candidate {
@@ -72,8 +88,9 @@ impl Rules<'_> {
 impl Candidates {
     /// Reads the tags.
     pub(super) fn of(tags: &[String], rules: &Rules<'_>) -> Self {
-        let bare = tags.iter().find(|tag| *tag == rules.bare()).cloned();
-        let versions = tags.iter().filter(|tag| *tag != rules.bare()).filter_map(|tag| rules.candidate(tag)).collect();
+        let is_bare = |tag: &String| rules.bare().is_some_and(|bare| bare == tag);
+        let bare = tags.iter().find(|tag| is_bare(tag)).cloned();
+        let versions = tags.iter().filter(|tag| !is_bare(tag)).filter_map(|tag| rules.candidate(tag)).collect();
         Self { bare, versions }
     }
 
@@ -117,7 +134,7 @@ mod tests {
     }
 
     fn rules(variant: &str) -> Rules<'_> {
-        Rules { variant, constraint: None, pre_releases: false, pre_release_prefixes: &[] }
+        Rules { variant, pattern: None, constraint: None, pre_releases: false, pre_release_prefixes: &[] }
     }
 
     fn names(candidates: &Candidates) -> String {
@@ -143,6 +160,18 @@ mod tests {
         rules.pre_release_prefixes = &prefixes;
         let expected = "1.0.0-rc1 1.0.0-rcfoo 1.0.0-rc1-alpine 1.0.0-dev.1 1.0.0-alpha 1.0.0";
         assert_eq!(names(&Candidates::of(&listed, &rules)), expected);
+    }
+
+    #[test]
+    fn a_pattern_finds_versions_and_leaves_no_bare_tag() -> Result<(), Box<dyn std::error::Error>> {
+        let pattern = GoPattern::parse(r"^(?:rel-)?(?P<version>[0-9]+[.][0-9.]+(?:-rc[0-9]+)?)-amd64$")?;
+        let listed = tags("latest rel-1.2-amd64 1.10.0-amd64 rel-2.0.0-arm64 1.2.3.4-amd64 3.0.0-rc1-amd64 amd64");
+        let rules = Rules { pattern: Some(&pattern), ..rules("amd64") };
+        let found = Candidates::of(&listed, &rules);
+        assert_eq!((found.bare.as_deref(), names(&found)), (None, "rel-1.2-amd64 1.10.0-amd64".to_owned()));
+        let rules = Rules { pre_releases: true, ..rules };
+        assert_eq!(names(&Candidates::of(&listed, &rules)), "rel-1.2-amd64 1.10.0-amd64 3.0.0-rc1-amd64");
+        Ok(())
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! check: which versions are there.
 //!
-//! `source` chooses one of three modes: one tag, tags that match a pattern, tags that are versions. What is asked of the
-//! registry is only what the answer needs, many names at once; what becomes of the answers is decided in [`candidates`].
+//! `source` chooses one of three modes: one tag, tags that match a pattern, tags that are versions (by themselves, or by what
+//! a pattern finds in them). What is asked of the registry is only what the answer needs, many names at once; what becomes of
+//! the answers is decided in [`candidates`](super::candidates).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,14 +59,42 @@ impl Tags for Place {
 }
 
 /// What `source` selects, checked before anybody is asked.
-enum Selection {
+pub(super) enum Selection {
     Tag(String),
     Pattern(GoPattern),
-    Versions(Option<Constraint>),
+    Versions(Versions),
+}
+
+/// Which tags are versions.
+#[derive(Default)]
+pub(super) struct Versions {
+    pub(super) constraint: Option<Constraint>,
+    pub(super) pattern: Option<GoPattern>,
+}
+
+impl Versions {
+    /// With what else the source says.
+    pub(super) fn rules<'r>(&'r self, source: &'r Source) -> Rules<'r> {
+        Rules {
+            variant: &source.variant,
+            pattern: self.pattern.as_ref(),
+            constraint: self.constraint.as_ref(),
+            pre_releases: source.pre_releases,
+            pre_release_prefixes: &source.pre_release_prefixes,
+        }
+    }
 }
 
 impl Selection {
-    fn of(source: &Source) -> Result<Self, Failure> {
+    /// Reads the source's fields.
+    pub(super) fn of(source: &Source) -> Result<Self, Failure> {
+        let versions = source.tag_regex_semver;
+        if versions && (source.tag_regex.is_empty() || !source.tag.is_empty() || source.created_at_sort) {
+            let what = "tag_regex_semver needs tag_regex, and neither tag nor created_at_sort";
+            return Err(
+                Failure::new(what).with_hint("the versions that tag_regex finds are what is followed and sorted by")
+            );
+        }
         if !source.tag.is_empty() {
             // A tag is part of a URL: what cannot be one must not get there.
             source.parse_repository()?.with_tag(&source.tag).map_err(|error| Failure::new(error.to_string()))?;
@@ -73,14 +102,22 @@ impl Selection {
         }
         if !source.tag_regex.is_empty() {
             let pattern = GoPattern::parse(&source.tag_regex);
-            return pattern.map(Self::Pattern).map_err(|e| Failure::new(format!("invalid regex pattern: {e}")));
+            let pattern = pattern.map_err(|e| Failure::new(format!("invalid regex pattern: {e}")))?;
+            if !versions {
+                return Ok(Self::Pattern(pattern));
+            }
+            return Ok(Self::Versions(Versions { constraint: constraint(source)?, pattern: Some(pattern) }));
         }
-        if source.semver_constraint.is_empty() {
-            return Ok(Self::Versions(None));
-        }
-        let constraint = Constraint::parse(&source.semver_constraint);
-        constraint.map(|c| Self::Versions(Some(c))).map_err(|e| Failure::new(format!("parse semver constraint: {e}")))
+        Ok(Self::Versions(Versions { constraint: constraint(source)?, pattern: None }))
     }
+}
+
+fn constraint(source: &Source) -> Result<Option<Constraint>, Failure> {
+    if source.semver_constraint.is_empty() {
+        return Ok(None);
+    }
+    let constraint = Constraint::parse(&source.semver_constraint);
+    constraint.map(Some).map_err(|e| Failure::new(format!("parse semver constraint: {e}")))
 }
 
 /// Answers a check, from the mirror if there is one that has an answer, else from the origin.
@@ -88,7 +125,9 @@ pub(super) fn check(request: &CheckRequest, host: &Host) -> Result<Vec<Version>,
     let source = &request.source;
     let at_origin = |failure: Failure| failure.during(format_args!("checking origin {} failed", source.repository));
     let selection = Selection::of(source).map_err(at_origin)?;
-    if let Some(mirror) = source.mirror(&host.client)? {
+    let progress = source.progress(host);
+    let client = &host.checking_client()?.with_progress(std::sync::Arc::clone(&progress));
+    if let Some(mirror) = source.mirror(client)? {
         let found = look(&mirror, &selection, source, request.version.as_ref());
         let problem = match found {
             Ok(versions) if !versions.is_empty() => return Ok(versions),
@@ -96,9 +135,9 @@ pub(super) fn check(request: &CheckRequest, host: &Host) -> Result<Vec<Version>,
             Err(failure) => failure.message,
         };
         let warning = format!("checking mirror {} failed: {problem}", mirror.repository());
-        host.progress.event(Event::Warning(&warning));
+        progress.event(Event::Warning(&warning));
     }
-    let origin = source.origin(&host.client, host, false).map_err(at_origin)?;
+    let origin = source.origin(client, host, false).map_err(at_origin)?;
     look(&origin, &selection, source, request.version.as_ref()).map_err(at_origin)
 }
 
@@ -112,7 +151,7 @@ fn look(
     match selection {
         Selection::Tag(tag) => one_tag(place, tag, cursor),
         Selection::Pattern(pattern) => matching(place, pattern, source),
-        Selection::Versions(constraint) => versions(place, constraint.as_ref(), source, cursor),
+        Selection::Versions(wanted) => versions(place, wanted, source, cursor),
     }
 }
 
@@ -166,22 +205,16 @@ fn digests(place: &dyn Tags, tags: &[String]) -> Result<Vec<Option<Digest>>, Fai
 /// The tags that are versions, from the caller's on, and at last the bare tag if it is none of them.
 fn versions(
     place: &dyn Tags,
-    constraint: Option<&Constraint>,
+    wanted: &Versions,
     source: &Source,
     cursor: Option<&Version>,
 ) -> Result<Vec<Version>, Failure> {
     let tags = place.tags().map_err(during("list repository tags"))?;
-    let rules = Rules {
-        variant: &source.variant,
-        constraint,
-        pre_releases: source.pre_releases,
-        pre_release_prefixes: &source.pre_release_prefixes,
-    };
-    let candidates = Candidates::of(&tags, &rules);
+    let candidates = Candidates::of(&tags, &wanted.rules(source));
     let mut known = Known { place, digests: BTreeMap::new() };
     let (old, new) = split_at_cursor(&candidates, cursor, &mut known)?;
     // With a constraint nobody asks what the bare tag stands for.
-    let bare = candidates.bare.as_ref().filter(|_| constraint.is_none());
+    let bare = candidates.bare.as_ref().filter(|_| wanted.constraint.is_none());
     known.look_up(new.iter().map(|candidate| &candidate.tag).chain(bare))?;
 
     let found: Vec<(Candidate, Digest)> =

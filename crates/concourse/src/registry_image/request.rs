@@ -60,12 +60,12 @@ impl CheckRequest {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Failure> {
         let raw = request(bytes)?;
         let mut decoded = Self::default();
-        Value::root(&raw, "CheckRequest").object(|key, value| match key {
+        Value::root(&raw, "CheckRequest").object_of("resource.CheckRequest", |key, value| match key {
             "source" => Source::decode(value).map(|source| decoded.source = source),
             "version" if value.is_null() => Ok(()),
             "version" => {
                 let version = decoded.version.get_or_insert_default();
-                value.object(|key, value| version.field(key, value))
+                value.object_of("resource.Version", |key, value| version.field(key, value))
             }
             _ => Err(value.unknown()),
         })?;
@@ -79,10 +79,10 @@ impl GetRequest {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Failure> {
         let raw = request(bytes)?;
         let mut decoded = Self::default();
-        Value::root(&raw, "InRequest").object(|key, value| match key {
+        Value::root(&raw, "InRequest").object_of("resource.InRequest", |key, value| match key {
             "source" => Source::decode(value).map(|source| decoded.source = source),
-            "version" => value.object(|key, value| decoded.version.field(key, value)),
-            "params" => value.object(|key, value| match key {
+            "version" => value.object_of("resource.Version", |key, value| decoded.version.field(key, value)),
+            "params" => value.object_of("resource.GetParams", |key, value| match key {
                 "format" => value.string(&mut decoded.format),
                 "platform" => PlatformSource::decode(value, &mut decoded.platform),
                 "skip_download" => value.boolean(&mut decoded.skip_download),
@@ -100,9 +100,9 @@ impl PutRequest {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Failure> {
         let raw = request(bytes)?;
         let mut decoded = Self::default();
-        Value::root(&raw, "OutRequest").object(|key, value| match key {
+        Value::root(&raw, "OutRequest").object_of("resource.OutRequest", |key, value| match key {
             "source" => Source::decode(value).map(|source| decoded.source = source),
-            "params" => value.object(|key, value| match key {
+            "params" => value.object_of("resource.PutParams", |key, value| match key {
                 "image" => value.string(&mut decoded.image),
                 "version" => value.string(&mut decoded.version),
                 "bump_aliases" => value.boolean(&mut decoded.bump_aliases),

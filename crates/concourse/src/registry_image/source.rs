@@ -19,6 +19,8 @@ pub(crate) struct Source {
     pub(crate) tag: String,
     pub(crate) tag_regex: String,
     pub(crate) created_at_sort: bool,
+    /// What `tag_regex` finds is a version. Not a field of the original.
+    pub(crate) tag_regex_semver: bool,
     pub(crate) variant: String,
     pub(crate) semver_constraint: String,
     pub(crate) pre_releases: bool,
@@ -57,7 +59,7 @@ impl Source {
     /// Reads the object field by field.
     pub(crate) fn decode(value: &Value<'_>) -> Result<Self, DecodeError> {
         let mut source = Self::default();
-        value.object(|key, value| source.field(key, value))?;
+        value.object_of("resource.Source", |key, value| source.field(key, value))?;
         Ok(source)
     }
 
@@ -68,6 +70,7 @@ impl Source {
             "tag" => lenient_string(value, &mut self.tag),
             "tag_regex" => value.string(&mut self.tag_regex),
             "created_at_sort" => value.boolean(&mut self.created_at_sort),
+            "tag_regex_semver" => value.boolean(&mut self.tag_regex_semver),
             "variant" => value.string(&mut self.variant),
             "semver_constraint" => value.string(&mut self.semver_constraint),
             "pre_releases" => value.boolean(&mut self.pre_releases),
@@ -190,7 +193,7 @@ impl PlatformSource {
             return Ok(());
         }
         let platform = target.get_or_insert_default();
-        value.object(|key, value| match key {
+        value.object_of("resource.PlatformField", |key, value| match key {
             "architecture" => value.string(&mut platform.architecture),
             "os" => value.string(&mut platform.os),
             _ => Err(value.unknown()),
@@ -232,7 +235,7 @@ fn decode_mirror(value: &Value<'_>, target: &mut Option<MirrorSource>) -> Result
         return Ok(());
     }
     let mirror = target.get_or_insert_default();
-    value.object(|key, value| match key {
+    value.object_of("resource.RegistryMirror", |key, value| match key {
         "host" => value.string(&mut mirror.host),
         "username" => value.string(&mut mirror.username),
         "password" => secret(value, &mut mirror.password),

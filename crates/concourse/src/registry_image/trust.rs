@@ -46,7 +46,7 @@ impl ContentTrustSource {
             return Ok(());
         }
         let trust = target.get_or_insert_default();
-        value.object(|key, value| match key {
+        value.object_of("resource.ContentTrust", |key, value| match key {
             "server" => value.string(&mut trust.server),
             "repository_key_id" => value.string(&mut trust.repository_key_id),
             "repository_key" => secret(value, &mut trust.repository_key),

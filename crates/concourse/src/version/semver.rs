@@ -22,7 +22,9 @@ pub(crate) enum InvalidVersion {
     #[error("invalid semantic version: {0:?}")]
     Shape(String),
     /// A part beyond 64 bits.
-    #[error("failed to parse version: error parsing version segment: {0:?} is out of range")]
+    #[error(
+        "failed to parse version: error parsing version segment: strconv.ParseUint: parsing {0:?}: value out of range"
+    )]
     Range(String),
     /// A numeric pre-release part such as `01`.
     #[error("failed to parse version: version segment starts with 0")]
