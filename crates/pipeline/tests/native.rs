@@ -141,7 +141,7 @@ jobs:
         assert!(is_built(yaml, world.options()), "{from}");
     }
     let mut secrets = world.options().secrets;
-    secrets.set_text("docker_hub_password", "changed").unwrap();
+    secrets.set_text("docker_hub_password", "hunter2-changed").unwrap();
     for options in [
         Options { secrets, ..world.options() },
         Options { native: false, ..world.options() },

@@ -60,7 +60,7 @@ fn docker_hub_is_asked_page_by_page() {
     let expected = "expected 200 but received 404 from https://hub.docker.com/v2/repositories/library/ruby/tags/9";
     assert_eq!(error, expected);
     assert!(!world.path("out/none/tag").exists());
-    let with_user = json!({"uri": "https://hub.docker.com/v2/repositories/a/b", "username": "u", "password": "p"});
+    let with_user = json!({"uri": "https://hub.docker.com/v2/repositories/a/b", "username": "u", "password": "hunter2-p"});
     assert_eq!(tags(&world, with_user), Err("basic auth not supported".to_owned()));
     assert!(world.log.lines().is_empty(), "a success says nothing: {:?}", world.log.lines());
 }
@@ -98,9 +98,9 @@ fn credentials_go_to_the_registry_and_nowhere_else() {
     })
     .unwrap();
     let source =
-        |path: &str| json!({"uri": format!("{}/v2/{path}", scripted.url()), "username": "un", "password": "pw"});
+        |path: &str| json!({"uri": format!("{}/v2/{path}", scripted.url()), "username": "un", "password": "hunter2-pw"});
     assert_eq!(tags(&world, source("none")), Ok(Vec::new()));
-    assert_eq!(scripted.requests()[0].header("authorization"), Some("Basic dW46cHc="));
+    assert_eq!(scripted.requests()[0].header("authorization"), Some("Basic dW46aHVudGVyMi1wdw=="));
     assert_eq!(scripted.requests()[0].query, "n=25");
     assert_eq!(tags(&world, source("moved")), Ok(vec!["1".to_owned()]));
     assert!(elsewhere.requests().iter().all(|request| request.header("authorization").is_none()));
@@ -140,9 +140,9 @@ fn registries_that_want_a_token_get_one() {
     world.push("app", IMAGE, &["v1", "v2"]);
     let scripted = Scripted::in_front_of(world.server.address(), |request| {
         if request.path == "/token" {
-            return Reply::status(200).body(r#"{"token":"t"}"#);
+            return Reply::status(200).body(r#"{"token":"hunter2-t"}"#);
         }
-        if request.header("authorization") == Some("Bearer t") {
+        if request.header("authorization") == Some("Bearer hunter2-t") {
             return Reply::forward();
         }
         let host = request.header("host").unwrap_or_default();

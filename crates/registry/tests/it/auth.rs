@@ -31,9 +31,9 @@ fn granting(uses: usize, grant: Grant) -> Tokens {
         if request.path == "/token" {
             let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
             used.store(0, Ordering::SeqCst);
-            return grant(request, &format!("token-{number}"));
+            return grant(request, &format!("hunter2-token-{number}"));
         }
-        let current = format!("Bearer token-{}", issued.load(Ordering::SeqCst));
+        let current = format!("Bearer hunter2-token-{}", issued.load(Ordering::SeqCst));
         let known = request.header("authorization") == Some(current.as_str());
         if request.path != "/v2/" && known && used.fetch_add(1, Ordering::SeqCst) < uses {
             return Reply::forward();
@@ -142,11 +142,11 @@ fn a_refused_password_says_whose() {
 #[test]
 fn an_identity_token_is_exchanged() {
     let tokens = granting(1000, plain);
-    push_and_pull(Credentials::IdentityToken(Secret::new("identity+token")), &tokens).unwrap();
+    push_and_pull(Credentials::IdentityToken(Secret::new("hunter2-identity+token")), &tokens).unwrap();
     let asked = token_requests(&tokens);
     assert_eq!((asked.len(), asked[0].method.as_str(), asked[0].header("authorization")), (1, "POST", None));
     let form = String::from_utf8(asked[0].body.clone()).unwrap();
-    assert!(form.contains("grant_type=refresh_token") && form.contains("refresh_token=identity%2Btoken"), "{form}");
+    assert!(form.contains("grant_type=refresh_token") && form.contains("refresh_token=hunter2-identity%2Btoken"), "{form}");
     assert!(form.contains("service=the-registry") && form.contains("scope=repository%3Aaa%3Apush%2Cpull"), "{form}");
 }
 
@@ -181,7 +181,7 @@ fn basic_is_sent_where_basic_is_asked_for() {
         error.to_string().ends_with("UNAUTHORIZED: authentication required (no credentials were given)"),
         "{error}"
     );
-    let error = push(user("me", "wrong")).unwrap_err();
+    let error = push(user("me", "hunter2-wrong")).unwrap_err();
     assert!(error.to_string().ends_with("authentication required (as user me)"), "{error}");
 }
 
@@ -222,7 +222,7 @@ fn an_identity_token_is_not_carried_on_to_another_host() {
             }
         })
         .unwrap();
-        let identity = Credentials::IdentityToken(Secret::new("identity"));
+        let identity = Credentials::IdentityToken(Secret::new("hunter2-identity"));
         let error = place_as(&client(), scripted.address(), "aa", identity).tags().unwrap_err();
         assert_eq!(error.kind, Kind::Denied);
         assert!(error.to_string().contains("credentials"), "{error}");
@@ -239,7 +239,7 @@ fn an_identity_token_follows_its_own_server() {
         _ => Reply::status(401).header("www-authenticate", "Bearer realm=\"/token\""),
     })
     .unwrap();
-    let identity = Credentials::IdentityToken(Secret::new("identity"));
+    let identity = Credentials::IdentityToken(Secret::new("hunter2-identity"));
     assert_eq!(place_as(&client(), scripted.address(), "aa", identity).tags().unwrap(), ["1"]);
 }
 

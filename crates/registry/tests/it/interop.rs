@@ -116,7 +116,7 @@ fn a_wrong_password_and_a_missing_authority_are_told_apart() {
     let test = "a_wrong_password_and_a_missing_authority_are_told_apart";
     let Some(mut registry) = Distribution::start(test, true) else { return };
     let client = client();
-    let error = registry.place(&client, "aa", user("me", "wrong")).tags().unwrap_err();
+    let error = registry.place(&client, "aa", user("me", "hunter2-wrong")).tags().unwrap_err();
     assert_eq!(error.kind, Kind::Denied);
     assert!(error.to_string().contains("UNAUTHORIZED") && !error.to_string().contains("wrong"), "{error}");
     registry.ca = None;

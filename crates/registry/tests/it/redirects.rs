@@ -12,7 +12,7 @@ use crate::support::{Kept, client, image, noise, place, place_as, read, server, 
 fn r30_r31_a_blob_on_another_host_is_fetched_without_credentials() {
     for status in [301, 302, 303, 307, 308] {
         let storage = Scripted::start(|_| Reply::status(200).body(noise(1, 1000))).unwrap();
-        let there = format!("{}/bucket?signature=secret", storage.url());
+        let there = format!("{}/bucket?signature=hunter2-secret", storage.url());
         let scripted = Scripted::start(move |request| {
             if request.header("authorization").is_none() && request.path != "/v2/" {
                 return Reply::status(500);
@@ -138,8 +138,8 @@ fn mirrored(origin: &str, mirror: &Scripted, kept: Arc<Kept>) -> skycap_registry
     let mut settings: Settings = settings();
     settings.hosts.insert("docker.io".to_owned(), origin.to_owned());
     let client = Client::new(settings, kept).unwrap();
-    let mirror = Mirror { registry: mirror.address().to_string(), credentials: user("mirror", "mirror") };
-    let access = Access { credentials: user("hub", "hub"), push: true, mirror: Some(mirror), ..Access::default() };
+    let mirror = Mirror { registry: mirror.address().to_string(), credentials: user("mirror", "hunter2-mirror") };
+    let access = Access { credentials: user("hub", "hunter2-hub"), push: true, mirror: Some(mirror), ..Access::default() };
     client.place("ruby".parse().unwrap(), access).unwrap()
 }
 
@@ -154,7 +154,7 @@ fn r85_a_mirror_that_fails_or_does_not_know_is_passed_over() {
         (Reply::hang_up(), true),
     ] {
         let mirror = Scripted::start(move |request| {
-            assert_ne!(request.header("authorization"), Some("Basic aHViOmh1Yg=="), "the origin's password");
+            assert_ne!(request.header("authorization"), Some("Basic aHViOmh1bnRlcjItaHVi"), "the origin's password");
             if request.path == "/v2/" { Reply::status(200) } else { reply.clone() }
         })
         .unwrap();
@@ -178,14 +178,14 @@ fn a_mirror_answers_for_docker_hub_only() {
     let mirror = Scripted::start(|_| Reply::status(500)).unwrap();
     let (_dir, server) = server();
     let access = Access {
-        mirror: Some(Mirror { registry: mirror.address().to_string(), credentials: user("m", "m") }),
+        mirror: Some(Mirror { registry: mirror.address().to_string(), credentials: user("m", "hunter2-m") }),
         ..Access::default()
     };
     let place = client().place(crate::support::repository(server.address(), "aa"), access).unwrap();
     assert!(place.find(&tag("1")).unwrap().is_none());
     assert!(mirror.requests().is_empty());
     for registry in ["https://mirror", "host/path", ""] {
-        let mirror = Mirror { registry: registry.to_owned(), credentials: user("m", "m") };
+        let mirror = Mirror { registry: registry.to_owned(), credentials: user("m", "hunter2-m") };
         let access = Access { mirror: Some(mirror), ..Access::default() };
         assert!(client().place("ruby".parse().unwrap(), access).is_err(), "{registry}");
     }
@@ -204,7 +204,7 @@ fn plain_requests_find_their_host_and_follow_redirects() {
     settings.hosts.insert("hub.docker.com".to_owned(), scripted.url());
     let client = Client::new(settings, Arc::new(skycap_image::Silent)).unwrap();
     let get = |path: &str| {
-        let credentials = skycap_registry::Credentials::Basic { username: "un".into(), password: Secret::new("pw") };
+        let credentials = skycap_registry::Credentials::Basic { username: "un".into(), password: Secret::new("hunter2-pw") };
         client.get(&format!("https://hub.docker.com{path}"), &[("accept", "x/y")], &credentials).unwrap()
     };
     let answer = get("/v2/repositories/x/tags?page_size=2");
@@ -212,11 +212,11 @@ fn plain_requests_find_their_host_and_follow_redirects() {
         (answer.status, answer.header("x-seen"), answer.body.as_slice()),
         (200, Some("yes"), &b"page_size=2"[..])
     );
-    assert_eq!(scripted.requests()[0].header("authorization"), Some("Basic dW46cHc="));
+    assert_eq!(scripted.requests()[0].header("authorization"), Some("Basic dW46aHVudGVyMi1wdw=="));
     assert_eq!(scripted.requests()[0].header("accept"), Some("x/y"));
     let moved = get("/moved");
     assert_eq!((moved.status, moved.url.as_str()), (200, "https://hub.docker.com/elsewhere"));
-    assert_eq!(scripted.requests().last().unwrap().header("authorization"), Some("Basic dW46cHc="));
+    assert_eq!(scripted.requests().last().unwrap().header("authorization"), Some("Basic dW46aHVudGVyMi1wdw=="));
     assert_eq!(get("/busy").status, 200);
     let down = get("/down");
     assert_eq!((down.status, down.body.as_slice()), (503, &b"down"[..]));
@@ -227,17 +227,17 @@ fn plain_requests_find_their_host_and_follow_redirects() {
 fn plain_requests_are_redirected_without_credentials_and_by_the_same_rules() {
     let credentials = user("me", "hunter2");
     let storage = Scripted::start(|_| Reply::status(200).body("there")).unwrap();
-    let there = format!("{}/x?signature=secret", storage.url());
+    let there = format!("{}/x?signature=hunter2-secret", storage.url());
     let scripted = Scripted::start(move |request| match request.path.as_str() {
         "/moved" => Reply::status(307).header("location", there.clone()),
-        "/file" => Reply::status(302).header("location", "file:///etc/passwd?signature=secret"),
-        "/user" => Reply::status(302).header("location", "http://me:secret@127.0.0.1/"),
+        "/file" => Reply::status(302).header("location", "file:///etc/passwd?signature=hunter2-secret"),
+        "/user" => Reply::status(302).header("location", "http://me:hunter2-secret@127.0.0.1/"),
         "/loop" => Reply::status(302).header("location", "/loop"),
         "/nowhere" => Reply::status(302),
         _ => Reply::status(404),
     })
     .unwrap();
-    let get = |path: &str| client().get(&format!("{}{path}?token=secret", scripted.url()), &[], &credentials);
+    let get = |path: &str| client().get(&format!("{}{path}?token=hunter2-secret", scripted.url()), &[], &credentials);
     let moved = get("/moved").unwrap();
     assert_eq!(
         (moved.body.as_slice(), moved.url.path(), moved.url.port()),
@@ -249,7 +249,7 @@ fn plain_requests_are_redirected_without_credentials_and_by_the_same_rules() {
         let error = get(path).unwrap_err().to_string();
         assert!(error.contains(text) && !error.contains("secret"), "{error}");
     }
-    for url in ["ftp://me:secret@x/?token=secret", "http://me:secret@:x/?token=secret"] {
+    for url in ["ftp://me:hunter2-secret@x/?token=hunter2-secret", "http://me:hunter2-secret@:x/?token=hunter2-secret"] {
         let error = client().get(url, &[], &credentials).unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
     }

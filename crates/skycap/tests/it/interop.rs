@@ -129,7 +129,7 @@ fn a_wrong_password_and_an_unknown_authority_are_one_clear_error_each() {
     let world = World::new();
     let Some(registry) = Registry::start(test, &world) else { return };
     let mut source = registry.source("hello", "1");
-    source["password"] = json!("wrong");
+    source["password"] = json!("hunter2-wrong");
     let check = |source: &Value| world.resource(&["registry-image", "check"], None, &json!({"source": source}));
     check(&source).fails(1, "UNAUTHORIZED").fails(1, "hint: check username and password");
     let mut source = registry.source("hello", "1");
