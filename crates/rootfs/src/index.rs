@@ -4,7 +4,7 @@
 //! answered from the listings ([`crate::View`]). The entries are kept in the order of the archive, because that order
 //! decides what an image's files are: a link that is replaced by a directory half-way sends what is between to elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use skycap_image::{Digest, Layer};
@@ -77,18 +77,30 @@ impl LayerIndex {
     }
 
     /// Whether unpacking the layer alone, for overlayfs, needs to know what is below it: some parent directory is not
-    /// described, or a hard link leads to a file of a lower layer. Without a need, one directory serves every image.
+    /// described before it is used, a hard link leads to a file of a lower layer, or the root is opaque, which overlayfs
+    /// cannot be told in one mark. Without a need, one directory serves every image.
     pub fn needs_below(&self) -> bool {
-        let own = |wanted: fn(&Record) -> bool| -> std::collections::HashSet<&TreePath> {
-            self.records.iter().filter(|(_, record)| wanted(record)).map(|(path, _)| path).collect()
-        };
-        let directories = own(|record| matches!(record, Record::Entry(entry, _) if entry.is_directory()));
-        let files = own(|record| matches!(record, Record::Entry(..) | Record::Hardlink(_)));
-        let is_described = |directory: &TreePath| directory.is_root() || directories.contains(directory);
-        self.records.iter().any(|(path, record)| match record {
-            Record::Opaque => !is_described(path),
-            Record::Hardlink(target) if !files.contains(target) => true,
-            _ => !path.parent().is_none_or(|parent| is_described(&parent)),
+        let mut directories = HashSet::new();
+        let mut others = HashSet::new();
+        self.records.iter().any(|(path, record)| {
+            let is_described = |directory: &TreePath| directory.is_root() || directories.contains(directory);
+            if !path.parent().is_none_or(|parent| is_described(&parent)) {
+                return true;
+            }
+            match record {
+                Record::Opaque => path.is_root() || !directories.contains(path),
+                Record::Whiteout => false,
+                Record::Entry(entry, _) if entry.is_directory() => {
+                    directories.insert(path);
+                    false
+                }
+                Record::Hardlink(target) if !others.contains(target) => true,
+                Record::Entry(..) | Record::Hardlink(_) => {
+                    others.insert(path);
+                    // What was below the directory may now be looked for elsewhere.
+                    directories.contains(path)
+                }
+            }
         })
     }
 
@@ -222,14 +234,18 @@ mod tests {
             (vec![file("a")], false),
             (vec![file("a/b")], true),
             (vec![directory("a"), file("a/b")], false),
-            (vec![file("a/b"), directory("a")], false),
+            (vec![file("a/b"), directory("a")], true),
+            (vec![directory("a"), file("a")], true),
+            (vec![file("a"), directory("a"), file("a/b")], false),
             (vec![directory("a/b"), file("a/b/c")], true),
             (vec![file("a"), file("a/b")], true),
             (vec![(path("gone"), Record::Whiteout)], false),
             (vec![(path("a/gone"), Record::Whiteout)], true),
             (vec![(path("a"), Record::Opaque)], true),
             (vec![directory("a"), (path("a"), Record::Opaque)], false),
-            (vec![link("a", "b"), file("b")], false),
+            (vec![link("a", "b"), file("b")], true),
+            (vec![file("b"), link("a", "b")], false),
+            (vec![(TreePath::root(), Record::Opaque)], true),
             (vec![link("a", "b")], true),
         ] {
             let index = LayerIndex { records, ..LayerIndex::default() };

@@ -1,21 +1,24 @@
 //! Layers become a directory.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use skycap_image::{Event, Layer, Progress};
 
+use crate::directory::Directory;
 use crate::directory::attributes::Attributes;
+use crate::directory::overlay::Overlay;
 use crate::directory::top_down::{Skipped, TopDown};
 use crate::directory::writers::{Crew, Failure, Writers};
-use crate::directory::{Directory, Form};
 use crate::error::Fault;
 use crate::fetch::Fetch;
 use crate::read::entries;
 use crate::staging::{Stage, at};
 use crate::stream::read_layers;
-use crate::{Limits, TreePath, UnpackError, View};
+use crate::view::difference::Difference;
+use crate::{LayerIndex, Limits, TreePath, UnpackError, View};
 
 /// What becomes of the owners that layers name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,27 +79,36 @@ pub fn unpack_until(
     progress: &dyn Progress,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<(), UnpackError> {
-    Work { form: Form::Merged, layers, options, progress, stop }.at(destination)
+    Work { overlay: None, layers, options, progress, stop }.at(destination)
 }
 
-/// Makes `destination` one layer as overlayfs wants it: deleted files are devices 0:0, opaque directories carry an
-/// attribute. `below` is the view of the layers below it: parents that the layer itself does not describe are copied
-/// from there, because in an overlay the uppermost directory decides mode and owner.
+/// Makes `destination` one layer as overlayfs wants it: deleted files are devices 0:0, directories that hide what is below
+/// them carry an attribute. `index` is the layer's listing and `below` the view of the layers under it, which is only looked
+/// at if the layer [needs it](LayerIndex::needs_below).
+///
+/// What overlayfs then shows is what [`unpack`] makes of all layers, but for the root itself, which the uppermost directory
+/// decides. A hard link to a file of a lower layer is an error, because no directory can hold it.
 pub fn unpack_overlay(
     layer: &Layer,
+    index: &LayerIndex,
     below: &View,
     destination: &Path,
     options: &Unpack,
     style: OverlayXattrs,
     progress: &dyn Progress,
 ) -> Result<(), UnpackError> {
-    let form = Form::Overlay(style, below);
-    Work { form, layers: std::slice::from_ref(layer), options, progress, stop: &|| false }.at(destination)
+    let difference = Difference::of(index, below);
+    let difference = difference.map_err(|(path, what)| {
+        Fault::Apply { path, source: io::Error::new(io::ErrorKind::InvalidData, what) }.of(layer)
+    })?;
+    let layers = std::slice::from_ref(layer);
+    Work { overlay: Some((&difference, style)), layers, options, progress, stop: &|| false }.at(destination)
 }
 
 /// What is to be unpacked.
 struct Work<'w> {
-    form: Form<'w>,
+    /// What of the one layer goes to a directory of overlayfs.
+    overlay: Option<(&'w Difference, OverlayXattrs)>,
     layers: &'w [Layer],
     options: &'w Unpack,
     progress: &'w dyn Progress,
@@ -106,7 +118,7 @@ struct Work<'w> {
 impl Work<'_> {
     fn at(&self, destination: &Path) -> Result<(), UnpackError> {
         let mut stage = Stage::create(destination)?;
-        let is_history = matches!(self.form, Form::Merged) && self.layers.len() > 1;
+        let is_history = self.overlay.is_none() && self.layers.len() > 1;
         if !is_history || !self.top_down(&stage, destination)? {
             if is_history {
                 self.progress.event(Event::Debug("the order of the layers matters: they are applied in it"));
@@ -150,8 +162,11 @@ impl Work<'_> {
     fn in_order(&self, stage: &Stage, destination: &Path) -> Result<(), UnpackError> {
         let layers: Vec<&Layer> = self.layers.iter().collect();
         self.with_crew(stage, &layers, |crew, fetch| {
-            let begin = || Directory::new(stage.root()?, stage.trash()?, self.form, Writers::new(crew));
+            let begin = || Directory::new(stage.root()?, stage.trash()?, Writers::new(crew));
             let mut tree = begin().map_err(at("prepare", destination))?;
+            if let Some((difference, style)) = self.overlay {
+                return self.apart(tree, difference, style, fetch);
+            }
             let limits = &self.options.limits;
             read_layers(&layers, limits, |each| fetch.feed(each), &|| fetch.stop(), &mut |number, tar| {
                 tree.begin_layer(number);
@@ -160,6 +175,24 @@ impl Work<'_> {
             })?;
             tree.finish().map_err(at("finish", destination))
         })
+    }
+
+    /// The one layer as overlayfs wants it.
+    fn apart(
+        &self,
+        tree: Directory<'_>,
+        difference: &Difference,
+        style: OverlayXattrs,
+        fetch: &std::sync::Arc<Fetch>,
+    ) -> Result<(), UnpackError> {
+        let Some(layer) = self.layers.first() else { return Ok(()) };
+        let failed = |(path, source)| Fault::Apply { path, source }.of(layer);
+        let mut tree = Overlay::new(tree, difference).map_err(failed)?;
+        let limits = &self.options.limits;
+        read_layers(&[layer], limits, |each| fetch.feed(each), &|| fetch.stop(), &mut |_, tar| {
+            entries(tar, limits, &mut tree)
+        })?;
+        tree.finish(style).map_err(failed)
     }
 
     /// Fetches layers in this order, while threads write files and one tells how far it all is.

@@ -14,6 +14,7 @@ use skycap_image::Layer;
 use crate::stream::{LayerTar, read_layer_tar};
 use crate::{Entry, Fault, Kind, LayerIndex, Limits, TreePath, UnpackError};
 
+pub(crate) mod difference;
 mod merge;
 
 /// As many links as Linux follows.

@@ -68,7 +68,7 @@ impl Store {
         let view = view.map_err(|error| SourceError::caused(Kind::Corrupt, "the layers do not fit together", error))?;
         let options = Unpack { owners, concurrency: 1, limits: Limits::default(), sync: false };
         self.with_layer("unpack", layer, |layer| {
-            unpack_overlay(layer, &view, &scratch.path().join(ROOT), &options, style, progress)
+            unpack_overlay(layer, &index, &view, &scratch.path().join(ROOT), &options, style, progress)
         })?;
         self.place_lower(scratch.path(), &entry, layer, bytes_of(&index)).map_err(failed)?;
         Ok(root)

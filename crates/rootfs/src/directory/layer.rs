@@ -1,7 +1,7 @@
 //! What the layer being applied has made so far.
 
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeSet, HashSet};
 use std::hash::BuildHasher as _;
 
 use crate::TreePath;
@@ -17,10 +17,6 @@ pub(super) struct CurrentLayer {
     key: RandomState,
     /// Hard links whose target has not come yet.
     pub(super) links: Vec<(TreePath, TreePath)>,
-    /// For overlays: what it hides, free of links in the layer itself.
-    pub(super) hidden: BTreeSet<TreePath>,
-    /// For overlays: directories whose lower content it hides.
-    pub(super) opaque: BTreeSet<TreePath>,
 }
 
 impl CurrentLayer {

@@ -17,14 +17,14 @@ use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use crate::read::{Data, Entries};
-use crate::{Change, Device, Metadata, OverlayXattrs, TreePath, View};
+use crate::{Change, Device, Metadata, TreePath};
 
 pub(crate) mod attributes;
 mod described;
 pub(crate) mod handle;
 mod layer;
 mod node;
-mod overlay;
+pub(crate) mod overlay;
 mod remove;
 mod resolve;
 pub(crate) mod top_down;
@@ -37,20 +37,10 @@ pub(crate) use remove::Trash;
 use resolve::{Maker, Missing, Nobody, Parent, Resolver};
 use writers::Writers;
 
-/// What the directory is for.
-#[derive(Clone, Copy)]
-pub(crate) enum Form<'t> {
-    /// All layers, one above the other, as a container would see them.
-    Merged,
-    /// One layer as overlayfs wants it, above these files.
-    Overlay(OverlayXattrs, &'t View),
-}
-
 /// A directory on disk that layers are applied to.
 pub(crate) struct Directory<'t> {
     resolver: Resolver,
     trash: Trash,
-    form: Form<'t>,
     described: Described<'t>,
     writers: Writers<'t, 't>,
     layer: CurrentLayer,
@@ -58,34 +48,23 @@ pub(crate) struct Directory<'t> {
 
 impl<'t> Directory<'t> {
     /// Fills the empty directory `root`, which must not be visible to anybody else; `trash` takes what is replaced.
-    pub(crate) fn new(root: OwnedFd, trash: Trash, form: Form<'t>, writers: Writers<'t, 't>) -> io::Result<Self> {
+    pub(crate) fn new(root: OwnedFd, trash: Trash, writers: Writers<'t, 't>) -> io::Result<Self> {
         let mut tree = Self {
             resolver: Resolver::new(root),
             trash,
-            form,
             described: Described::new(writers.attributes()),
             writers,
             layer: CurrentLayer::default(),
         };
-        let metadata = tree.implied(b"");
         let root = rustix::io::fcntl_dupfd_cloexec(tree.resolver.root(), 0)?;
-        tree.described.describe(&root, &metadata)?;
+        tree.described.describe(&root, &Metadata::implied())?;
         Ok(tree)
-    }
-
-    /// What a directory is like that the layer does not describe.
-    fn implied(&self, path: &[u8]) -> Metadata {
-        let known = match self.form {
-            Form::Merged => None,
-            Form::Overlay(_, view) => TreePath::parse(path).ok().and_then(|path| view.lookup(&path)),
-        };
-        known.filter(|entry| entry.is_directory()).map_or_else(Metadata::implied, |entry| entry.metadata.clone())
     }
 
     /// The directory that an entry goes to; made if it is missing.
     fn parent(&mut self, path: &[u8]) -> io::Result<Rc<Parent>> {
-        let Self { resolver, form, described, layer, .. } = self;
-        resolver.directory(path, &mut ImpliedParents { form: *form, described, layer })
+        let Self { resolver, described, layer, .. } = self;
+        resolver.directory(path, &mut ImpliedParents { described, layer })
     }
 
     /// The directory that a marker speaks of; nothing if there is none, or none could be.
@@ -181,10 +160,7 @@ impl<'t> Directory<'t> {
         device: Option<Device>,
     ) -> io::Result<()> {
         let (_, name) = path.split().unwrap_or_default();
-        // Overlayfs would take such a device for a whiteout.
-        let is_trap =
-            matches!(self.form, Form::Overlay(..)) && device == Some(Device { block: false, major: 0, minor: 0 });
-        let make = || if is_trap { Ok(false) } else { node::special(&parent.fd, name, metadata, device) };
+        let make = || node::special(&parent.fd, name, metadata, device);
         let attributes = self.writers.attributes();
         if self.replace(parent, name, make)? {
             return attributes.special(&parent.fd, name, metadata);
@@ -198,12 +174,6 @@ impl<'t> Directory<'t> {
     fn hard_link(&mut self, parent: &Parent, name: &[u8], path: &TreePath, target: &TreePath) -> io::Result<()> {
         if self.link_now(parent, name, target)? {
             return Ok(());
-        }
-        if let Form::Overlay(_, view) = self.form
-            && view.lookup(target).is_some()
-        {
-            let text = format!("it is a hard link to {target} of a lower layer, which overlay directories cannot hold");
-            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         self.remove(parent, name)?;
         self.layer.touch(parent.inode, name);
@@ -291,7 +261,6 @@ impl Directory<'_> {
     /// The layer is complete; what comes next belongs to the one above it.
     pub(crate) fn end_layer(&mut self) -> io::Result<()> {
         self.deferred_links()?;
-        self.overlay_marks()?;
         self.layer = CurrentLayer::default();
         Ok(())
     }
@@ -310,27 +279,19 @@ type Target<'n> = (Rc<Parent>, &'n [u8], rustix::fs::Stat);
 
 /// Makes the parents that a layer does not describe.
 struct ImpliedParents<'d, 't> {
-    form: Form<'t>,
     described: &'d mut Described<'t>,
     layer: &'d mut CurrentLayer,
 }
 
 impl Maker for ImpliedParents<'_, '_> {
-    fn missing(&mut self, path: &[u8]) -> Missing {
-        match self.form {
-            Form::Merged => Missing::Make,
-            Form::Overlay(_, view) => overlay::missing(view, self.layer, path),
-        }
+    fn missing(&mut self, _: &[u8]) -> Missing {
+        Missing::Make
     }
 
-    fn made(&mut self, path: &[u8], directory: &Parent) -> io::Result<()> {
-        let metadata = match self.form {
-            Form::Merged => Metadata::implied(),
-            Form::Overlay(_, view) => overlay::implied(view, self.layer, path),
-        };
+    fn made(&mut self, _: &[u8], directory: &Parent) -> io::Result<()> {
         let open = open_child(&directory.fd, b".", READ)?;
         self.described.forget(directory.inode);
-        self.described.describe(&open, &metadata)?;
+        self.described.describe(&open, &Metadata::implied())?;
         self.layer.made(directory.inode);
         Ok(())
     }

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
+use super::Directory;
 use super::handle::{LOOK_UP, Listed, READ, below, file_type, list, list_some, look, open_below, open_child};
 use super::resolve::Parent;
-use super::{Directory, Form};
 use crate::{Metadata, TreePath};
 
 /// A directory on the same file system where trees go to be deleted.
@@ -95,10 +95,6 @@ fn open_up(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
 
 impl Directory<'_> {
     pub(super) fn whiteout(&mut self, path: &TreePath) -> io::Result<()> {
-        if let Form::Overlay(..) = self.form {
-            self.hide(path);
-            return Ok(());
-        }
         let Some((directory, name)) = path.split() else { return Ok(()) };
         let Some(parent) = self.existing(directory)? else { return Ok(()) };
         if self.layer.has_made(parent.inode) {
@@ -113,9 +109,6 @@ impl Directory<'_> {
     }
 
     pub(super) fn opaque(&mut self, path: &[u8]) -> io::Result<()> {
-        if let Form::Overlay(..) = self.form {
-            return self.make_opaque(path);
-        }
         // A missing directory is made; a file has no content to hide.
         let directory = match self.parent(path) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTDIR) => return Ok(()),

@@ -33,8 +33,6 @@ pub(super) enum Missing {
     Absent,
     /// It makes a directory; the walk then goes on in it.
     Make,
-    /// It goes on as if there were a link with this target.
-    Follow(Vec<u8>),
 }
 
 /// Decides about missing names on a walk.
@@ -149,7 +147,6 @@ fn missing(at: &OwnedFd, name: &[u8], real: &[Vec<u8>], maker: &mut dyn Maker) -
     let path = below(&real.join(&b'/'), name);
     match maker.missing(&path) {
         Missing::Absent => Err(Errno::NOENT.into()),
-        Missing::Follow(target) => Ok(Step::Link(target)),
         Missing::Make => {
             rustix::fs::mkdirat(at, name, Mode::RWXU)?;
             let child = parent(super::handle::open_child(at, name, LOOK_UP)?)?;

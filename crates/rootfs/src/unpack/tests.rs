@@ -208,7 +208,7 @@ fn random_histories_make_the_same_tree_from_the_top_down_and_in_order() {
         let is_wild = random.below(3) == 0;
         let mut drawn = Drawn { random, is_wild, files: Vec::new(), text: String::new() };
         let layers: Vec<Layer> = (0..2 + drawn.random.below(4)).map(|_| drawn.layer()).collect();
-        let work = Work { form: Form::Merged, layers: &layers, options: &options, progress: &Silent, stop: &|| false };
+        let work = Work { overlay: None, layers: &layers, options: &options, progress: &Silent, stop: &|| false };
         let room = tempfile::tempdir().unwrap();
         let text = &drawn.text;
         match (top_down(&work, room.path()), in_order(&work, room.path())) {

@@ -186,7 +186,7 @@ pub(crate) fn agree(
         (Err(_), Err(_)) => {}
         // The view knows owners that this process may not give.
         (Err(error), Ok(_)) if chain(error).contains("this user namespace has") => {}
-        (Ok(nodes), Ok((view, _))) => {
+        (Ok(nodes), Ok((_, view))) => {
             let mut viewed = of_view(view, layers)?;
             let mut nodes = nodes.clone();
             as_rendered(&mut viewed);
@@ -197,7 +197,7 @@ pub(crate) fn agree(
         (Ok(_), Err(error)) => return Err(format!("the view refuses what was unpacked: {error}")),
         (Err(error), Ok(_)) => return Err(format!("the view takes what was not unpacked: {}", chain(error))),
     }
-    stacked(layers, room, accepted.as_ref().ok(), view.as_ref().ok().map(|(_, views)| &views[..]), limits, apart)?;
+    stacked(layers, room, accepted.as_ref().ok(), view.as_ref().ok().map(|(indexes, _)| &indexes[..]), limits, apart)?;
     repacked(layers, accepted, limits)?;
     if let Ok(nodes) = accepted {
         packed(nodes, &room.rootfs(), limits)?;
@@ -205,8 +205,8 @@ pub(crate) fn agree(
     Ok(())
 }
 
-/// The view of all layers, and those of what is below each of them.
-fn viewed(layers: &[Layer], limits: Limits) -> Result<(View, Vec<View>), String> {
+/// The listings of all layers, and the view of them.
+fn viewed(layers: &[Layer], limits: Limits) -> Result<(Vec<Arc<LayerIndex>>, View), String> {
     let mut indexes = Vec::new();
     for layer in layers {
         let index = LayerIndex::of(layer, &limits).map_err(|error| chain(&error))?;
@@ -215,9 +215,8 @@ fn viewed(layers: &[Layer], limits: Limits) -> Result<(View, Vec<View>), String>
         }
         indexes.push(Arc::new(index));
     }
-    let views: Result<Vec<View>, _> = (0..indexes.len()).map(|number| View::new(&indexes[..number])).collect();
-    let views = views.map_err(|error| chain(&error))?;
-    Ok((View::new(&indexes).map_err(|error| chain(&error))?, views))
+    let view = View::new(&indexes).map_err(|error| chain(&error))?;
+    Ok((indexes, view))
 }
 
 /// What unpacking leaves out of what a view says.
@@ -256,24 +255,25 @@ pub(crate) fn same(what: &str, found: &Nodes, other: &str, expected: &Nodes) -> 
     if found == expected { Ok(()) } else { Err(format!("{what} says\n{found}\nbut {other}\n{expected}")) }
 }
 
-/// Every layer as a directory of an overlay, above the view of those below it.
+/// Every layer as a directory of an overlay, as the store makes them: one that stands alone does not know what is below it.
 fn stacked(
     layers: &[Layer],
     room: &Room,
     merged: Option<&Nodes>,
-    below: Option<&[View]>,
+    indexes: Option<&[Arc<LayerIndex>]>,
     limits: Limits,
     apart: Option<&str>,
 ) -> Result<(), String> {
+    // Without a view there is nothing to stack.
+    let Some(indexes) = indexes else { return Ok(()) };
     let style = if Identity::current() == Identity::Root { OverlayXattrs::Trusted } else { OverlayXattrs::User };
     let mut lowers = Vec::new();
     let mut refused = None;
-    for (number, layer) in layers.iter().enumerate() {
-        let name = format!("lower{number}");
-        let destination = room.path().join("p").join(&name);
-        let empty = View::default();
-        let view = below.map_or(&empty, |below| &below[number]);
-        if let Err(error) = unpack_overlay(layer, view, &destination, &options(limits), style, &Silent) {
+    for (number, (layer, index)) in layers.iter().zip(indexes).enumerate() {
+        let destination = room.path().join("p").join(format!("lower{number}"));
+        let below = if index.needs_below() { &indexes[..number] } else { &[] };
+        let below = View::new(below).map_err(|error| chain(&error))?;
+        if let Err(error) = unpack_overlay(layer, index, &below, &destination, &options(limits), style, &Silent) {
             refused = refused.or(Some(chain(&error)));
         }
         lowers.insert(0, destination);
@@ -300,7 +300,11 @@ fn overlaid(merged: &Nodes, lowers: &[PathBuf]) -> Result<(), String> {
             node.metadata.mode &= 0o777;
         }
     }
-    same("the overlay", &of_overlay(lowers), "unpacking", &merged)
+    let mut found = of_overlay(lowers);
+    // Whoever mounts an overlay chooses what its root is like.
+    merged.remove(&Vec::new());
+    found.remove(&Vec::new());
+    same("the overlay", &found, "unpacking", &merged)
 }
 
 /// Every layer read into a new one: names are clean in it, and it unpacks to the same (M10).

@@ -16,10 +16,10 @@ fn lowers(layers: &[Layer], directory: &Path, style: OverlayXattrs) -> Vec<PathB
     let mut lowers = Vec::new();
     for (number, layer) in layers.iter().enumerate() {
         // As the store does it: a layer that stands alone is unpacked once, whatever is below it.
-        let needs_below = LayerIndex::of(layer, &Limits::default()).unwrap().needs_below();
-        let below = if needs_below { view_of(&layers[..number]) } else { View::default() };
+        let index = LayerIndex::of(layer, &Limits::default()).unwrap();
+        let below = if index.needs_below() { view_of(&layers[..number]) } else { View::default() };
         let destination = directory.join(format!("lower{number}"));
-        unpack_overlay(layer, &below, &destination, &options(), style, &Silent).unwrap();
+        unpack_overlay(layer, &index, &below, &destination, &options(), style, &Silent).unwrap();
         lowers.insert(0, destination);
     }
     lowers
@@ -140,10 +140,12 @@ fn a_hard_link_to_a_lower_file_is_a_clear_error() {
     let layers = layers("file a \"x\"\n##\nhard b => a");
     let room = Room::new();
     let below = view_of(&layers[..1]);
-    assert!(LayerIndex::of(&layers[1], &Limits::default()).unwrap().needs_below());
-    let error = unpack_overlay(&layers[1], &below, &room.rootfs(), &options(), style(), &Silent).unwrap_err();
+    let index = LayerIndex::of(&layers[1], &Limits::default()).unwrap();
+    assert!(index.needs_below());
+    let error = unpack_overlay(&layers[1], &index, &below, &room.rootfs(), &options(), style(), &Silent).unwrap_err();
     assert!(chain(&error).contains("of a lower layer"), "{}", chain(&error));
-    let error = unpack_overlay(&layers[1], &View::default(), &room.rootfs(), &options(), style(), &Silent).unwrap_err();
+    let error =
+        unpack_overlay(&layers[1], &index, &View::default(), &room.rootfs(), &options(), style(), &Silent).unwrap_err();
     assert!(chain(&error).contains("does not exist"), "{}", chain(&error));
     room.assert_untouched("hard link");
 }

@@ -102,7 +102,8 @@ fn run(script: &str, room: &Room) -> Option<(Vec<Layer>, String, String)> {
     let base = layers(BASE);
     let view = view_of(&base);
     let lower = room.path().join("lower");
-    unpack_overlay(&base[0], &skycap_rootfs::View::default(), &lower, &options(), style(), &Silent).unwrap();
+    let index = skycap_rootfs::LayerIndex::of(&base[0], &skycap_rootfs::Limits::default()).unwrap();
+    unpack_overlay(&base[0], &index, &skycap_rootfs::View::default(), &lower, &options(), style(), &Silent).unwrap();
     let upper = room.path().join("upper");
     fs::create_dir(&upper).unwrap();
     fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).unwrap();
