@@ -10,12 +10,14 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 use skycap_image::progress::Task;
 use skycap_image::{Layer, Progress};
 
@@ -39,7 +41,7 @@ pub(crate) struct Fetch {
     spools: Vec<Spool>,
     concurrency: usize,
     /// Takes the files without names.
-    directory: PathBuf,
+    directory: OwnedFd,
     turn: Mutex<Turn>,
     moved: Condvar,
     is_stopped: AtomicBool,
@@ -82,7 +84,7 @@ struct State {
 
 impl Fetch {
     /// Begins to fetch layers, at most `concurrency` at once.
-    pub(crate) fn start(layers: Vec<Layer>, concurrency: usize, directory: PathBuf) -> Arc<Self> {
+    pub(crate) fn start(layers: Vec<Layer>, concurrency: usize, directory: OwnedFd) -> Arc<Self> {
         let concurrency = concurrency.clamp(1, layers.len().max(1));
         let chunks = (WINDOWS / CHUNK / (2 * concurrency)).max(2);
         let fetch = Arc::new(Self {
@@ -225,7 +227,7 @@ impl Fetch {
                 if self.is_stopped() {
                     return Err(io::Error::other("stopped because another layer failed"));
                 }
-                let file = Arc::new(tempfile::tempfile_in(&self.directory)?);
+                let file = Arc::new(nameless(&self.directory)?);
                 drop(turn);
                 Arc::clone(state.file.insert(file))
             }
@@ -342,6 +344,22 @@ impl Drop for Ended<'_> {
     fn drop(&mut self) {
         self.0.lock().end.get_or_insert_with(|| Err(io::Error::other("fetching it was interrupted")));
         self.0.grown.notify_all();
+    }
+}
+
+/// A file without a name in a directory that is removed in the end.
+fn nameless(directory: &OwnedFd) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    match rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode) {
+        Ok(file) => Ok(file.into()),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            const NAME: &str = "fetched";
+            let file = rustix::fs::openat(directory, NAME, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
+            rustix::fs::unlinkat(directory, NAME, AtFlags::empty())?;
+            Ok(file.into())
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -11,12 +11,21 @@ pub struct Limits {
     pub ratio: u64,
     /// Bytes of one path or link target.
     pub path_bytes: usize,
+    /// Components of one path.
+    pub path_components: usize,
     /// Bytes of one extended header of the archive.
     pub extension_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 2_000_000, unpacked_bytes: 256 << 30, ratio: 1200, path_bytes: 4095, extension_bytes: 1 << 20 }
+        Self {
+            entries: 2_000_000,
+            unpacked_bytes: 256 << 30,
+            ratio: 1200,
+            path_bytes: 65_536,
+            path_components: 4096,
+            extension_bytes: 1 << 20,
+        }
     }
 }

@@ -63,18 +63,18 @@ pub(crate) fn entries(tar: &mut LayerTar<'_>, limits: &Limits, to: &mut dyn Entr
 }
 
 fn entry(header: &tar::Header, tar: &mut LayerTar<'_>, limits: &Limits, to: &mut dyn Entries) -> Result<(), Fault> {
-    if header.path.len().max(header.link.len()) > limits.path_bytes {
-        return Err(Fault::Limit { limit: limits.path_bytes as u64, what: "bytes in a path", name: "path_bytes" });
-    }
+    check_lengths(header, limits)?;
     let mut say =
         |path: TreePath, change: Change<'_>| to.other(&path, change).map_err(|source| Fault::Apply { path, source });
-    let path = match name(&header.path).map_err(|error| error.fault(&header.path))? {
+    let senseless = |what: &str| Fault::Entry { path: header.path.escape_ascii().to_string(), what: what.to_owned() };
+    let named = name(&header.path).map_err(|error| error.fault(&header.path))?;
+    check_kernel(header).map_err(|what| senseless(&what))?;
+    let path = match named {
         Name::Plain(path) => path,
         Name::Whiteout(path) => return say(path, Change::Whiteout),
         Name::Opaque(path) => return say(path, Change::Opaque),
         Name::Ignored => return Ok(()),
     };
-    let senseless = |what: &str| Fault::Entry { path: header.path.escape_ascii().to_string(), what: what.to_owned() };
     let metadata = metadata(header).map_err(senseless)?;
     let device = |block| Device { block, major: header.device.0, minor: header.device.1 };
     match header.kind {
@@ -101,6 +101,40 @@ fn entry(header: &tar::Header, tar: &mut LayerTar<'_>, limits: &Limits, to: &mut
         tar::Kind::BlockDevice => say(path, Change::Device(&metadata, device(true))),
         tar::Kind::Fifo => say(path, Change::Fifo(&metadata)),
     }
+}
+
+/// What the kernel takes for a component of a path, for the target of a symbolic link, and for the numbers of a device.
+const NAME_MAX: usize = 255;
+const LINK_MAX: usize = 4095;
+const DEVICE_MAX: (u32, u32) = (0xfff, 0xf_ffff);
+
+fn check_lengths(header: &tar::Header, limits: &Limits) -> Result<(), Fault> {
+    let target = if header.kind == tar::Kind::Symlink { limits.path_bytes.min(LINK_MAX) } else { limits.path_bytes };
+    for (path, most) in [(&header.path, limits.path_bytes), (&header.link, target)] {
+        if path.len() > most {
+            return Err(Fault::Limit { limit: most as u64, what: "bytes in a path", name: "path_bytes" });
+        }
+    }
+    let components = |path: &[u8]| path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).count();
+    let most = limits.path_components;
+    if header.path.len() > most && components(&header.path) > most {
+        return Err(Fault::Limit { limit: most as u64, what: "components in a path", name: "path_components" });
+    }
+    Ok(())
+}
+
+/// What no Linux could make would be found out late, or, worse, made as something else.
+fn check_kernel(header: &tar::Header) -> Result<(), String> {
+    let is_long = |path: &[u8]| path.split(|&byte| byte == b'/').any(|name| name.len() > NAME_MAX);
+    if is_long(&header.path) || (header.kind == tar::Kind::Hardlink && is_long(&header.link)) {
+        return Err(format!("a component of its name has more than {NAME_MAX} bytes"));
+    }
+    let (major, minor) = header.device;
+    let is_device = matches!(header.kind, tar::Kind::CharacterDevice | tar::Kind::BlockDevice);
+    if is_device && (major > DEVICE_MAX.0 || minor > DEVICE_MAX.1) {
+        return Err(format!("there is no device number {major}:{minor}"));
+    }
+    Ok(())
 }
 
 /// The data of the current entry; remembers what the stream failed with. Reading gives the whole file, with zeros for

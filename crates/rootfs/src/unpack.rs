@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use skycap_image::{Event, Layer, Progress};
 
-use crate::directory::Directory;
 use crate::directory::attributes::Attributes;
-use crate::directory::overlay::Overlay;
 use crate::directory::top_down::{Skipped, TopDown};
 use crate::directory::writers::{Crew, Failure, Writers};
+use crate::directory::Directory;
+use crate::directory::overlay::Overlay;
 use crate::error::Fault;
 use crate::fetch::Fetch;
 use crate::read::entries;
@@ -119,23 +119,23 @@ impl Work<'_> {
     fn at(&self, destination: &Path) -> Result<(), UnpackError> {
         let mut stage = Stage::create(destination)?;
         let is_history = self.overlay.is_none() && self.layers.len() > 1;
-        if !is_history || !self.top_down(&stage, destination)? {
+        if !is_history || !self.top_down(&stage)? {
             if is_history {
                 self.progress.event(Event::Debug("the order of the layers matters: they are applied in it"));
                 stage.restart()?;
             }
-            self.in_order(&stage, destination)?;
+            self.in_order(&stage)?;
         }
         stage.commit(self.options.sync)
     }
 
     /// Writes only the files that win. `false` if the layers have to be applied in order.
-    fn top_down(&self, stage: &Stage, destination: &Path) -> Result<bool, UnpackError> {
+    fn top_down(&self, stage: &Stage) -> Result<bool, UnpackError> {
         let layers: Vec<&Layer> = self.layers.iter().rev().collect();
         let mut is_plain = true;
         let result = self.with_crew(stage, &layers, |crew, fetch| {
             let begin = || TopDown::new(stage.root()?, layers.len(), Writers::new(crew));
-            let mut tree = begin().map_err(at("prepare", destination))?;
+            let mut tree = begin().map_err(at("prepare", stage.destination()))?;
             let limits = &self.options.limits;
             let read = read_layers(&layers, limits, |each| fetch.feed(each), &|| fetch.stop(), &mut |number, tar| {
                 tree.begin_layer(number);
@@ -144,7 +144,7 @@ impl Work<'_> {
             });
             is_plain = !tree.is_not_plain();
             read?;
-            let skipped = tree.finish().map_err(at("finish", destination))?;
+            let skipped = tree.finish().map_err(at("finish", stage.destination()))?;
             if skipped.files > 0 {
                 let Skipped { files, bytes } = skipped;
                 let text =
@@ -159,11 +159,11 @@ impl Work<'_> {
         }
     }
 
-    fn in_order(&self, stage: &Stage, destination: &Path) -> Result<(), UnpackError> {
+    fn in_order(&self, stage: &Stage) -> Result<(), UnpackError> {
         let layers: Vec<&Layer> = self.layers.iter().collect();
         self.with_crew(stage, &layers, |crew, fetch| {
             let begin = || Directory::new(stage.root()?, stage.trash()?, Writers::new(crew));
-            let mut tree = begin().map_err(at("prepare", destination))?;
+            let mut tree = begin().map_err(at("prepare", stage.destination()))?;
             if let Some((difference, style)) = self.overlay {
                 return self.apart(tree, difference, style, fetch);
             }
@@ -173,7 +173,7 @@ impl Work<'_> {
                 entries(tar, limits, &mut tree)?;
                 tree.end_layer().map_err(|source| Fault::Apply { path: TreePath::root(), source })
             })?;
-            tree.finish().map_err(at("finish", destination))
+            tree.finish().map_err(at("finish", stage.destination()))
         })
     }
 
@@ -203,7 +203,8 @@ impl Work<'_> {
         apply: impl FnOnce(&Crew<'_>, &std::sync::Arc<Fetch>) -> Result<(), UnpackError>,
     ) -> Result<(), UnpackError> {
         let owned = layers.iter().copied().cloned().collect();
-        let fetch = Fetch::start(owned, self.options.concurrency, stage.side().to_owned());
+        let side = stage.side().map_err(at("prepare", stage.destination()))?;
+        let fetch = Fetch::start(owned, self.options.concurrency, side);
         let crew = Crew::new(Attributes::new(self.options.owners, self.progress));
         let watch = Watch::default();
         let result = std::thread::scope(|scope| {

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::Mode;
 
 use super::attributes::{Attributes, times};
-use super::handle::{READ, below, list_directories, open_below};
+use super::handle::{READ, list_directories, open_child};
 use crate::{Metadata, Time};
 
 pub(super) struct Described<'t> {
@@ -43,7 +43,7 @@ impl<'t> Described<'t> {
 
     /// Sets owner and attributes of a directory; mode and time wait. What it was given before is taken away.
     pub(super) fn describe(&mut self, directory: &OwnedFd, metadata: &Metadata) -> io::Result<()> {
-        let inode = rustix::fs::fstat(directory)?.st_ino;
+        let inode = inode(directory)?;
         let before = self.given.remove(&inode).unwrap_or_default();
         let stale: Vec<&[u8]> =
             before.iter().filter(|name| !metadata.xattrs.contains_key(*name)).map(Vec::as_slice).collect();
@@ -61,28 +61,39 @@ impl<'t> Described<'t> {
         self.given.remove(&inode);
     }
 
-    /// Gives all directories of a tree their modes and times.
+    /// Gives all directories of a tree their modes and times. However deep it is, one or two are open at a time, and each
+    /// is opened from its parent or its child.
     pub(super) fn finish(&self, root: &OwnedFd) -> io::Result<()> {
-        let settle = |path: &[u8]| -> io::Result<()> {
-            let directory = open_below(root, path, READ)?;
-            let inode = rustix::fs::fstat(&directory)?.st_ino;
-            let last = self.directories.get(&inode).copied().unwrap_or_else(|| Last::of(&Metadata::implied()));
-            rustix::fs::fchmod(&directory, Mode::from_raw_mode(last.mode.into()))?;
-            let time = Time { seconds: last.seconds, nanoseconds: last.nanoseconds };
-            Ok(rustix::fs::futimens(&directory, &times(time))?)
-        };
-        // Walked with a list instead of recursion, and without keeping directories open: trees may be very deep.
-        let mut pending = vec![(Vec::new(), false)];
-        while let Some((path, is_listed)) = pending.pop() {
-            if is_listed {
-                settle(&path)?;
+        let mut at = open_child(root, b".", READ)?;
+        let mut above = vec![(inode(&at)?, list_directories(&at)?)];
+        while let Some((_, names)) = above.last_mut() {
+            if let Some(name) = names.pop() {
+                at = open_child(&at, &name, READ)?;
+                above.push((inode(&at)?, list_directories(&at)?));
                 continue;
             }
-            let children = list_directories(open_below(root, &path, READ)?)?;
-            let parent = path.clone();
-            pending.push((path, true));
-            pending.extend(children.iter().map(|name| (below(&parent, name), false)));
+            above.pop();
+            let Some(&(parent, _)) = above.last() else { break };
+            // First, because a finished directory may let nobody through.
+            let up = open_child(&at, b"..", READ)?;
+            if inode(&up)? != parent {
+                return Err(io::Error::other("somebody else has moved its directories"));
+            }
+            self.settle(&at)?;
+            at = up;
         }
-        Ok(())
+        self.settle(&at)
     }
+
+    fn settle(&self, directory: &OwnedFd) -> io::Result<()> {
+        let last = self.directories.get(&inode(directory)?).copied();
+        let last = last.unwrap_or_else(|| Last::of(&Metadata::implied()));
+        rustix::fs::fchmod(directory, Mode::from_raw_mode(last.mode.into()))?;
+        let time = Time { seconds: last.seconds, nanoseconds: last.nanoseconds };
+        Ok(rustix::fs::futimens(directory, &times(time))?)
+    }
+}
+
+fn inode(directory: &OwnedFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(directory)?.st_ino)
 }

@@ -12,7 +12,7 @@ pub(super) const LOOK_UP: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(O
 pub(crate) const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Paths longer than this are opened piece by piece; the kernel takes 4,095 bytes.
-const LONGEST_PIECE: usize = 3500;
+pub(super) const LONGEST_PIECE: usize = 3500;
 
 /// Opens one name in a directory, never a link's target.
 pub(crate) fn open_child(parent: impl AsFd, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {

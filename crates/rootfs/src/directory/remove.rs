@@ -1,7 +1,7 @@
 //! Taking away what a layer replaces or hides.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode};
@@ -36,7 +36,14 @@ impl Trash {
     pub(crate) fn take(&self, parent: impl AsFd, name: &[u8]) -> io::Result<()> {
         let mut pending = vec![self.adopt(parent, name)?];
         while let Some(name) = pending.pop() {
-            let directory = open_child(&self.directory, name.as_bytes(), READ)?;
+            let directory = match open_child(&self.directory, name.as_bytes(), READ) {
+                // Somebody has put something else at the name.
+                Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOTDIR | Errno::LOOP)) => {
+                    rustix::fs::unlinkat(&self.directory, &name, AtFlags::empty())?;
+                    continue;
+                }
+                other => other?,
+            };
             loop {
                 let children = list_some(&directory, AT_ONCE)?;
                 for child in &children {
@@ -73,23 +80,26 @@ impl Trash {
         match rustix::fs::renameat(parent, name, &self.directory, &new) {
             // A finished tree may have directories that its owner cannot write.
             Err(Errno::ACCESS) => {
-                open_up(parent, name)?;
+                Self::open_up(parent, name)?;
                 rustix::fs::renameat(parent, name, &self.directory, &new)?;
             }
             other => other?,
         }
-        open_up(self.directory.as_fd(), new.as_bytes())?;
+        Self::open_up(&self.directory, new.as_bytes())?;
         Ok(new)
     }
-}
 
-/// Gives us all rights to a directory of ours, in a directory that only we write to.
-fn open_up(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    match look(parent, name)? {
-        Some(stat) if file_type(&stat) == FileType::Directory && stat.st_mode & 0o700 != 0o700 => {
-            Ok(rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?)
+    /// Gives us all rights to a directory of ours; links are not followed.
+    pub(crate) fn open_up(parent: impl AsFd, name: &[u8]) -> io::Result<()> {
+        let directory = match open_child(parent, name, LOOK_UP) {
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOTDIR | Errno::LOOP)) => return Ok(()),
+            other => other?,
+        };
+        if rustix::fs::fstat(&directory)?.st_mode & 0o700 != 0o700 {
+            // The kernel has no fchmod for such descriptors before 6.6; this is the descriptor's inode, nothing else.
+            rustix::fs::chmod(format!("/proc/self/fd/{}", directory.as_raw_fd()), Mode::RWXU)?;
         }
-        _ => Ok(()),
+        Ok(())
     }
 }
 

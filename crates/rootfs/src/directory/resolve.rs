@@ -12,7 +12,7 @@ use std::rc::Rc;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::handle::{LOOK_UP, again, below, file_type, open_below};
+use super::handle::{LONGEST_PIECE, LOOK_UP, again, below, file_type, open_below};
 
 /// As many links as Linux follows.
 const MOST_LINKS: usize = 40;
@@ -83,7 +83,8 @@ impl Resolver {
     }
 
     fn open(&mut self, path: &[u8]) -> io::Result<Parent> {
-        if self.use_openat2 {
+        // The kernel takes no longer paths in one call.
+        if self.use_openat2 && path.len() <= LONGEST_PIECE {
             let path = if path.is_empty() { b"." } else { path };
             let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
             match again(|| rustix::fs::openat2(&self.root, path, LOOK_UP, Mode::empty(), how)) {

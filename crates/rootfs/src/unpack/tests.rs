@@ -168,7 +168,7 @@ enum Outcome {
 fn top_down(work: &Work<'_>, room: &Path) -> Outcome {
     let destination = room.join("down");
     let stage = Stage::create(&destination).unwrap();
-    match work.top_down(&stage, &destination) {
+    match work.top_down(&stage) {
         Ok(true) => {
             stage.commit(false).unwrap();
             Outcome::Tree(listing(&destination))
@@ -181,7 +181,7 @@ fn top_down(work: &Work<'_>, room: &Path) -> Outcome {
 fn in_order(work: &Work<'_>, room: &Path) -> Result<String, UnpackError> {
     let destination = room.join("order");
     let stage = Stage::create(&destination)?;
-    work.in_order(&stage, &destination)?;
+    work.in_order(&stage)?;
     stage.commit(false)?;
     Ok(listing(&destination))
 }
