@@ -102,7 +102,7 @@ fn command_line(cli: Cli) -> ExitCode {
             finish(&context, |context| commands::registry::gc(&arguments, context))
         }
         Command::Registry(Registry::Serve(arguments)) => {
-            signals::cancel_on_signals(&context.cancel, &context.kill);
+            signals::cancel_on_signals(&context.cancel, &context.kill, &context.stop);
             finish(&context, |context| commands::registry::serve(&arguments, context))
         }
         Command::Install(arguments) => finish(&context, |_| commands::install::run(&arguments)),
@@ -152,9 +152,9 @@ fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
 fn context(world: World, means: Means, debug: bool, needs_sandbox: bool) -> Context {
     let sandbox = if needs_sandbox { Some(enter(means.isolation.sandbox.map(Rung::from))) } else { None };
     let context = Context::new(world, means, debug, sandbox);
-    // What runs no processes has nothing to tidy up that the next run does not: there a signal simply ends it.
+    // Resources and what moves images see to it themselves. What only looks has nothing to tidy up: a signal simply ends it.
     if needs_sandbox {
-        signals::cancel_on_signals(&context.cancel, &context.kill);
+        signals::cancel_on_signals(&context.cancel, &context.kill, &context.stop);
     }
     context
 }
@@ -165,17 +165,22 @@ fn finish(context: &Context, command: impl FnOnce(&Context) -> Result<(), Failur
 }
 
 fn exit(context: &Context, result: Result<ExitCode, Failure>) -> ExitCode {
-    result.unwrap_or_else(|failure| failure.report(Style::new(context.world.terminal.colour)))
+    result.unwrap_or_else(|failure| signalled(context, failure).report(Style::new(context.world.terminal.colour)))
+}
+
+/// Whatever failed because a signal came ends as if the signal had ended us.
+fn signalled(context: &Context, failure: Failure) -> Failure {
+    if context.cancel.is_cancelled() { Failure { code: signals::exit_code(), ..failure } } else { failure }
 }
 
 /// Runs a command that must clean up after itself when it is interrupted.
 fn moving(context: &Context, command: impl FnOnce(&Context) -> Result<(), Failure>) -> ExitCode {
-    signals::cancel_on_signals(&context.cancel, &context.kill);
-    signals::end_soon_after(&context.cancel, &context.stop);
+    signals::cancel_on_signals(&context.cancel, &context.kill, &context.stop);
+    signals::end_soon_after(&context.cancel);
     match command(context) {
         Err(_) if context.cancel.is_cancelled() => exit(
             context,
-            Err(Failure { code: signals::INTERRUPTED, ..Failure::new("interrupted; nothing was left half-done") }),
+            Err(Failure { code: signals::exit_code(), ..Failure::new("interrupted; nothing was left half-done") }),
         ),
         result => exit(context, result.map(|()| ExitCode::SUCCESS)),
     }
@@ -183,9 +188,11 @@ fn moving(context: &Context, command: impl FnOnce(&Context) -> Result<(), Failur
 
 /// A resource reports errors as the program that it replaces did, because people match on them.
 fn resource(kind: Kind, script: &Script, context: &Context) -> ExitCode {
+    signals::cancel_on_signals(&context.cancel, &context.kill, &context.stop);
+    signals::end_soon_after(&context.cancel);
     match commands::resource::run(kind, script, context) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report_as_log_line(),
+        Err(failure) => signalled(context, failure).report_as_log_line(),
     }
 }
 

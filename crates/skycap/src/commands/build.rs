@@ -44,7 +44,7 @@ pub fn run(arguments: &Build, context: &Context) -> Result<(), Failure> {
     let started = Instant::now();
     let destinations = arguments.output.iter().map(|text| destination(text)).collect::<Result<Vec<_>, _>>()?;
     let references = arguments.tag.iter().map(|tag| argument("-t", tag)).collect::<Result<Vec<Reference>, _>>()?;
-    let client = Client::new(context.settings()?, context.progress.clone())?;
+    let client = Client::new(context.settings()?, context.progress.clone())?.with_stop(context.stop.clone());
     let request = request(arguments, context)?;
     let registries = Registries::new(client, context.keychain()?);
     let store = context.store()?;

@@ -107,7 +107,7 @@ impl Context {
     /// The same with settings that a command has changed.
     pub fn host_with(&self, settings: Settings) -> Result<Host, Failure> {
         let host = Host::new(settings, self.environment.clone(), &self.world.scratch, Arc::clone(&self.progress))?;
-        Ok(host.with_keychain(self.keychain()?))
+        Ok(host.with_keychain(self.keychain()?).with_stop(self.stop.clone()))
     }
 
     /// Where layers and cached steps are kept.

@@ -1,0 +1,122 @@
+//! Real file systems that are too small, or not ours to write to.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::fixture::Fixture;
+use crate::full;
+use crate::operation::{Get, Operation, Site};
+use crate::world::{Ran, root, skip, with_stdin};
+
+/// A file system in memory that goes with its end.
+struct Small<'s> {
+    site: &'s Site,
+    name: &'static str,
+}
+
+impl<'s> Small<'s> {
+    /// `None` with a printed reason where we may not mount.
+    fn mount(test: &str, site: &'s Site, name: &'static str, options: &str) -> Option<Self> {
+        let at = site.world.dir(name);
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self { site, name }),
+            _ => {
+                skip(test, "a tmpfs cannot be mounted here");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.site.world.path(self.name)).output();
+    }
+}
+
+/// A get into a directory of its own below `below`.
+fn get_below(get: &Get<'_>, site: &Site, below: &Path) -> Ran {
+    let mut command = site.world.command(crate::binary());
+    command.args(["registry-image", "in"]).arg(below.join("out"));
+    with_stdin(command, get.input(site).as_bytes())
+}
+
+/// K06, R95: a disk of every size between too small and large enough.
+#[test]
+fn a_disk_that_is_too_small_is_said_and_nothing_is_left_on_it() {
+    const TEST: &str = "a_disk_that_is_too_small_is_said_and_nothing_is_left_on_it";
+    if !root(TEST) {
+        return;
+    }
+    let fixture = Fixture::new();
+    let (mut refused, mut enough) = (0, 0);
+    for format in ["rootfs", "oci", "oci-layout"] {
+        let get = Get::new(&fixture, format);
+        // The image has about 400 kB: the sizes are around that, in 64 steps of 16 KiB.
+        for step in (1..=64).step_by(if full() { 1 } else { 9 }) {
+            let site = get.site();
+            let Some(_disk) = Small::mount(TEST, &site, "small", &format!("size={}k", step * 16)) else { return };
+            let disk = site.world.path("small");
+            let ran = get_below(&get, &site, &disk);
+            let what = format!("{format} on {} KiB: {}", step * 16, ran.stderr);
+            let left = crate::fixture::State::of(&disk.join("out"));
+            left.is_whole_as_far_as_it_goes(&get.good, &what);
+            if ran.code == Some(0) {
+                enough += 1;
+                assert_eq!(left, get.good, "{what}");
+                continue;
+            }
+            refused += 1;
+            assert_eq!((ran.code, &*ran.stdout), (Some(1), ""), "{what}");
+            assert!(ran.stderr.contains("No space left on device"), "{what}");
+            assert!(ran.stderr.contains(&disk.display().to_string()), "{what}");
+            left.has_nothing_temporary(&what);
+            site.is_tidy(&what);
+        }
+    }
+    eprintln!("{refused} disks too small, {enough} large enough");
+    assert!(refused > 5 && enough > 2, "{refused} {enough}");
+}
+
+/// K24: temporary files are made beside their target, so it does not matter what kind of file system `TMPDIR` is on.
+#[test]
+fn the_directory_for_temporary_files_may_be_anything() {
+    const TEST: &str = "the_directory_for_temporary_files_may_be_anything";
+    if !root(TEST) {
+        return;
+    }
+    let fixture = Fixture::new();
+    for format in ["rootfs", "oci", "oci-layout"] {
+        let get = Get::new(&fixture, format);
+        for options in ["size=4k", "ro", "noexec,nodev,nosuid"] {
+            let site = get.site();
+            let Some(_disk) = Small::mount(TEST, &site, "tmp", options) else { return };
+            let ran = get.run(&site);
+            assert_eq!(ran.code, Some(0), "{options}: {}", ran.stderr);
+            get.check_done(&site, &ran, options);
+        }
+        // The destination itself.
+        let site = get.site();
+        let Some(_disk) = Small::mount(TEST, &site, "small", "noexec,nodev,nosuid") else { return };
+        get_below(&get, &site, &site.world.path("small")).ok();
+        assert_eq!(crate::fixture::State::of(&site.world.path("small/out")), get.good);
+    }
+}
+
+/// K24, K06
+#[test]
+fn a_destination_that_is_read_only_is_named() {
+    const TEST: &str = "a_destination_that_is_read_only_is_named";
+    if !root(TEST) {
+        return;
+    }
+    let fixture = Fixture::new();
+    let get = Get::new(&fixture, "rootfs");
+    let site = get.site();
+    let Some(_disk) = Small::mount(TEST, &site, "small", "ro") else { return };
+    let disk = site.world.path("small");
+    let ran = get_below(&get, &site, &disk).fails(1, "Read-only file system");
+    assert!(ran.stderr.contains(&disk.display().to_string()), "{}", ran.stderr);
+    assert_eq!(ran.stdout, "");
+}
