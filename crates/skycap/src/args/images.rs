@@ -159,11 +159,11 @@ pub enum Sort {
 
 const COPY_EXAMPLES: &str = "\
 Examples:
-  skycap copy alpine:3.20 registry.example/alpine:3.20           all platforms, same digest
-  skycap copy alpine:3.20 registry.example/alpine:{3,3.20}       (bash) two tags, sent once
-  skycap copy --platform linux/arm64 alpine:3.20 oci:layout:3.20 one platform into a layout
-  skycap copy docker-archive:app.tar registry.example/app:1      what `docker save` wrote
-  skycap copy --referrers a.example/app:1 b.example/app:1        with signatures and SBOMs";
+  skycap copy alpine:3.20 registry.example/alpine:3.20            all platforms, same digest
+  skycap copy alpine:3.20 registry.example/alpine:{3,3.20}        (bash) two tags, sent once
+  skycap copy --platform linux/arm64 alpine:3.20 oci:layout:3.20  one platform into a layout
+  skycap copy docker-archive:app.tar registry.example/app:1       what `docker save` wrote
+  skycap copy --referrers a.example/app:1 b.example/app:1         with signatures and SBOMs";
 
 #[derive(Args, Debug)]
 #[command(after_help = format!("{PLACES}\n\n{COPY_EXAMPLES}"))]

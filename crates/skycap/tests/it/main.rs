@@ -3,6 +3,7 @@
 
 mod copy;
 mod demo;
+mod docs;
 mod errors;
 mod inspect;
 mod install;

@@ -1,0 +1,73 @@
+//! What the documentation tells people to type works, in the order in which it stands there.
+
+use std::path::{Path, PathBuf};
+
+use crate::world::{SKYCAP, World, free_port, run};
+
+fn page(name: &str) -> String {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../docs", name].iter().collect();
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The lines of all `sh` blocks.
+fn commands(page: &str) -> String {
+    let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks.collect()
+}
+
+/// Runs a page's commands as one script. The port is one that is free; what is left in the background ends with it.
+fn try_out(world: &World, script: &str) {
+    assert!(!script.is_empty());
+    let script = script.replace(":5000", &format!(":{}", free_port()));
+    let background = " >server.log 2>&1 &\ntrap \"kill $!\" EXIT\nsleep 0.5\n";
+    let script = format!("set -eu\n{}", script.replace(" &\n", background));
+    let mut command = world.command("sh");
+    let directory = Path::new(SKYCAP).parent().unwrap().display();
+    command.env("PATH", format!("{directory}:/usr/bin:/bin")).current_dir(world.dir("empty"));
+    command.arg("-c").arg(&script);
+    run(command).ok();
+}
+
+#[test]
+fn the_page_on_moving_images_is_true() {
+    let world = World::new();
+    try_out(&world, &commands(&page("commands/images.md")));
+    assert_eq!(std::fs::read_to_string(world.path("empty/another/hello.txt")).unwrap(), "hello\n");
+}
+
+#[test]
+fn the_page_on_the_store_is_true() {
+    try_out(&World::new(), &commands(&page("store.md")));
+}
+
+/// Whoever reads `--help` sees examples; each of them is a command line that is understood.
+#[test]
+fn examples_in_help_are_understood() {
+    let world = World::new();
+    for command in ["inspect", "tags", "copy", "pull", "push", "store gc"] {
+        let help = run(world.skycap(command.split(' ').chain(["--help"]))).ok().stdout;
+        assert!(help.contains("Examples:\n"), "{command}");
+        let examples: Vec<&str> = help.lines().filter(|line| line.trim_start().starts_with("skycap ")).collect();
+        assert!(examples.len() >= 3, "{command}: {help}");
+        for example in examples {
+            // The command, without what stands beside it; nothing is asked of anybody: --help is said too.
+            let words = example.trim().split("  ").next().unwrap().split(" | ").next().unwrap();
+            let words: Vec<&str> = words.split(' ').skip(1).filter(|word| !word.is_empty()).collect();
+            let ran = run(world.skycap(words.into_iter().map(|word| word.trim_matches('\'')).chain(["--help"])));
+            assert_eq!(ran.code, Some(0), "{example}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn every_command_is_completed_and_a_misspelt_one_is_guessed() {
+    let world = World::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(world.skycap(["completions", shell])).ok().stdout;
+        for word in ["inspect", "tags", "copy", "pull", "push", "store", "referrers", "unused-for"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    run(world.skycap(["cpy"])).fails(2, "copy");
+    run(world.skycap(["copy", "--plaform", "a", "b"])).fails(2, "--platform");
+}
