@@ -116,7 +116,7 @@ impl Host {
     /// How a get that was answered 429 is begun again.
     pub(crate) fn restarts(&self) -> Restarts {
         let pause = if is_test(&self.environment) { FIRST_PAUSE_IN_TESTS } else { FIRST_PAUSE };
-        Restarts { left: RESTARTS, pause }
+        Restarts { left: RESTARTS, pause, rereads: 1 }
     }
 
     /// A copy with a keychain.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use crate::{Descriptor, Digest, Hasher};
+use crate::{Descriptor, Digest, Hasher, Kind, SourceError};
 
 /// A reader that compares size and digest with a descriptor. The last `read` fails if they differ, and so does
 /// [`Verified::finish`], which first drains what the caller left: a reader that stops early cannot skip the check.
@@ -44,7 +44,7 @@ impl<R: Read> Verified<R> {
     }
 
     fn mismatch(&self, what: &str) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, format!("blob {} is corrupt: {what}", self.digest))
+        SourceError::new(Kind::Corrupt, format!("blob {} is corrupt: {what}", self.digest)).into()
     }
 }
 

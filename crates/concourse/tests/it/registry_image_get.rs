@@ -221,6 +221,29 @@ fn a_damaged_layer_leaves_nothing_that_looks_complete() {
     }
 }
 
+/// R41: bytes that were damaged on their way once.
+#[test]
+fn a_layer_that_arrives_damaged_is_fetched_once_more() {
+    let world = World::new();
+    // Small ones are compared before anybody gets them.
+    let large = format!("{IMAGE}\n      file large 0600 0:0 size=3000000");
+    let (artifact, digest) = world.push("app", &large, &["1"]);
+    let layer =
+        artifact.for_platform(&skycap_image::Platform::host()).unwrap().layers()[1].descriptor.digest.to_string();
+    let scripted = Scripted::in_front_of(world.server.address(), move |request| {
+        let is_first = request.path.ends_with(&layer) && request.seen == 0;
+        if is_first { Reply::forward().flip(100_000) } else { Reply::forward() }
+    })
+    .unwrap();
+    let source = json!({"repository": format!("{}/app", scripted.address())});
+    for format in ["rootfs", "oci", "oci-layout"] {
+        let params = json!({"format": format});
+        let request = json!({"source": source, "params": params, "version": {"tag": "1", "digest": digest}});
+        world.get(Kind::RegistryImage, &request, &format!("out/{format}")).unwrap();
+    }
+    assert!(world.log.has("transient error: "));
+}
+
 #[test]
 fn a_mirror_that_fails_half_way_is_replaced_by_the_origin() {
     let world = World::with_settings(|address| {
