@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::image::LARGEST_DOCUMENT;
+use crate::document::LARGEST_DOCUMENT;
 use crate::staged::{Staged, sweep, sync_directory};
 use crate::walk::{Part, walk};
 use crate::{

@@ -1,17 +1,16 @@
 //! Images as values.
 
-use std::io::Read;
 use std::sync::Arc;
+
+use crate::document::{check_data, parse, read_small, refuse_schema_1, to_json, unreadable};
 
 use crate::{
     BlobSource, Descriptor, Digest, ImageConfig, IndexManifest, InvalidOutline, Kind, Manifest, MediaType, Outline,
     Platform, RawManifest, SourceError, Verified,
 };
 
-/// Manifests and configs beyond this are refused (`docs/decisions`, bounds).
-pub(crate) const LARGEST_DOCUMENT: u64 = 16 * 1024 * 1024;
 /// Indexes inside indexes beyond this are refused.
-pub(crate) const DEEPEST_INDEX: usize = 8;
+pub(crate) const DEEPEST_INDEX: usize = 5;
 
 /// An image of one platform. All of it but the layers' bytes is in memory, so its accessors cannot fail.
 ///
@@ -62,11 +61,14 @@ pub enum Artifact {
 impl Artifact {
     /// Reads a manifest or index; for an image also its config, with one further read.
     pub fn open(raw: RawManifest, blobs: Arc<dyn BlobSource>) -> Result<Self, SourceError> {
+        refuse_schema_1(&raw)?;
         if is_index(&raw)? {
-            let parsed = parse(&raw.bytes, &raw.descriptor)?;
+            let parsed: IndexManifest = parse(&raw.bytes, &raw.descriptor)?;
+            check_data(parsed.manifests.iter().chain(&parsed.subject))?;
             return Ok(Self::Index(Index(Arc::new(IndexParts { raw, parsed, blobs }))));
         }
         let manifest: Manifest = parse(&raw.bytes, &raw.descriptor)?;
+        check_data(manifest.layers.iter().chain([&manifest.config]).chain(&manifest.subject))?;
         let config_bytes = read_small(&*blobs, &manifest.config)?;
         Image::from_parts(raw, manifest, config_bytes, blobs).map(Self::Image)
     }
@@ -208,6 +210,17 @@ impl Image {
 }
 
 impl Layer {
+    /// Refuses a layer of a kind that is no tar: encrypted, packed in a way that nobody knows, a WebAssembly module or an
+    /// attestation. Whoever unpacks a layer asks first; whoever copies it need not.
+    pub fn check_is_tar(&self) -> Result<(), SourceError> {
+        let media_type = &self.descriptor.media_type;
+        if media_type.is_layer() || media_type.as_str().is_empty() {
+            return Ok(());
+        }
+        let what = format!("layer {} is of type {media_type}, which cannot be unpacked", self.descriptor.digest);
+        Err(SourceError::new(Kind::Other, what))
+    }
+
     /// The bytes as stored, checked while they are read.
     pub fn open(&self) -> Result<Verified<crate::BlobReader>, SourceError> {
         self.blobs.open(&self.descriptor)
@@ -245,11 +258,14 @@ impl Index {
         &self.0.blobs
     }
 
-    /// The first child that serves a platform. One that names none counts as linux/amd64, as go-containerregistry has it.
+    /// The first child that serves a platform; where no variant was asked for, rather one of the usual variant (`arm/v7`,
+    /// plain `amd64`), as containerd has it. One that names no platform counts as linux/amd64, as go-containerregistry has it.
     pub fn find(&self, platform: &Platform) -> Option<&Descriptor> {
         let unnamed = Platform::new("linux", "amd64");
-        let offered = |child: &Descriptor| platform.accepts(child.platform.as_ref().unwrap_or(&unnamed));
-        self.0.parsed.manifests.iter().find(|child| offered(child))
+        let wanted = platform.normalized();
+        let offer = |child: &'_ Descriptor| child.platform.as_ref().unwrap_or(&unnamed).normalized();
+        let serving = || self.0.parsed.manifests.iter().filter(|child| platform.accepts(&offer(child)));
+        serving().find(|child| offer(child).variant == wanted.variant).or_else(|| serving().next())
     }
 
     /// Reads a child.
@@ -264,6 +280,8 @@ impl Index {
             .manifests
             .iter()
             .filter_map(|child| child.platform.as_ref())
+            // Attestations.
+            .filter(|platform| platform.os != "unknown")
             .map(ToString::to_string)
             .collect();
         let what = format!(
@@ -296,33 +314,6 @@ fn is_index(raw: &RawManifest) -> Result<bool, SourceError> {
         )),
         (stated, own) => Ok(stated.or(own).unwrap_or(outline.lists_manifests)),
     }
-}
-
-/// Reads a document whole, checked and within bounds.
-pub(crate) fn read_small(blobs: &(impl BlobSource + ?Sized), blob: &Descriptor) -> Result<Vec<u8>, SourceError> {
-    if blob.size > LARGEST_DOCUMENT {
-        let what =
-            format!("{} {} claims {} bytes, more than {LARGEST_DOCUMENT}", blob.media_type, blob.digest, blob.size);
-        return Err(SourceError::new(Kind::Corrupt, what));
-    }
-    let mut reader = blobs.open(blob)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
-    reader.read_to_end(&mut bytes)?;
-    reader.finish()?;
-    Ok(bytes)
-}
-
-fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], descriptor: &Descriptor) -> Result<T, SourceError> {
-    serde_json::from_slice(bytes).map_err(|error| unreadable(descriptor, error))
-}
-
-fn unreadable(descriptor: &Descriptor, error: serde_json::Error) -> SourceError {
-    let what = format!("{} {} does not parse", descriptor.media_type, descriptor.digest);
-    SourceError::caused(Kind::Corrupt, what, error)
-}
-
-pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, SourceError> {
-    serde_json::to_vec(value).map_err(|error| SourceError::caused(Kind::Other, "cannot write a JSON document", error))
 }
 
 #[cfg(test)]

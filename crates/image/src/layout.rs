@@ -9,7 +9,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::image::{DEEPEST_INDEX, LARGEST_DOCUMENT, to_json};
+use crate::document::{LARGEST_DOCUMENT, to_json};
+use crate::image::DEEPEST_INDEX;
 use crate::staged::{Staged, sweep, sync_directory};
 use crate::walk::{Part, walk};
 use crate::{

@@ -11,6 +11,7 @@ mod config;
 mod descriptor;
 mod digest;
 pub mod directory;
+mod document;
 mod image;
 pub mod layout;
 mod manifest;

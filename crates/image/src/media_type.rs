@@ -59,6 +59,7 @@ media_types! {
     OciLayerZstd = "application/vnd.oci.image.layer.v1.tar+zstd", "A zstd layer.";
     OciForeignLayer = "application/vnd.oci.image.layer.nondistributable.v1.tar", "A layer that stays where it is.";
     OciForeignLayerGzip = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", "Likewise, in gzip.";
+    OciForeignLayerZstd = "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", "Likewise, in zstd.";
     OciEmpty = "application/vnd.oci.empty.v1+json", "The empty descriptor `{}`.";
     DockerManifest = "application/vnd.docker.distribution.manifest.v2+json", "A Docker schema 2 manifest.";
     DockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json", "A Docker manifest list.";
@@ -87,9 +88,19 @@ impl MediaType {
         matches!(self, Self::OciConfig | Self::DockerConfig)
     }
 
+    /// A layer as a tar, bare or packed in a way that can be read.
+    pub fn is_layer(&self) -> bool {
+        let is_oci = matches!(self, Self::OciLayer | Self::OciLayerGzip | Self::OciLayerZstd);
+        let is_docker = matches!(self, Self::DockerLayer | Self::DockerLayerGzip | Self::DockerLayerZstd);
+        is_oci || is_docker || self.is_foreign_layer()
+    }
+
     /// A layer that registries need not hold; its descriptor says where to find it.
     pub fn is_foreign_layer(&self) -> bool {
-        matches!(self, Self::OciForeignLayer | Self::OciForeignLayerGzip | Self::DockerForeignLayer)
+        matches!(
+            self,
+            Self::OciForeignLayer | Self::OciForeignLayerGzip | Self::OciForeignLayerZstd | Self::DockerForeignLayer
+        )
     }
 
     /// What the name promises. Readers of layers still go by content, as every runtime does.
@@ -98,7 +109,7 @@ impl MediaType {
             Self::OciLayerGzip | Self::OciForeignLayerGzip | Self::DockerLayerGzip | Self::DockerForeignLayer => {
                 Compression::Gzip
             }
-            Self::OciLayerZstd | Self::DockerLayerZstd => Compression::Zstd,
+            Self::OciLayerZstd | Self::OciForeignLayerZstd | Self::DockerLayerZstd => Compression::Zstd,
             _ => Compression::None,
         }
     }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::compress::{LayerEncoder, decoder};
-use crate::image::{DEEPEST_INDEX, to_json};
+use crate::document::to_json;
+use crate::image::DEEPEST_INDEX;
 use crate::progress::Task;
 use crate::{
     Artifact, BlobReader, BlobSource, Compression, Descriptor, Digest, Image, Index, Kind, MediaType, Progress,

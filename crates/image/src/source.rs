@@ -125,7 +125,7 @@ pub trait BlobSource: Send + Sync {
 
     /// Reads a manifest by its descriptor and checks it. Places that keep manifests among blobs need not override this.
     fn manifest(&self, manifest: &Descriptor) -> Result<RawManifest, SourceError> {
-        let bytes = crate::image::read_small(self, manifest)?;
+        let bytes = crate::document::read_small(self, manifest)?;
         Ok(RawManifest { descriptor: manifest.clone(), bytes })
     }
 

@@ -156,7 +156,7 @@ fn manifest(config: &Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>, Sourc
         config: Ordered::from(config),
         layers: layers.iter().map(Ordered::from).collect(),
     };
-    crate::image::to_json(&document)
+    crate::document::to_json(&document)
 }
 
 /// `manifest.json` with one image.
@@ -174,5 +174,5 @@ pub(super) fn to_json(
         layers,
         layer_sources: foreign.map(|(layer, diff_id)| (*diff_id, layer.clone())).collect(),
     };
-    crate::image::to_json(&[entry])
+    crate::document::to_json(&[entry])
 }

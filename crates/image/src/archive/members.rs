@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::corrupt;
 use crate::compress::{decoder, recognise};
-use crate::image::LARGEST_DOCUMENT;
+use crate::document::LARGEST_DOCUMENT;
 use crate::tar::{Header, Kind, Reader};
 use crate::{BlobReader, Compression, Digest, SourceError};
 

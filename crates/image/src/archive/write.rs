@@ -102,7 +102,7 @@ fn write_layout<W: Write>(
             (blob, None) => append_blob(&mut tar, name, 0o444, &**artifact.blobs(), blob)?,
         }
     }
-    append(&mut tar, "index.json", 0o644, &crate::image::to_json(index)?)?;
+    append(&mut tar, "index.json", 0o644, &crate::document::to_json(index)?)?;
     if let Some(bytes) = manifest_json {
         append(&mut tar, docker::MANIFEST, 0o644, bytes)?;
     }

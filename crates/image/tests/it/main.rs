@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests")]
 
 mod archive;
+mod documents;
 mod interop;
 mod layout;
 mod peers;
