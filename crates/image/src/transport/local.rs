@@ -90,20 +90,28 @@ impl Transport {
 
     /// Writes an artifact. A layout keeps what it holds otherwise; an archive or directory is replaced. Each appears whole.
     pub fn write(&self, artifact: &Artifact) -> Result<(), SourceError> {
+        self.write_named(artifact, &[])
+    }
+
+    /// The same under further names, in a place that has names.
+    pub fn write_named(&self, artifact: &Artifact, more: &[String]) -> Result<(), SourceError> {
         self.check_writable()?;
         match self {
             Self::Registry(_) => Err(self.elsewhere()),
             Self::Layout { dir, name } => {
                 let layout = if dir.join("index.json").exists() { Layout::open(dir) } else { Layout::create(dir) }?;
-                layout.put(artifact, name.as_slice()).map(drop)
+                let more = more.iter().cloned().map(Name::Tag);
+                let names: Vec<Name> = name.iter().cloned().chain(more).collect();
+                layout.put(artifact, &names).map(drop)
             }
             Self::OciArchive { file, name } => {
-                let names: Vec<String> = name.iter().map(ToString::to_string).collect();
+                let names: Vec<String> = name.iter().map(ToString::to_string).chain(more.iter().cloned()).collect();
                 whole(file, |out| archive::write_oci(artifact, &names, out))
             }
             Self::DockerArchive { file, name } => {
                 let image = self.single(artifact)?;
-                whole(file, |out| archive::write_docker(image, name.as_slice(), out))
+                let names: Vec<String> = name.iter().chain(more).cloned().collect();
+                whole(file, |out| archive::write_docker(image, &names, out))
             }
             Self::Directory(dir) => Directory::write(dir, artifact),
         }

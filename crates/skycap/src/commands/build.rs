@@ -1,43 +1,17 @@
 //! `skycap build`: a Dockerfile, for people.
 
 use std::fs;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
 use skycap_build::{Built, Outcome, Request, build, ignore::Ignore};
-use skycap_image::{Artifact, Image, ImageSink, Name, Platform, Reference, archive, layout::Layout};
+use skycap_image::transport::Transport;
+use skycap_image::{Artifact, Image, ImageSink, Platform, Reference};
 use skycap_registry::{Access, Client, Registries};
 
 use super::{Context, pairs, threads};
 use crate::args::Build;
 use crate::failure::Failure;
-
-/// Where an image is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Destination {
-    DockerArchive(PathBuf),
-    OciArchive(PathBuf),
-    Layout(PathBuf),
-}
-
-impl Destination {
-    /// Says before the build what would stop the writing after it.
-    fn check(&self) -> Result<(), Failure> {
-        let (Self::DockerArchive(path) | Self::OciArchive(path) | Self::Layout(path)) = self;
-        let parent = parent(path);
-        if parent.is_dir() {
-            return Ok(());
-        }
-        Err(Failure::new(format!("cannot write {}: {} is not a directory", path.display(), parent.display())))
-    }
-}
-
-/// The directory that a file lies in.
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
 
 /// Builds, then writes and pushes what was asked for.
 pub fn run(arguments: &Build, context: &Context) -> Result<(), Failure> {
@@ -49,7 +23,7 @@ pub fn run(arguments: &Build, context: &Context) -> Result<(), Failure> {
     let registries = Registries::new(client, context.keychain()?);
     let store = context.store()?;
     for destination in &destinations {
-        destination.check()?;
+        destination.check_writable()?;
     }
     let built = build(&request, &registries, &store, context.sandbox()?, &*context.progress)?;
     let Some(Built { image, steps, .. }) = built.into_iter().next() else { return Ok(()) };
@@ -103,43 +77,24 @@ fn source_date_epoch(context: &Context) -> Result<Option<i64>, Failure> {
     .transpose()
 }
 
-fn destination(text: &str) -> Result<Destination, Failure> {
-    match text.split_once(':') {
-        Some(("docker-archive", path)) if !path.is_empty() => Ok(Destination::DockerArchive(path.into())),
-        Some(("oci-archive", path)) if !path.is_empty() => Ok(Destination::OciArchive(path.into())),
-        Some(("oci", path)) if !path.is_empty() => Ok(Destination::Layout(path.into())),
-        _ => Err(Failure::usage(format!("-o {text}: there is no such destination"))
-            .with_hint("write to docker-archive:FILE, oci-archive:FILE or oci:DIR; -t REFERENCE pushes")),
+/// A place that is a file, as skopeo spells it.
+fn destination(text: &str) -> Result<Transport, Failure> {
+    match text.parse() {
+        Ok(Transport::Registry(_)) | Err(_) => Err(Failure::usage(format!("-o {text}: there is no such destination"))
+            .with_hint("write to docker-archive:FILE, oci-archive:FILE, oci:DIR or dir:DIR; -t REFERENCE pushes")),
+        Ok(place) => Ok(place),
     }
 }
 
-fn write(image: &Image, destination: &Destination, names: &[String]) -> Result<(), Failure> {
-    let artifact = Artifact::Image(image.clone());
-    match destination {
-        Destination::DockerArchive(path) => whole(path, |out| archive::write_docker(image, names, out)),
-        Destination::OciArchive(path) => whole(path, |out| archive::write_oci(&artifact, names, out)),
-        Destination::Layout(path) => {
-            let layout = if path.join("index.json").exists() { Layout::open(path)? } else { Layout::create(path)? };
-            layout.put(&artifact, &[Name::Tag("latest".to_owned())])?;
-            Ok(())
-        }
-    }
-}
-
-/// Writes a file under another name and renames it.
-fn whole<E: std::error::Error + 'static>(
-    path: &Path,
-    write: impl FnOnce(BufWriter<&fs::File>) -> Result<BufWriter<&fs::File>, E>,
-) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::because(format!("cannot write {}", path.display()), &error);
-    let mut staged = tempfile::Builder::new();
-    let staged = staged.prefix(".skycap-").suffix(".partial").tempfile_in(parent(path)).map_err(failed)?;
-    write(BufWriter::with_capacity(1 << 20, staged.as_file()))?.flush().map_err(failed)?;
-    staged.as_file().sync_all().map_err(failed)?;
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    fs::set_permissions(staged.path(), permissions).map_err(failed)?;
-    staged.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+/// A layout's image is called `latest` unless it is given a name; an archive has the names that are pushed.
+fn write(image: &Image, destination: &Transport, names: &[String]) -> Result<(), Failure> {
+    let latest = ["latest".to_owned()];
+    let names = match destination {
+        Transport::Layout { name: None, .. } => &latest[..],
+        Transport::Layout { .. } => &[],
+        _ => names,
+    };
+    Ok(destination.write_named(&Artifact::Image(image.clone()), names)?)
 }
 
 fn push(image: &Image, reference: &Reference, insecure: bool, registries: &Registries) -> Result<(), Failure> {
@@ -158,9 +113,9 @@ mod tests {
 
     #[test]
     fn destinations_are_named_as_skopeo_names_them() {
-        assert_eq!(destination("oci:a/b").ok(), Some(Destination::Layout("a/b".into())));
-        assert_eq!(destination("docker-archive:x.tar").ok(), Some(Destination::DockerArchive("x.tar".into())));
-        for text in ["", "oci:", "x.tar", "docker:foo"] {
+        assert_eq!(destination("oci:a/b").unwrap().to_string(), "oci:a/b");
+        assert_eq!(destination("docker-archive:x.tar").unwrap().to_string(), "docker-archive:x.tar");
+        for text in ["", "oci:", "x.tar", "docker:foo", "docker://r.io/app"] {
             assert!(destination(text).is_err(), "{text}");
         }
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use skycap_concourse::{Kind, encode, oci_build, resource};
-use skycap_store::Store;
+use skycap_store::{Store, Temporary};
 
 use super::Context;
 use crate::args::{Resource, TagResource};
@@ -90,7 +90,7 @@ pub fn oci_build(context: &Context) -> Result<(), Failure> {
 /// The store of a task, and the directory that goes away with it where the task keeps no cache.
 struct TaskStore {
     store: Store,
-    _scratch: Option<tempfile::TempDir>,
+    _scratch: Option<Temporary>,
 }
 
 /// The task's `cache` directory where the task declares one; else a place that an overlay can work on, for this build.
@@ -102,6 +102,6 @@ fn task_store(context: &Context, working_directory: &Path) -> Result<TaskStore, 
     if cache.is_dir() {
         return Ok(TaskStore { store: Store::open(&cache)?, _scratch: None });
     }
-    let scratch = tempfile::Builder::new().prefix("skycap-").tempdir_in(&context.world.roomy)?;
+    let scratch = Temporary::create(&context.world.roomy, "skycap-task-")?;
     Ok(TaskStore { store: Store::open(scratch.path())?, _scratch: Some(scratch) })
 }

@@ -7,6 +7,7 @@ use skycap_image::transport::Transport;
 use skycap_image::{
     Artifact, Compression, Event, ImageSink, Name, Platform, Progress, Reference, Repack, Repository, repack,
 };
+use skycap_store::Temporary;
 
 use super::{End, Places, explain, referrers};
 use crate::args::{Changes, Compress};
@@ -81,7 +82,7 @@ impl Transfer {
         let reading = (!from_registry && !to_registry).then(|| Arc::clone(progress));
         let source = places.open_telling(&self.source, fetching, reading)?;
         let chosen = self.choose(&source, progress)?;
-        let scratch = tempfile::Builder::new().prefix("skycap-").tempdir_in(&context.world.scratch)?;
+        let scratch = Temporary::create(&context.world.scratch, "skycap-copy-")?;
         let artifact = self.packed(&chosen, scratch.path(), &**progress)?;
         self.tell_digests([&source, &chosen, &artifact], &**progress);
         let referring = if self.referrers { referrers::all(&chosen, &self.source, places)? } else { Vec::new() };
