@@ -88,6 +88,11 @@ impl Host {
         self.other_client(&self.restarting, |settings| settings.retries.rate_limited = false)
     }
 
+    /// Whether the switch of [`Host::with_stop`] was thrown.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(Stop::is_stopped)
+    }
+
     /// What clients of ours are made with.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings

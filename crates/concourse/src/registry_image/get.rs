@@ -14,7 +14,7 @@ use skycap_image::layout::Layout;
 use skycap_image::{Artifact, Digest, Event, Image, Name, Platform, Progress, archive};
 use skycap_registry::Place;
 use skycap_registry::cosign::{self, PublicKey};
-use skycap_rootfs::{Fault, Limits, Unpack, UnpackError, unpack};
+use skycap_rootfs::{Fault, Limits, Unpack, UnpackError, unpack_until};
 
 use super::Restarts;
 use super::request::GetRequest;
@@ -197,7 +197,8 @@ impl Delivery<'_> {
             Unpack { owners: self.host.owners, concurrency: LAYERS_AT_ONCE, limits: Limits::default(), sync: false };
         // The client already reports every layer.
         let stage = Stage::new(self.destination, "rootfs");
-        let unpacked = unpack(&image.layers(), stage.path(), &options, &Warnings(self.progress));
+        let unpacked =
+            unpack_until(&image.layers(), stage.path(), &options, &Warnings(self.progress), &|| self.host.is_stopped());
         unpacked.map_err(|error| self.unextracted(&error).during("extract image"))?;
         // In place of what an interrupted get left there.
         stage.commit().map_err(|failure| failure.during("extract image"))?;
