@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use skycap_image::{Event, Layer, Progress};
 
+use crate::directory::Directory;
 use crate::directory::attributes::Attributes;
+use crate::directory::overlay::Overlay;
 use crate::directory::top_down::{Skipped, TopDown};
 use crate::directory::writers::{Crew, Failure, Writers};
-use crate::directory::Directory;
-use crate::directory::overlay::Overlay;
 use crate::error::Fault;
 use crate::fetch::Fetch;
 use crate::read::entries;

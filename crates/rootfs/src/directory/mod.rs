@@ -22,6 +22,7 @@ use crate::{Change, Device, Metadata, TreePath};
 pub(crate) mod attributes;
 mod described;
 pub(crate) mod handle;
+mod large;
 mod layer;
 mod node;
 pub(crate) mod overlay;

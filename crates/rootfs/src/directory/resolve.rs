@@ -83,6 +83,9 @@ impl Resolver {
     }
 
     fn open(&mut self, path: &[u8]) -> io::Result<Parent> {
+        if let Some(directory) = self.below_known(path) {
+            return parent(directory);
+        }
         // The kernel takes no longer paths in one call.
         if self.use_openat2 && path.len() <= LONGEST_PIECE {
             let path = if path.is_empty() { b"." } else { path };
@@ -93,6 +96,13 @@ impl Resolver {
             }
         }
         self.walk(path, &mut Nobody)
+    }
+
+    /// A directory in one that is remembered, so that a deep tree costs no more than a flat one. Links are for others.
+    fn below_known(&self, path: &[u8]) -> Option<OwnedFd> {
+        let slash = path.iter().rposition(|&byte| byte == b'/')?;
+        let known = self.cache.get(&path[..slash])?;
+        rustix::fs::openat(&known.fd, &path[slash + 1..], LOOK_UP | OFlags::NOFOLLOW, Mode::empty()).ok()
     }
 
     /// Goes name by name. `real` is where it has come to, free of links.

@@ -17,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use skycap_image::tar::Segment;
 
 use super::attributes::Attributes;
+use super::large::{LARGE, Ways};
 use crate::read::Data;
 use crate::stream::pool::{Piece, Pool, Slice};
 use crate::{Metadata, TreePath};
@@ -42,6 +43,7 @@ pub(crate) struct Crew<'p> {
     failure: Mutex<Option<Failure>>,
     batches: Arc<Pool>,
     most_open: usize,
+    ways: Ways,
 }
 
 #[derive(Default)]
@@ -104,6 +106,7 @@ impl<'p> Crew<'p> {
             failure: Mutex::default(),
             batches: Pool::new(BATCHES, BATCH_BYTES),
             most_open: usize::try_from(allowed).unwrap_or(OPEN).clamp(1, OPEN),
+            ways: Ways::default(),
         }
     }
 
@@ -117,7 +120,7 @@ impl<'p> Crew<'p> {
             }
             match work {
                 Work::Batch(batch) => self.write_batch(batch),
-                Work::Large(job, slices) => self.attempt(job, |job| write_large(job, slices)),
+                Work::Large(job, slices) => self.attempt(job, |job| self.write_large(job, slices)),
             }
         }
     }
@@ -185,6 +188,16 @@ impl<'p> Crew<'p> {
         }
     }
 
+    fn write_large(&self, job: &mut Job, slices: Receiver<Slice>) -> io::Result<()> {
+        if let Some(segments) = job.segments.take() {
+            return write_sparse(job, segments, slices);
+        }
+        if job.size < LARGE {
+            return slices.into_iter().try_for_each(|slice| job.file.write_all(slice.bytes()));
+        }
+        self.ways.write(&mut job.file, slices.into_iter(), self.ways.choose())
+    }
+
     fn attempt(&self, mut job: Job, write: impl FnOnce(&mut Job) -> io::Result<()>) {
         let written = write(&mut job).and_then(|()| self.attributes.file(&job.file, &job.metadata));
         if let Err(source) = written {
@@ -223,10 +236,7 @@ fn write_small(job: &mut Job, mut content: &[u8]) -> io::Result<()> {
     job.file.set_len(job.size)
 }
 
-fn write_large(job: &mut Job, slices: Receiver<Slice>) -> io::Result<()> {
-    let Some(segments) = job.segments.take() else {
-        return slices.into_iter().try_for_each(|slice| job.file.write_all(slice.bytes()));
-    };
+fn write_sparse(job: &mut Job, segments: Vec<Segment>, slices: Receiver<Slice>) -> io::Result<()> {
     let mut slices = slices.into_iter();
     let mut slice: Option<Slice> = None;
     for Segment { mut offset, length } in segments {
