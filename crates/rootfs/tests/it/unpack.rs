@@ -7,8 +7,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skycap_image::{BlobReader, BlobSource, Descriptor, Digest, Kind, Layer, MediaType, Memory, Silent, SourceError};
-use skycap_rootfs::{Limits, Owners, Unpack};
+use skycap_image::{
+    BlobReader, BlobSource, Descriptor, Digest, Event, Kind, Layer, MediaType, Memory, Progress, Silent, SourceError,
+};
+use skycap_rootfs::{Limits, Owners, Unpack, UnpackError};
 
 use crate::world::{Detail, Room, Warnings, chain, is_root, layer, layers, options, stored, tar, tree, unpack};
 
@@ -362,4 +364,184 @@ fn left_overs_of_the_dead_are_removed_and_those_of_the_living_are_not() {
     unpack(&[layer("file a")], &room.rootfs()).unwrap();
     assert!(!dead.exists());
     assert!(living.join("deep/er/file").exists());
+}
+
+/// Remembers everything that is said.
+#[derive(Default)]
+struct Said(std::sync::Mutex<Vec<String>>);
+
+impl Progress for Said {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Warning(text) | Event::Debug(text) | Event::Note(text) = event {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+}
+
+impl Said {
+    fn whole(&self) -> String {
+        self.0.lock().unwrap().join("\n")
+    }
+}
+
+/// A file that is written with such an attribute is warned about.
+#[test]
+fn a_file_that_a_higher_layer_replaces_or_hides_is_never_written() {
+    let lower = "file a security.selinux=x \"old\"\nfile gone/x security.selinux=x \"12\"\ndir o\nfile o/x security.selinux=x\n\
+                 file d/e/f security.selinux=x \"1\"";
+    let upper =
+        "file a \"new\"\nfile .wh.gone\ndir o\nfile o/.wh..wh..opq\nfile o/y \"y\"\nfile d/e \"no directory any more\"";
+    let (room, said) = (Room::new(), Said::default());
+    skycap_rootfs::unpack(&[layer(lower), layer(upper)], &room.rootfs(), &options(), &said).unwrap();
+    let whole = "dir .\nfile a \"new\"\ndir d\nfile d/e \"no directory any more\"\ndir o\nfile o/y \"y\"\n";
+    assert_eq!(tree(&room.rootfs(), Detail::Shape), whole);
+    assert_eq!(said.whole(), "4 files (6 bytes) were not written: higher layers replace or hide them");
+    room.assert_untouched("shadowed");
+}
+
+#[test]
+fn a_history_that_order_decides_is_applied_in_order() {
+    for (text, expected) in [
+        (
+            "link bin -> usr/bin\n##\nfile bin/sh \"x\"",
+            "link bin -> usr/bin\ndir usr\ndir usr/bin\nfile usr/bin/sh \"x\"\n",
+        ),
+        ("file a \"x\"\n##\nhard b => a", "file a \"x\"\nhard b => a\n"),
+        ("file a \"1\"\nhard b => a\n##\nfile a \"2\"", "file a \"2\"\nfile b \"1\"\n"),
+    ] {
+        let (room, said) = (Room::new(), Said::default());
+        skycap_rootfs::unpack(&layers(text), &room.rootfs(), &options(), &said).unwrap();
+        assert_eq!(tree(&room.rootfs(), Detail::Shape), format!("dir .\n{expected}"), "{text}");
+        assert!(said.whole().contains("the order of the layers matters"), "{}", said.whole());
+        room.assert_untouched("order");
+    }
+}
+
+/// A place whose bytes never come.
+struct Stuck;
+
+impl BlobSource for Stuck {
+    fn open_unverified(&self, _: &Descriptor) -> Result<BlobReader, SourceError> {
+        struct Waits;
+        impl Read for Waits {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                std::thread::sleep(Duration::from_secs(20));
+                Ok(0)
+            }
+        }
+        Ok(Box::new(Waits))
+    }
+}
+
+/// K09.
+#[test]
+fn an_unpack_that_is_stopped_ends_within_two_seconds_and_leaves_nothing() {
+    let many = (0..2000).fold(String::new(), |text, number| text + &format!("file f{number} \"{number}\"\n"));
+    let stuck = Layer { blobs: Arc::new(Stuck), ..layer("file never") };
+    for layers in [vec![stuck.clone()], vec![layer(&many), stuck.clone()], vec![stuck, layer(&many)]] {
+        let room = Room::new();
+        let begun = std::time::Instant::now();
+        let stop = || begun.elapsed() > Duration::from_millis(200);
+        let error = skycap_rootfs::unpack_until(&layers, &room.rootfs(), &options(), &Silent, &stop).unwrap_err();
+        assert!(matches!(error, UnpackError::Stopped), "{}", chain(&error));
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert!(!room.rootfs().exists());
+        room.assert_untouched("stopped");
+    }
+}
+
+#[test]
+fn an_unpack_that_is_stopped_while_it_writes_leaves_nothing() {
+    let filler = "x".repeat(3 << 20);
+    let texts: Vec<String> = (0..8).map(|number| format!("file large{number} \"{filler}\"")).collect();
+    let layers: Vec<Layer> = texts.iter().map(|text| layer(text)).collect();
+    for count in [1, 2, 3] {
+        let room = Room::new();
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let stop = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= count;
+        match skycap_rootfs::unpack_until(&layers, &room.rootfs(), &options(), &Silent, &stop) {
+            Err(UnpackError::Stopped) => assert!(!room.rootfs().exists()),
+            // It was faster than the question.
+            Ok(()) => assert_eq!(fs::read_dir(room.rootfs()).unwrap().count(), 8),
+            Err(error) => panic!("{}", chain(&error)),
+        }
+        room.assert_untouched("stopped");
+    }
+}
+
+/// Set for the process that has few descriptors: where it unpacks to.
+const POOR: &str = "SKYCAP_ROOTFS_FEW_DESCRIPTORS";
+
+/// K08.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a test may look at its own environment")]
+fn few_descriptors_are_enough() {
+    if let Some(destination) = std::env::var_os(POOR) {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let files =
+            (0..500).fold("dir d\n".to_owned(), |text, number| text + &format!("file d/f{number} \"{number}\"\n"));
+        let layers = [layer(&files), layer("file e"), layer("file f"), layer("file d/f7")];
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: Some(32), maximum }).unwrap();
+        unpack(&layers, Path::new(&destination)).unwrap();
+        return;
+    }
+    let room = Room::new();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "unpack::few_descriptors_are_enough", "--nocapture"])
+        .env(POOR, room.rootfs())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read_dir(room.rootfs().join("d")).unwrap().count(), 500);
+    room.assert_untouched("descriptors");
+}
+
+#[test]
+fn holes_of_sparse_files_stay_holes() {
+    use std::os::unix::fs::MetadataExt as _;
+    let room = Room::new();
+    let from = room.path().join("from");
+    fs::create_dir(&from).unwrap();
+    let (small, large) = (from.join("small"), from.join("large"));
+    for (path, length) in [(&small, 100), (&large, 300_000)] {
+        let file = fs::File::create(path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &vec![b'x'; length], 3 << 20).unwrap();
+        file.set_len(8 << 20).unwrap();
+    }
+    for format in ["gnu", "posix"] {
+        let archive = Command::new("tar").args(["--sparse", "--format", format, "-cC"]).arg(&from).arg(".").output();
+        let Ok(archive) = archive else {
+            eprintln!("skipped: holes_of_sparse_files_stay_holes: no tar");
+            return;
+        };
+        assert!(archive.stdout.len() < 1 << 20, "tar has found no holes");
+        let destination = room.rootfs().join(format);
+        fs::create_dir_all(room.rootfs()).unwrap();
+        unpack(&[stored(&archive.stdout)], &destination).unwrap();
+        for name in ["small", "large"] {
+            let path = destination.join(name);
+            assert!(fs::read(&path).unwrap() == fs::read(from.join(name)).unwrap(), "{format}, {name}");
+            assert!(fs::metadata(&path).unwrap().blocks() < 1000, "{format}, {name} has no holes");
+        }
+    }
+}
+
+/// L06: longer than the kernel takes in one call.
+#[test]
+fn a_path_of_four_thousand_components_works() {
+    let room = Room::new();
+    let deep = vec!["dd"; 4000].join("/");
+    unpack(&[layer(&format!("dir dd 0500\nfile {deep}/f \"x\""))], &room.rootfs()).unwrap();
+    let mut at = rustix::fs::open(room.rootfs(), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    for _ in 0..4000 {
+        at = rustix::fs::openat(&at, "dd", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    }
+    assert_eq!(rustix::fs::statat(&at, "f", rustix::fs::AtFlags::empty()).unwrap().st_size, 1);
+    let too_deep = vec!["d"; 5000].join("/");
+    let error = unpack(&[layer(&format!("file {too_deep}"))], &room.path().join("p/deeper")).unwrap_err();
+    assert!(chain(&error).contains("path_components"), "{}", chain(&error));
+    // The standard library would keep every level open.
+    let _ = fs::set_permissions(room.rootfs().join("dd"), std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    assert!(Command::new("rm").arg("-rf").arg(room.rootfs()).status().unwrap().success());
 }
