@@ -62,14 +62,14 @@ impl Transport {
                 return refuse(format!("cannot write to {self}: a digest is no name to write under"));
             }
             Self::Layout { dir, .. } => {
-                let other = dir.is_dir() && !dir.join("index.json").exists() && !is_empty(dir);
+                let other = dir.is_dir() && !dir.join("index.json").exists() && !is_begun(dir, &is_of_layout);
                 if other {
                     return refuse(format!("{} holds something else than an OCI layout", dir.display()));
                 }
                 dir
             }
             Self::Directory(dir) => {
-                if dir.exists() && !is_empty(dir) && !dir.join("manifest.json").exists() {
+                if dir.exists() && !is_begun(dir, &is_of_directory) && !dir.join("manifest.json").exists() {
                     return refuse(format!("{} holds something else than an image", dir.display()));
                 }
                 dir
@@ -161,6 +161,39 @@ fn parent(path: &Path) -> PathBuf {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-fn is_empty(dir: &Path) -> bool {
-    dir.read_dir().is_ok_and(|mut entries| entries.next().is_none())
+/// Whether a directory is empty, or holds only what a writer that was interrupted leaves.
+fn is_begun(dir: &Path, is_ours: &dyn Fn(&str) -> bool) -> bool {
+    let ours =
+        |name: std::ffi::OsString| name.to_str().is_some_and(|name| name.starts_with(".staged-") || is_ours(name));
+    dir.read_dir().is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| ours(entry.file_name()))))
+}
+
+fn is_of_layout(name: &str) -> bool {
+    matches!(name, "blobs" | "oci-layout")
+}
+
+fn is_of_directory(name: &str) -> bool {
+    name == "version" || format!("sha256:{name}").parse::<crate::Digest>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// K02: an interrupted writer must not stand in the way of the next; somebody else's files must.
+    #[test]
+    fn what_was_begun_can_be_begun_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let hex = "a".repeat(64);
+        let begun = |is_ours| is_begun(dir.path(), is_ours);
+        assert!(begun(&is_of_layout) && begun(&is_of_directory));
+        std::fs::write(dir.path().join(".staged-1-0"), "").unwrap();
+        std::fs::create_dir(dir.path().join("blobs")).unwrap();
+        assert!(begun(&is_of_layout) && !begun(&is_of_directory));
+        std::fs::remove_dir(dir.path().join("blobs")).unwrap();
+        std::fs::write(dir.path().join(hex), "").unwrap();
+        assert!(!begun(&is_of_layout) && begun(&is_of_directory));
+        std::fs::write(dir.path().join("thesis.tex"), "").unwrap();
+        assert!(!begun(&is_of_layout) && !begun(&is_of_directory));
+    }
 }
