@@ -24,6 +24,13 @@ pub struct Temporary {
 impl Temporary {
     /// Makes one in a directory. Its name begins with `prefix`, and so do the left-overs that are removed.
     pub fn create(parent: &Path, prefix: &str) -> io::Result<Self> {
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot make a directory in {}: {error}", parent.display()))
+        };
+        Self::try_create(parent, prefix).map_err(named)
+    }
+
+    fn try_create(parent: &Path, prefix: &str) -> io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         sweep(parent, prefix);
         let boot: String = boot::id().unwrap_or_default().chars().take(8).collect();
@@ -47,7 +54,7 @@ impl Temporary {
                 }
             }
         }
-        Err(io::Error::other(format!("others keep removing directories from {}", parent.display())))
+        Err(io::Error::other("others keep removing it"))
     }
 
     /// Where it is.
