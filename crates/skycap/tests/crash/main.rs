@@ -6,11 +6,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
 #![allow(dead_code, reason = "the world is shared with other tests, which use all of it")]
 
+mod cache;
+mod children;
 mod disk;
 mod faults;
 mod fixture;
 mod home;
 mod limits;
+mod moving;
 mod operation;
 mod order;
 mod points;

@@ -43,7 +43,7 @@ fn signalled(operation: &dyn Operation, site: &Site, signal: Signal, after: Dura
     Ended { ran: output.into(), code, took: since.elapsed() }
 }
 
-fn signal_often(operation: &dyn Operation) {
+pub fn signal_often(operation: &dyn Operation) {
     let site = operation.site();
     let begin = Instant::now();
     operation.run(&site).ok();

@@ -54,7 +54,8 @@ fn files(arguments: &Pull, source: &Transport, directory: &Path, context: &Conte
     let options =
         Unpack { owners: owners(context), concurrency: LAYERS_AT_ONCE, limits: Limits::default(), sync: true };
     // The client already tells every layer.
-    unpack(&layers, directory, &options, &Notices(Arc::clone(&context.progress)))?;
+    unpack(&layers, directory, &options, &Notices(Arc::clone(&context.progress)))
+        .map_err(|error| Failure::because(format!("cannot unpack into {}", directory.display()), &error))?;
     context.summarise(started.elapsed(), Some(layers.len()));
     eprintln!("{} is in {}", image.config().platform(), directory.display());
     let digest = image.descriptor().digest;

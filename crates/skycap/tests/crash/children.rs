@@ -1,0 +1,75 @@
+//! What a build has started, when the build is killed.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::full;
+use crate::world::{World, peer, run, skip};
+
+/// How soon nothing must be left.
+const PROMPT: Duration = Duration::from_secs(1);
+
+/// A child, one that has cut itself loose, one that ignores requests, one that is stopped, and the step itself.
+const SCRIPT: &str = "sleep 91NUM1 & setsid sleep 91NUM2 & (trap '' TERM HUP INT; sleep 91NUM3) & \
+(sleep 91NUM4 & sleep 0.3; kill -STOP $!; true) & (setsid sh -c 'sleep 91NUM5 & exit' &) ; sleep 91NUM6";
+
+/// Whether a process with this argument lives.
+fn lives(argument: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines.into_iter().any(|line| line.split(|&byte| byte == 0).any(|word| word == argument.as_bytes()))
+}
+
+fn mounts() -> usize {
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count()
+}
+
+/// The namespaces that processes live in, but for those of the programs that come and go.
+fn has_mounts_below(directory: &Path) -> bool {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    text.lines().any(|line| line.contains(&*directory.to_string_lossy()))
+}
+
+/// K10, K11
+#[test]
+fn nothing_that_a_killed_build_started_outlives_it() {
+    const TEST: &str = "nothing_that_a_killed_build_started_outlives_it";
+    let Some(busybox) = peer(TEST, "busybox") else { return };
+    let world = World::new();
+    world.dir("context");
+    std::fs::copy(busybox, world.path("context/busybox")).unwrap();
+    let base = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n";
+    world.file("context/Dockerfile", base);
+    let first = run(world.skycap(["build", "-o", "oci:first", "context"]));
+    if first.code != Some(0) {
+        return skip(TEST, first.stderr.lines().last().unwrap_or("the build failed"));
+    }
+    for round in 0..if full() { 20 } else { 3 } {
+        let number = format!("{}{round:02}", std::process::id() % 1000);
+        let script = SCRIPT.replace("NUM", &number);
+        world.file("context/Dockerfile", format!("{base}RUN {script}\n"));
+        let sleepers: Vec<_> = (1..=6).map(|which| format!("91{number}{which}")).collect();
+        let before = mounts();
+        let mut command = world.skycap(["build", "-o", "oci:second", "context"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let start = Instant::now();
+        while !sleepers.iter().all(|sleeper| lives(sleeper)) {
+            assert!(start.elapsed() < Duration::from_secs(30), "the step did not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let killed = Instant::now();
+        while sleepers.iter().any(|sleeper| lives(sleeper)) {
+            assert!(killed.elapsed() < PROMPT, "something lives on after {PROMPT:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(mounts(), before, "mounts are left");
+        assert!(!has_mounts_below(&world.path("")));
+    }
+    eprintln!("{} builds killed", if full() { 20 } else { 3 });
+    // And the next one needs no help.
+    world.file("context/Dockerfile", base);
+    run(world.skycap(["build", "-o", "oci:third", "context"])).ok();
+}
