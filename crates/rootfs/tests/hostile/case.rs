@@ -173,6 +173,7 @@ fn set(limits: &mut Limits, text: &str) {
         "entries" => limits.entries = number,
         "unpacked_bytes" => limits.unpacked_bytes = number,
         "ratio" => limits.ratio = number,
+        "path_components" => limits.path_components = value.parse().unwrap(),
         "path_bytes" => limits.path_bytes = value.parse().unwrap(),
         "extension_bytes" => limits.extension_bytes = number,
         other => panic!("unknown limit {other}"),

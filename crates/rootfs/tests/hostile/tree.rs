@@ -141,21 +141,21 @@ fn disk_below(root: &OwnedFd) -> Nodes {
     let mut restore = Vec::new();
     let mut pending: Vec<Vec<u8>> = vec![Vec::new()];
     while let Some(path) = pending.pop() {
-        let name = if path.is_empty() { b".".to_vec() } else { path.clone() };
-        let stat = rustix::fs::statat(root, &name[..], AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        let (parent, name) = parent_of(root, &path);
+        let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
         let file_type = FileType::from_raw_mode(stat.st_mode);
         let mode = stat.st_mode & 0o7777;
         let wanted = if file_type == FileType::Directory { 0o700 } else { 0o400 };
         let is_open = file_type == FileType::Directory || file_type == FileType::RegularFile;
         if is_open && mode & wanted != wanted && !rustix::process::geteuid().is_root() {
-            rustix::fs::chmodat(root, &name[..], Mode::from_raw_mode(mode | wanted), AtFlags::empty()).unwrap();
-            restore.push((name.clone(), mode));
+            rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(mode | wanted), AtFlags::empty()).unwrap();
+            restore.push((path.clone(), mode));
         }
         let mut content = Vec::new();
         let kind = match file_type {
             FileType::Directory => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let directory = rustix::fs::openat(root, &name[..], flags, Mode::empty()).unwrap();
+                let directory = rustix::fs::openat(&parent, name, flags, Mode::empty()).unwrap();
                 for entry in rustix::fs::Dir::read_from(&directory).unwrap() {
                     let entry = entry.unwrap();
                     let child = entry.file_name().to_bytes();
@@ -167,12 +167,12 @@ fn disk_below(root: &OwnedFd) -> Nodes {
             }
             FileType::RegularFile => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let mut file = std::fs::File::from(rustix::fs::openat(root, &name[..], flags, Mode::empty()).unwrap());
+                let mut file = std::fs::File::from(rustix::fs::openat(&parent, name, flags, Mode::empty()).unwrap());
                 std::io::Read::read_to_end(&mut file, &mut content).unwrap();
                 Kind::File { size: content.len() as u64 }
             }
             FileType::Symlink => {
-                Kind::Symlink(rustix::fs::readlinkat(root, &name[..], Vec::new()).unwrap().into_bytes().into())
+                Kind::Symlink(rustix::fs::readlinkat(&parent, name, Vec::new()).unwrap().into_bytes().into())
             }
             FileType::Fifo => Kind::Fifo,
             other => {
@@ -180,18 +180,35 @@ fn disk_below(root: &OwnedFd) -> Nodes {
                 Kind::Device(Device { block: other == FileType::BlockDevice, major, minor })
             }
         };
-        let node =
-            rustix::fs::openat(root, &name[..], OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        let node = rustix::fs::openat(&parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let node = node.unwrap();
         let xattrs = list(&PathBuf::from(format!("/proc/self/fd/{}", node.as_raw_fd())), true);
         let mtime = Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec.try_into().unwrap() };
         let metadata = Metadata { mode, uid: stat.st_uid, gid: stat.st_gid, mtime, xattrs };
         nodes.insert(key(&path), Node { kind, metadata, content, inode: (stat.st_dev, stat.st_ino) });
     }
-    for (name, mode) in restore.into_iter().rev() {
-        rustix::fs::chmodat(root, &name[..], Mode::from_raw_mode(mode), AtFlags::empty()).unwrap();
+    for (path, mode) in restore.into_iter().rev() {
+        let (parent, name) = parent_of(root, &path);
+        rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(mode), AtFlags::empty()).unwrap();
     }
     nodes
+}
+
+/// The directory of a path, opened piece by piece because the kernel takes 4,095 bytes at once, and the last name.
+fn parent_of<'p>(root: &OwnedFd, path: &'p [u8]) -> (OwnedFd, &'p [u8]) {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |at: &OwnedFd, path: &[u8]| rustix::fs::openat(at, path, flags, Mode::empty()).unwrap();
+    let (mut at, mut rest) = (open(root, b"."), path);
+    while rest.len() > 4000 {
+        let slash = rest[..4000].iter().rposition(|&byte| byte == b'/').unwrap();
+        at = open(&at, &rest[..slash]);
+        rest = &rest[slash + 1..];
+    }
+    match rest.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (open(&at, &rest[..slash]), &rest[slash + 1..]),
+        None if rest.is_empty() => (at, b"."),
+        None => (at, rest),
+    }
 }
 
 /// The extended attributes of something that is not followed if it is a link.
