@@ -14,7 +14,8 @@ const BUFFER: usize = 128 * 1024;
 pub struct Reader<R> {
     inner: BufReader<R>,
     limits: Limits,
-    skip: fn(&mut BufReader<R>, u64) -> io::Result<()>,
+    /// Says how much it skipped: less than it was told at the end of the stream.
+    skip: fn(&mut BufReader<R>, u64) -> io::Result<u64>,
     /// The next byte of the stream.
     position: u64,
     /// Where the header stands that is being read, for errors.
@@ -265,13 +266,17 @@ impl<R: Read> Reader<R> {
         end.filter(|&end| end <= i64::MAX.cast_unsigned()).map(drop).ok_or_else(|| self.malformed("its size overflows"))
     }
 
+    /// A stream may end right behind the data of its last entry, without padding: `umoci insert` makes such layers.
     fn leave_entry(&mut self) -> io::Result<()> {
         let count = self.data_left + self.padding;
-        (self.skip)(&mut self.inner, count).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.malformed("it is cut off within an entry's data"),
-            _ => error,
-        })?;
-        self.position += count;
+        let skipped = (self.skip)(&mut self.inner, count)?;
+        if skipped < count {
+            if skipped != self.data_left {
+                return Err(self.malformed("it is cut off within an entry's data"));
+            }
+            self.ended = true;
+        }
+        self.position += skipped;
         (self.data_left, self.padding, self.map) = (0, 0, None);
         Ok(())
     }
@@ -380,12 +385,12 @@ fn settle(mut header: Header, typeflag: u8, is_pax: bool) -> Result<Header, Stri
     Ok(header)
 }
 
-fn skip_by_reading<R: Read>(inner: &mut BufReader<R>, count: u64) -> io::Result<()> {
-    let skipped = io::copy(&mut inner.take(count), &mut io::sink())?;
-    if skipped == count { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+fn skip_by_reading<R: Read>(inner: &mut BufReader<R>, count: u64) -> io::Result<u64> {
+    io::copy(&mut inner.take(count), &mut io::sink())
 }
 
-fn skip_by_seeking<R: Read + Seek>(inner: &mut BufReader<R>, count: u64) -> io::Result<()> {
+fn skip_by_seeking<R: Read + Seek>(inner: &mut BufReader<R>, count: u64) -> io::Result<u64> {
     // `enter` keeps every position within i64.
-    inner.seek_relative(i64::try_from(count).map_err(io::Error::other)?)
+    inner.seek_relative(i64::try_from(count).map_err(io::Error::other)?)?;
+    Ok(count)
 }

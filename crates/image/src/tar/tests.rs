@@ -152,6 +152,17 @@ fn cve_2025_62518_a_pax_size_wins_so_nothing_is_smuggled() {
     assert_eq!(entries[0].1, inner);
 }
 
+/// As `umoci insert` ends its layers.
+#[test]
+fn the_padding_of_the_last_entry_may_be_missing() {
+    let whole = [block(b"a", b'0', 10, |_| ()), b"0123456789".to_vec()].concat();
+    assert_eq!(read(&whole).unwrap()[0].1, b"0123456789");
+    let padded_in_part = [&whole[..], &[0; 100]].concat();
+    for cut in [&whole[..whole.len() - 1], &padded_in_part] {
+        assert!(read(cut).unwrap_err().to_string().contains("cut off within an entry's data"));
+    }
+}
+
 #[test]
 fn headers_that_readers_disagree_about_are_refused() {
     let file = || block(b"a", b'0', 0, |_| ());
