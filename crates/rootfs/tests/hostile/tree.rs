@@ -138,17 +138,19 @@ pub(crate) fn of_disk(root: &Path) -> Nodes {
 
 fn disk_below(root: &OwnedFd) -> Nodes {
     let mut nodes = Nodes::new();
-    let mut restore = Vec::new();
+    let (mut restore, mut opened) = (Vec::new(), BTreeMap::new());
     let mut pending: Vec<Vec<u8>> = vec![Vec::new()];
     while let Some(path) = pending.pop() {
         let (parent, name) = parent_of(root, &path);
         let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
         let file_type = FileType::from_raw_mode(stat.st_mode);
-        let mode = stat.st_mode & 0o7777;
+        // It may have been opened under another name.
+        let mode = opened.get(&stat.st_ino).copied().unwrap_or(stat.st_mode & 0o7777);
         let wanted = if file_type == FileType::Directory { 0o700 } else { 0o400 };
         let is_open = file_type == FileType::Directory || file_type == FileType::RegularFile;
         if is_open && mode & wanted != wanted && !rustix::process::geteuid().is_root() {
             rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(mode | wanted), AtFlags::empty()).unwrap();
+            opened.insert(stat.st_ino, mode);
             restore.push((path.clone(), mode));
         }
         let mut content = Vec::new();
