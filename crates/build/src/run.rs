@@ -158,8 +158,7 @@ impl Engine<'_> {
         let elsewhere = self.tools.request.scratch.as_deref().filter(|_| !self.store_carries_overlays(sandbox));
         let Some(directory) = elsewhere else { return Ok(Room::Store(self.tools.store.scratch()?)) };
         let made = Temporary::create(directory, "skycap-run-");
-        made.map(Room::Elsewhere)
-            .map_err(|error| Fault::caused(format!("cannot make a directory in {}", directory.display()), error))
+        made.map(Room::Elsewhere).map_err(|error| Fault::new(error.to_string()))
     }
 
     /// Tried once a build, by the first RUN that has to run.

@@ -54,7 +54,7 @@ impl<'h> Git<'h> {
     /// Writes the configuration and the key.
     pub(super) fn new(source: &Source, host: &'h Host) -> Result<Self, Failure> {
         let home = Temporary::create(&host.scratch, "skycap-git-");
-        let home = home.map_err(|error| io_failure("make a directory in", &host.scratch, &error))?;
+        let home = home.map_err(|error| Failure::new(error.to_string()))?;
         write_private(&home.path().join(".gitconfig"), &configuration(source, host))?;
         let mut ssh =
             "ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
