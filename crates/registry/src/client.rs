@@ -162,7 +162,7 @@ impl Inner {
         Ok(transport)
     }
 
-    fn session(
+    pub(crate) fn session(
         &self,
         origin: Origin,
         credentials: Credentials,

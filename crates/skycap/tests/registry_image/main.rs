@@ -1,0 +1,81 @@
+//! The resource type `registry-image` told as folders below `testdata`: a request, what the registry holds and how it behaves,
+//! and everything that must come of it. Each runs through the executables that `skycap install registry-image` writes.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `check.json`, `in.json`, `out.json` | the request; which of them it is says what is run |
+//! | `command.txt` | how it is run, if not plainly (see [`case`]) |
+//! | `registry.txt` | the servers: what they hold, how they behave (see [`state`]) |
+//! | `sources.txt` | the inputs of a put (see [`sources`]) |
+//! | `answer.json` | standard output, but for white space |
+//! | `error.txt` | the failure: exit code 1, nothing on standard output, this text as the last line on standard error |
+//! | `stderr.txt` | lines that standard error must hold; behind `not: ` one that it must not |
+//! | `files.txt` | every file of a get, with mode and content |
+//! | `requests.txt` | every request; a first line `in any order` where many are made at once |
+//! | `pushed.txt` | what a put changed in the registry |
+//!
+//! `{registry}` (or another server's name) stands for its address, `{digest:LABEL}` for the digest of what `registry.txt` or
+//! `sources.txt` calls LABEL, `{directory}` for the destination or the source, `{ca}` for an authority's certificate. What a case
+//! does not say is not looked at, except that standard output is empty where there is an `error.txt`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
+
+mod case;
+mod names;
+mod sources;
+mod standin;
+mod state;
+mod tls;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use case::Case;
+
+/// The folder of all cases.
+pub fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/registry_image/testdata")
+}
+
+/// Every folder that holds a request, by its path below `testdata`.
+pub fn cases() -> Vec<String> {
+    let (root, mut left, mut found) = (testdata(), vec![testdata()], Vec::new());
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(&directory).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                left.push(entry.path());
+            } else if ["check.json", "in.json", "out.json"].iter().any(|name| entry.file_name() == *name) {
+                found.push(directory.strip_prefix(&root).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn every_case_ends_as_it_says() {
+    // What files are made with must not depend on who runs this.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let wanted = std::env::var("SKYCAP_CASE").unwrap_or_default();
+    let cases: Vec<String> = cases().into_iter().filter(|name| name.contains(&wanted)).collect();
+    let installed = case::Installed::new();
+    let (left, failures) = (Mutex::new(cases.iter()), Mutex::new(Vec::new()));
+    let next = || left.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8) * 2 {
+            scope.spawn(|| {
+                while let Some(name) = next() {
+                    let ended = std::panic::catch_unwind(|| Case::open(&testdata().join(name)).run(&installed));
+                    let differences = ended.unwrap_or_else(|_| vec!["the test itself failed".to_owned()]);
+                    if !differences.is_empty() {
+                        failures.lock().unwrap().push(format!("== {name}\n{}", differences.join("\n")));
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    assert!(failures.is_empty(), "{} of {} cases differ:\n{}", failures.len(), cases.len(), failures.join("\n\n"));
+    assert!(!wanted.is_empty() || cases.len() >= 150, "only {} cases were found", cases.len());
+}
