@@ -117,6 +117,10 @@ struct Work<'w> {
 
 impl Work<'_> {
     fn at(&self, destination: &Path) -> Result<(), UnpackError> {
+        // Before anything is fetched.
+        for layer in self.layers {
+            layer.check_is_tar().map_err(|source| Fault::Source(source).of(layer))?;
+        }
         let mut stage = Stage::create(destination)?;
         let is_history = self.overlay.is_none() && self.layers.len() > 1;
         if !is_history || !self.top_down(&stage)? {

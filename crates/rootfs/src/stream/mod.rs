@@ -65,6 +65,9 @@ pub(crate) fn read_layers(
     abandon: &dyn Fn(),
     consume: &mut Consume<'_>,
 ) -> Result<(), UnpackError> {
+    for layer in layers {
+        layer.check_is_tar().map_err(|source| Fault::Source(source).of(layer))?;
+    }
     let pool = Pool::new(PIECES, PIECE);
     std::thread::scope(|scope| {
         let (pieces, incoming) = channel();
