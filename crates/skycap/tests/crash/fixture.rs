@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use skycap_image::Platform;
 use skycap_image::layout::Layout;
 use skycap_registry::server::Server;
 use skycap_testkit::listing::{Style, put};
@@ -46,6 +47,14 @@ impl Fixture {
         let request = json!({"source": source(server.address()), "params": {"image": "layout"}});
         let put = world.resource(&["registry-image", "out"], Some(&world.path("")), &request).ok().json();
         Self { version: put["version"].clone(), world, server }
+    }
+
+    /// The digests of its layers.
+    pub fn layers(&self) -> Vec<String> {
+        let layout = Layout::open(self.world.path("layout")).unwrap();
+        let artifact = layout.only().unwrap();
+        let image = artifact.for_platform(&Platform::host()).unwrap();
+        image.layers().iter().map(|layer| layer.descriptor.digest.to_string()).collect()
     }
 
     /// What a get is told.

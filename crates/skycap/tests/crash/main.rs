@@ -18,6 +18,7 @@ mod operation;
 mod order;
 mod points;
 mod push;
+mod sharing;
 mod signals;
 mod trace;
 #[path = "../it/world.rs"]
