@@ -9,10 +9,11 @@ use skycap_image::layout::Layout;
 use skycap_image::transport::Transport;
 use skycap_image::{Artifact, Descriptor, ImageSink, ImageSource, Kind, Memory, Name, SourceError, archive};
 
+use crate::process::scratch;
 use crate::rooms::{Access, Peer, Room};
 
 fn peer(name: &'static str, keeps_manifests: bool, open: fn(&Path) -> Box<dyn Room>) -> Peer {
-    Peer { name, keeps_manifests, access: Access::Local(open), dir: tempfile::tempdir().unwrap() }
+    Peer { name, keeps_manifests, access: Access::Local(open), dir: scratch() }
 }
 
 pub fn memory() -> Result<Peer, String> {

@@ -8,9 +8,19 @@ use std::time::{Duration, Instant};
 
 use skycap_image::{Event, Progress};
 use skycap_testkit::secrets::assert_not_shown_in;
+use tempfile::TempDir;
 
 /// The path that children get.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A directory for a peer: in memory where there is plenty, because what is tested here is not how disks wait.
+pub fn scratch() -> TempDir {
+    const PLENTY: u64 = 4 << 30;
+    let memory = Path::new("/dev/shm");
+    let free = rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+    let in_memory = if free >= PLENTY { tempfile::tempdir_in(memory).ok() } else { None };
+    in_memory.unwrap_or_else(|| tempfile::tempdir().unwrap())
+}
 
 /// Where a program is, or why the peer cannot be had.
 pub fn program(name: &str) -> Result<PathBuf, String> {

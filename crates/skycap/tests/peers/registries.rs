@@ -15,7 +15,7 @@ use skycap_registry::{Client, Credentials, Retries, Settings};
 use skycap_testkit::registry::{Reply, Scripted};
 use tempfile::TempDir;
 
-use crate::process::{Background, Events, certificates, free_port, program, run, wait_for_port};
+use crate::process::{Background, Events, certificates, free_port, program, run, scratch, wait_for_port};
 use crate::rooms::{Access, Peer, Registry};
 use crate::tokens::{ISSUER, SERVICE, Tokens, basic};
 
@@ -36,7 +36,7 @@ type Shared = OnceLock<Result<Running, String>>;
 
 fn peer(name: &'static str, shared: &'static Shared, start: fn() -> Result<Running, String>) -> Result<Peer, String> {
     let running = shared.get_or_init(start).as_ref().map_err(Clone::clone)?;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     Ok(Peer { name, keeps_manifests: true, access: Access::Registry(running.registry.clone()), dir })
 }
 
@@ -81,7 +81,7 @@ fn registry(address: String, ca: Option<String>, locked: bool, tokens: Option<Ar
 }
 
 fn start_embedded(secured: bool) -> Result<Running, String> {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut options = Options::default();
     let mut ca = None;
     if secured {
@@ -105,7 +105,7 @@ fn start_scripted() -> Result<Running, String> {
 }
 
 fn start_served(secured: bool) -> Result<Running, String> {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let mut arguments = vec!["registry".to_owned(), "serve".to_owned(), "--dir".to_owned(), path("data")];
     let mut ca = None;
@@ -137,7 +137,7 @@ struct Way {
 
 fn start_distribution(way: &Way) -> Result<Running, String> {
     let binary = program("docker-registry")?;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let port = free_port();
     let mut config = json!({

@@ -2,7 +2,7 @@
 
 use crate::entries::{content, end};
 use crate::image::Image;
-use crate::measure::{BOUND, Room, alone, full, size, start};
+use crate::measure::{Room, alone, bound, full, size, start};
 use crate::server::Server;
 use crate::stream::Stream;
 
@@ -40,6 +40,6 @@ fn thirty_two_fetches_of_one_image_at_once_all_succeed() {
         "{sampled}: 32 fetches at once: {time:.2} s, peak {} MiB each, a blob was fetched {most} times at most",
         peak >> 20
     );
-    assert!(peak <= BOUND);
+    assert!(peak <= bound());
     assert!(most <= 32);
 }
