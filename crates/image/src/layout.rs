@@ -5,17 +5,17 @@
 //! another wrote and no lock file lies about.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::document::{LARGEST_DOCUMENT, to_json};
 use crate::image::DEEPEST_INDEX;
+use crate::parallel::{copy_parts, copy_stream};
 use crate::staged::{Staged, sweep, sync_directory};
-use crate::walk::{Part, walk};
 use crate::{
     Artifact, BlobReader, BlobSource, Descriptor, Digest, ImageSink, ImageSource, IndexManifest, Kind, MediaType, Name,
-    RawManifest, SourceError,
+    RawManifest, SourceError, Verified,
 };
 
 /// Where `index.json` keeps a name (OCI image-spec, annotations.md).
@@ -30,19 +30,21 @@ const STAGED: &str = ".staged-";
 #[derive(Clone, Debug)]
 pub struct Layout {
     dir: PathBuf,
+    /// Whether writing waits for the disk.
+    is_durable: bool,
 }
 
 impl Layout {
     /// Opens a directory that has an `index.json`. `oci-layout` is not asked for, as other tools do not either.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, SourceError> {
-        let layout = Self { dir: dir.as_ref().to_owned() };
+        let layout = Self { dir: dir.as_ref().to_owned(), is_durable: true };
         layout.index_bytes()?;
         Ok(layout)
     }
 
     /// Makes a new, empty layout in a directory that is made if it is missing and must not hold a layout yet.
     pub fn create(dir: impl AsRef<Path>) -> Result<Self, SourceError> {
-        let layout = Self::prepare(dir.as_ref())?;
+        let layout = Self::prepare(dir.as_ref(), true)?;
         layout.change_index(|index| if index.is_none() { Ok(empty_index()) } else { Err(layout.exists()) })?;
         Ok(layout)
     }
@@ -50,7 +52,16 @@ impl Layout {
     /// Makes a new layout whose `index.json` is the artifact: the very bytes of an index, or an index of one image. This
     /// is what registry-image's format `oci-layout` is. Blobs that are in the directory already are kept.
     pub fn create_as(dir: impl AsRef<Path>, artifact: &Artifact) -> Result<Self, SourceError> {
-        let layout = Self::prepare(dir.as_ref())?;
+        Self::fill_as(Self::prepare(dir.as_ref(), true)?, artifact)
+    }
+
+    /// The same without waiting for the disk, for a directory that does not outlive the machine's next start, or that its
+    /// owner makes durable as a whole. Each file still appears whole.
+    pub fn create_unsynced_as(dir: impl AsRef<Path>, artifact: &Artifact) -> Result<Self, SourceError> {
+        Self::fill_as(Self::prepare(dir.as_ref(), false)?, artifact)
+    }
+
+    fn fill_as(layout: Self, artifact: &Artifact) -> Result<Self, SourceError> {
         if layout.path("index.json").exists() {
             return Err(layout.exists());
         }
@@ -104,8 +115,8 @@ impl Layout {
         Artifact::open(RawManifest::new(media_type, bytes), Arc::new(self.clone()))
     }
 
-    fn prepare(dir: &Path) -> Result<Self, SourceError> {
-        let layout = Self { dir: dir.to_owned() };
+    fn prepare(dir: &Path, is_durable: bool) -> Result<Self, SourceError> {
+        let layout = Self { dir: dir.to_owned(), is_durable };
         let made = fs::create_dir_all(layout.path("blobs/sha256"));
         made.map_err(|error| SourceError::io(format!("cannot create the layout {}", dir.display()), error))?;
         let _lock = layout.lock()?;
@@ -162,31 +173,58 @@ impl Layout {
         let path = self.path(name);
         let written = Staged::create(&self.dir, STAGED).and_then(|mut staged| {
             staged.write_all(bytes)?;
-            staged.commit(&path, 0o644)?;
-            sync_directory(&self.dir)
+            self.commit(staged, &path)?;
+            self.sync(&self.dir)
         });
         written.map_err(|error| Self::failed("write", &path, error))
     }
 
+    fn commit(&self, staged: Staged, path: &Path) -> io::Result<()> {
+        if self.is_durable { staged.commit(path, 0o644) } else { staged.commit_unsynced(path, 0o644) }
+    }
+
+    fn sync(&self, directory: &Path) -> io::Result<()> {
+        if self.is_durable { sync_directory(directory) } else { Ok(()) }
+    }
+
     fn copy(&self, artifact: &Artifact, with_top: bool) -> Result<(), SourceError> {
         let top = artifact.descriptor().digest;
-        walk(artifact, &mut |part| match part {
-            Part::Blob(from, blob) if !self.is_whole(blob) => self.write_blob(blob, from.open(blob)?),
-            Part::Document(document, bytes) if (with_top || document.digest != top) && !self.is_whole(document) => {
-                self.write_blob(document, bytes)
+        let copy_blob = |from: &dyn BlobSource, blob: &Descriptor| {
+            if self.is_whole(blob) { Ok(()) } else { self.copy_blob(from, blob) }
+        };
+        copy_parts(artifact, &copy_blob, &mut |document, bytes| {
+            if (!with_top && document.digest == top) || self.is_whole(document) {
+                return Ok(());
             }
-            Part::Blob(..) | Part::Document(..) => Ok(()),
+            self.write_blob(document, |staged| Ok(staged.write_all(bytes)?))
         })?;
         let blobs = self.path("blobs/sha256");
-        sync_directory(&blobs).map_err(|error| Self::failed("write", &blobs, error))
+        self.sync(&blobs).map_err(|error| Self::failed("write", &blobs, error))
     }
 
     fn is_whole(&self, blob: &Descriptor) -> bool {
         self.open(blob).is_ok_and(|reader| reader.finish().is_ok())
     }
 
-    /// `reader` checks what it gives, or its bytes were checked before.
-    fn write_blob(&self, blob: &Descriptor, mut reader: impl Read) -> Result<(), SourceError> {
+    fn copy_blob(&self, from: &dyn BlobSource, blob: &Descriptor) -> Result<(), SourceError> {
+        let Some(file) = from.file(blob).and_then(|path| File::open(path).ok()) else {
+            return self.write_blob(blob, |staged| copy_stream(from, blob, staged));
+        };
+        // The kernel copies, or shares the blocks; what arrived is checked.
+        self.write_blob(blob, |staged| {
+            let mut to = staged.file();
+            io::copy(&mut (&file).take(blob.size.saturating_add(1)), &mut to)?;
+            to.seek(SeekFrom::Start(0))?;
+            Ok(Verified::new(to, blob).finish()?)
+        })
+    }
+
+    /// `write` checks what it writes, or it was checked before.
+    fn write_blob(
+        &self,
+        blob: &Descriptor,
+        write: impl FnOnce(&mut Staged) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
         let path = self.blob_path(&blob.digest);
         let failed = |error| Self::failed("write", &path, error);
         if let Some(parent) = path.parent() {
@@ -197,8 +235,9 @@ impl Layout {
             let _lock = self.lock()?;
             Staged::create(&self.dir, STAGED).map_err(failed)?
         };
-        io::copy(&mut reader, &mut staged).map_err(failed)?;
-        staged.commit(&path, 0o644).map_err(failed)
+        write(&mut staged)
+            .map_err(|error| SourceError::caused(error.kind, format!("cannot write {}", path.display()), error))?;
+        self.commit(staged, &path).map_err(failed)
     }
 
     fn find_below(

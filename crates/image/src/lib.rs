@@ -18,6 +18,7 @@ mod manifest;
 mod media_type;
 mod memory;
 mod outline;
+mod parallel;
 mod platform;
 pub mod progress;
 mod reference;

@@ -56,7 +56,7 @@ impl Memory {
 
     fn copy(&self, artifact: &Artifact) -> Result<(), SourceError> {
         walk(artifact, &mut |part| match part {
-            Part::Blob(from, blob) => self.copy_blob(from, blob),
+            Part::Blob(from, blob) => self.copy_blob(&**from, blob),
             Part::Document(descriptor, bytes) => {
                 self.lock().blobs.insert(descriptor.digest, bytes.into());
                 Ok(())

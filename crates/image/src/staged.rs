@@ -43,9 +43,15 @@ impl Staged {
 
     /// Makes the bytes durable and gives them their final name and mode, in place of what is there. The name itself is
     /// durable only after [`sync_directory`].
-    pub fn commit(mut self, destination: &Path, mode: u32) -> io::Result<()> {
-        self.file.set_permissions(Permissions::from_mode(mode))?;
+    pub fn commit(self, destination: &Path, mode: u32) -> io::Result<()> {
         self.file.sync_all()?;
+        self.commit_unsynced(destination, mode)
+    }
+
+    /// The same without waiting for the disk: for places that do not outlive the machine's next start, or that somebody makes
+    /// durable as a whole.
+    pub fn commit_unsynced(mut self, destination: &Path, mode: u32) -> io::Result<()> {
+        self.file.set_permissions(Permissions::from_mode(mode))?;
         std::fs::rename(&self.path, destination)?;
         self.committed = true;
         Ok(())

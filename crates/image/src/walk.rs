@@ -1,6 +1,7 @@
 //! The parts of an artifact in the order in which they must be written.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::image::DEEPEST_INDEX;
 use crate::{Artifact, BlobSource, Descriptor, Digest, Image, Kind, SourceError};
@@ -8,7 +9,7 @@ use crate::{Artifact, BlobSource, Descriptor, Digest, Image, Kind, SourceError};
 /// One part.
 pub(crate) enum Part<'a> {
     /// A layer, and where to read it.
-    Blob(&'a dyn BlobSource, &'a Descriptor),
+    Blob(&'a Arc<dyn BlobSource>, &'a Descriptor),
     /// A config, manifest or index.
     Document(&'a Descriptor, &'a [u8]),
 }
@@ -55,7 +56,7 @@ fn parts(
     for layer in &image.manifest().layers {
         let is_elsewhere = layer.media_type.is_foreign_layer() && !layer.urls.is_empty();
         if !is_elsewhere && seen.insert(layer.digest) {
-            visit(Part::Blob(&**image.blobs(), layer))?;
+            visit(Part::Blob(image.blobs(), layer))?;
         }
     }
     let config = &image.manifest().config;

@@ -4,8 +4,6 @@
 //! whatever request, is asked everything again after a pause, with a new session: strict servers know that sequence of
 //! requests from the original. Anything else that may pass is tried again request by request by the client.
 
-use std::fs::File;
-use std::io::{self, Write};
 use std::path::Path;
 use std::thread;
 
@@ -228,10 +226,8 @@ impl Delivery<'_> {
     fn archive(&self, image: &Image) -> Result<(), Failure> {
         check_is_image(image)?;
         let stage = Stage::new(self.destination, "image.tar");
-        let failed = |error| io_failure("write", stage.path(), &error);
-        let file = File::create(stage.path()).map_err(failed)?;
-        let out = Named { file, path: stage.path() };
-        let written = archive::write_docker_flat(image, std::slice::from_ref(&self.order.name), out);
+        let planned = archive::plan_docker_flat(image, std::slice::from_ref(&self.order.name));
+        let written = planned.and_then(|plan| plan.create(stage.path()));
         written.map_err(|error| Failure::from(error).during("write OCI image"))?;
         stage.commit()?;
         self.labels(image)
@@ -240,7 +236,8 @@ impl Delivery<'_> {
     /// `oci/`: the index as it is, with everything below it.
     fn layout(&self, artifact: &Artifact) -> Result<(), Failure> {
         let stage = Stage::new(self.destination, "oci");
-        let written = Layout::create_as(stage.path(), artifact);
+        // As with `rootfs/`: who keeps the volume makes all of it durable at once.
+        let written = Layout::create_unsynced_as(stage.path(), artifact);
         written.map_err(|error| Failure::from(error).during("layout write"))?;
         if let Artifact::Image(image) = artifact {
             write_file(stage.path(), "single-image-digest", image.descriptor().digest.to_string())?;
@@ -256,23 +253,6 @@ impl Delivery<'_> {
     fn fields(&self, image: &Image) -> Vec<Value> {
         let labels = matching(&image.config().config.labels, self.order.labels.as_ref());
         labels.chain(matching(&image.manifest().annotations, self.order.annotations.as_ref())).collect()
-    }
-}
-
-/// A file whose errors say which it is.
-struct Named<'p> {
-    file: File,
-    path: &'p Path,
-}
-
-impl Write for Named<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display()));
-        self.file.write(bytes).map_err(named)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::sync::Arc;
 
 use super::docker;
+use super::plan::Plan;
 use crate::layout::{CONTAINERD_NAME, REF_NAME, empty_index};
-use crate::tar::{Header, Writer};
+use crate::tar::Header;
 use crate::walk::{Part, walk};
 use crate::{Artifact, BlobSource, Compression, Descriptor, Digest, Image, IndexManifest, SourceError};
 
@@ -15,6 +17,11 @@ const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// Writes what recent `docker save` and BuildKit's `type=docker` write: an OCI layout with a `manifest.json`.
 /// `names` are `repository:tag`. Returns `out`.
 pub fn write_docker<W: Write>(image: &Image, names: &[String], out: W) -> Result<W, SourceError> {
+    plan_docker(image, names)?.write(out)
+}
+
+/// Plans what [`write_docker`] writes.
+pub fn plan_docker(image: &Image, names: &[String]) -> Result<Plan, SourceError> {
     let blob = |descriptor: &Descriptor| blob_name(&descriptor.digest);
     let manifest = image.manifest();
     let layers = manifest.layers.iter().map(blob).collect();
@@ -25,34 +32,44 @@ pub fn write_docker<W: Write>(image: &Image, names: &[String], out: W) -> Result
         descriptor.annotations.insert(CONTAINERD_NAME.to_owned(), name.to_owned());
         descriptor.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
     });
-    write_layout(&Artifact::Image(image.clone()), &index, Some(&entry), out)
+    layout(&Artifact::Image(image.clone()), &index, Some(&entry))
 }
 
 /// Writes an OCI layout as a tar, what BuildKit's `type=oci` writes. `names` are reference names. Returns `out`.
 pub fn write_oci<W: Write>(artifact: &Artifact, names: &[String], out: W) -> Result<W, SourceError> {
+    plan_oci(artifact, names)?.write(out)
+}
+
+/// Plans what [`write_oci`] writes.
+pub fn plan_oci(artifact: &Artifact, names: &[String]) -> Result<Plan, SourceError> {
     let index = index(artifact.descriptor(), names, |name, descriptor| {
         descriptor.annotations.insert(REF_NAME.to_owned(), name.to_owned());
     });
-    write_layout(artifact, &index, None, out)
+    layout(artifact, &index, None)
 }
 
 /// Writes what go-containerregistry's `tarball` writes, which is registry-image's format `oci`: config, layers and
 /// `manifest.json` side by side. Returns `out`.
 pub fn write_docker_flat<W: Write>(image: &Image, names: &[String], out: W) -> Result<W, SourceError> {
+    plan_docker_flat(image, names)?.write(out)
+}
+
+/// Plans what [`write_docker_flat`] writes.
+pub fn plan_docker_flat(image: &Image, names: &[String]) -> Result<Plan, SourceError> {
     let manifest = image.manifest();
     let config = manifest.config.digest.to_string();
     let layers = manifest.layers.iter().map(flat_name).collect();
     let entry = docker::to_json(config.clone(), names, layers, manifest, &image.config().rootfs.diff_ids)?;
-    let mut tar = Writer::new(out);
-    append(&mut tar, &config, 0o644, image.config_bytes())?;
+    let mut plan = Plan::new();
+    add(&mut plan, &config, 0o644, image.config_bytes())?;
     let mut written = BTreeSet::new();
     for layer in &manifest.layers {
         if written.insert(layer.digest) {
-            append_blob(&mut tar, &flat_name(layer), 0o644, &**image.blobs(), layer)?;
+            plan.add_blob(&Header::file(flat_name(layer), layer.size), image.blobs(), layer)?;
         }
     }
-    append(&mut tar, docker::MANIFEST, 0o644, &entry)?;
-    Ok(tar.finish()?)
+    add(&mut plan, docker::MANIFEST, 0o644, &entry)?;
+    Ok(plan.end())
 }
 
 fn flat_name(layer: &Descriptor) -> String {
@@ -79,15 +96,10 @@ fn index(descriptor: &Descriptor, names: &[String], annotate: impl Fn(&str, &mut
     IndexManifest { manifests, ..empty_index() }
 }
 
-/// Writes in containerd's order: sorted by name.
-fn write_layout<W: Write>(
-    artifact: &Artifact,
-    index: &IndexManifest,
-    manifest_json: Option<&[u8]>,
-    out: W,
-) -> Result<W, SourceError> {
+/// In containerd's order: sorted by name.
+fn layout(artifact: &Artifact, index: &IndexManifest, manifest_json: Option<&[u8]>) -> Result<Plan, SourceError> {
     let blobs = blobs(artifact)?;
-    let mut tar = Writer::new(out);
+    let mut plan = Plan::new();
     let mut directories = BTreeSet::from(["blobs/".to_owned()]);
     for name in blobs.keys() {
         directories.extend(name.rsplit_once('/').map(|(directory, _)| format!("{directory}/")));
@@ -95,51 +107,45 @@ fn write_layout<W: Write>(
     let mut directories = directories.into_iter().peekable();
     for (name, content) in &blobs {
         while let Some(directory) = directories.next_if(|directory| directory < name) {
-            tar.entry(&Header::directory(directory))?;
+            plan.add(&Header::directory(directory), b"")?;
         }
         match content {
-            (_, Some(bytes)) => append(&mut tar, name, 0o444, bytes)?,
-            (blob, None) => append_blob(&mut tar, name, 0o444, &**artifact.blobs(), blob)?,
+            Content::Document(bytes) => add(&mut plan, name, 0o444, bytes)?,
+            Content::Blob(from, blob) => {
+                plan.add_blob(&Header { mode: 0o444, ..Header::file(name.as_str(), blob.size) }, from, blob)?;
+            }
         }
     }
-    append(&mut tar, "index.json", 0o644, &crate::document::to_json(index)?)?;
+    add(&mut plan, "index.json", 0o644, &crate::document::to_json(index)?)?;
     if let Some(bytes) = manifest_json {
-        append(&mut tar, docker::MANIFEST, 0o644, bytes)?;
+        add(&mut plan, docker::MANIFEST, 0o644, bytes)?;
     }
-    append(&mut tar, "oci-layout", 0o444, MARKER)?;
-    Ok(tar.finish()?)
+    add(&mut plan, "oci-layout", 0o444, MARKER)?;
+    Ok(plan.end())
 }
 
-/// Blobs by their names; documents with their bytes.
-type Blobs = BTreeMap<String, (Descriptor, Option<Vec<u8>>)>;
+/// What stands under a name.
+enum Content {
+    Document(Vec<u8>),
+    Blob(Arc<dyn BlobSource>, Box<Descriptor>),
+}
 
-fn blobs(artifact: &Artifact) -> Result<Blobs, SourceError> {
-    let mut blobs = Blobs::new();
+fn blobs(artifact: &Artifact) -> Result<BTreeMap<String, Content>, SourceError> {
+    let mut blobs = BTreeMap::new();
     walk(artifact, &mut |part| {
-        let (descriptor, bytes) = match part {
-            Part::Blob(_, blob) => (blob, None),
-            Part::Document(document, bytes) => (document, Some(bytes.to_vec())),
+        match part {
+            Part::Blob(from, blob) => {
+                blobs.insert(blob_name(&blob.digest), Content::Blob(Arc::clone(from), Box::new(blob.clone())))
+            }
+            Part::Document(document, bytes) => {
+                blobs.insert(blob_name(&document.digest), Content::Document(bytes.to_vec()))
+            }
         };
-        blobs.insert(blob_name(&descriptor.digest), (descriptor.clone(), bytes));
         Ok(())
     })?;
     Ok(blobs)
 }
 
-fn append<W: Write>(tar: &mut Writer<W>, name: &str, mode: u32, bytes: &[u8]) -> Result<(), SourceError> {
-    let header = Header { mode, ..Header::file(name, bytes.len() as u64) };
-    tar.append(&header, bytes).map_err(|error| SourceError::io(format!("cannot write {name} to an archive"), error))
-}
-
-fn append_blob<W: Write>(
-    tar: &mut Writer<W>,
-    name: &str,
-    mode: u32,
-    from: &dyn BlobSource,
-    blob: &Descriptor,
-) -> Result<(), SourceError> {
-    let mut reader = from.open(blob)?;
-    let header = Header { mode, ..Header::file(name, blob.size) };
-    let written = tar.append(&header, &mut reader).and_then(|()| reader.finish());
-    written.map_err(|error| SourceError::io(format!("cannot write {name} to an archive"), error))
+fn add(plan: &mut Plan, name: &str, mode: u32, bytes: &[u8]) -> Result<(), SourceError> {
+    plan.add(&Header { mode, ..Header::file(name, bytes.len() as u64) }, bytes)
 }

@@ -17,6 +17,7 @@ mod tests;
 pub use reader::Reader;
 pub use sparse::Segment;
 pub use writer::Writer;
+pub(crate) use writer::{header_bytes, padding};
 
 /// The size of a block; everything in a tar is padded to it.
 pub(crate) const BLOCK: usize = 512;

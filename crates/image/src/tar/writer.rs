@@ -26,14 +26,7 @@ impl<W: Write> Writer<W> {
     /// Begins an entry. Exactly `header.size` bytes must then be written to the writer itself.
     pub fn entry(&mut self, header: &Header) -> io::Result<()> {
         self.end_entry()?;
-        let records = records(header)?;
-        if !records.is_empty() {
-            let extension = Header::file(b"PaxHeaders.0/extension", records.len() as u64);
-            self.out.write_all(&block(&extension, b'x'))?;
-            self.out.write_all(&records)?;
-            self.pad(padding(records.len() as u64))?;
-        }
-        self.out.write_all(&block(header, typeflag(header.kind)))?;
+        self.out.write_all(&header_bytes(header)?)?;
         self.data_left = header.size;
         self.padding = padding(header.size);
         Ok(())
@@ -90,7 +83,22 @@ impl<W: Write> Write for Writer<W> {
     }
 }
 
-fn padding(size: u64) -> usize {
+/// A header, with the extension that it needs in front of it.
+pub(crate) fn header_bytes(header: &Header) -> io::Result<Vec<u8>> {
+    let records = records(header)?;
+    let mut bytes = Vec::with_capacity(BLOCK);
+    if !records.is_empty() {
+        let extension = Header::file(b"PaxHeaders.0/extension", records.len() as u64);
+        bytes.extend_from_slice(&block(&extension, b'x'));
+        bytes.extend_from_slice(&records);
+        bytes.resize(bytes.len() + padding(records.len() as u64), 0);
+    }
+    bytes.extend_from_slice(&block(header, typeflag(header.kind)));
+    Ok(bytes)
+}
+
+/// The zeros behind so many bytes of data.
+pub(crate) fn padding(size: u64) -> usize {
     usize::try_from(size.wrapping_neg() % BLOCK as u64).unwrap_or_default()
 }
 

@@ -223,3 +223,22 @@ fn no_cut_or_flipped_byte_makes_another_image() {
         assert_eq!(read, (image.descriptor().digest, expected.clone()), "{length}");
     }
 }
+
+/// An archive is the same bytes as a stream and in a file, where several blobs are written at once.
+#[test]
+fn an_archive_in_a_file_is_the_same_as_one_in_a_stream() {
+    let layers: String = (0..40).map(|n| format!("layer\nfile f{n} 0644 0:0 size={}\n", n * 9000)).collect();
+    let image = image(&layers);
+    let artifact = skycap_image::Artifact::Image(image.clone());
+    let names = ["example/x:1".to_owned()];
+    let dir = tempfile::tempdir().unwrap();
+    for plan in [
+        skycap_image::archive::plan_docker(&image, &names).unwrap(),
+        skycap_image::archive::plan_docker_flat(&image, &names).unwrap(),
+        skycap_image::archive::plan_oci(&artifact, &names).unwrap(),
+    ] {
+        let path = dir.path().join("image.tar");
+        plan.create(&path).unwrap();
+        assert!(std::fs::read(&path).unwrap() == plan.write(Vec::new()).unwrap());
+    }
+}
