@@ -14,7 +14,7 @@ use crate::encoding;
 use crate::error::{Failure, shown};
 use crate::pace::{Cut, Pace};
 use crate::ranges::{PART, Ranges};
-use crate::remote::{Call, Remote, Target};
+use crate::remote::{Call, PORTAL, Remote, Target, is_page};
 use crate::retry::Tries;
 use crate::transport::{Lane, stalled};
 
@@ -151,6 +151,7 @@ impl BlobStream {
         let stated = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let what = match (stated, encoding::stated(response.headers())) {
             (Some(length), _) if length == self.blob.size => return Ok(()),
+            _ if is_page(response) => format!("the answer is a page of text/html, not a blob ({PORTAL})"),
             (None, None) => return Ok(()),
             (_, Some(encoding)) if encoding::is_known(encoding) => {
                 // Ranges of what is packed are nothing that could be relied on.

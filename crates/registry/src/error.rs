@@ -34,6 +34,8 @@ pub(crate) struct Failure {
     pub retry_after: Option<Duration>,
     /// Whether the same request may succeed later.
     pub passing: bool,
+    /// How often it was tried.
+    pub tries: u32,
     pub source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -48,6 +50,7 @@ impl Failure {
             digests: Vec::new(),
             retry_after: None,
             passing: false,
+            tries: 1,
             source: None,
         }
     }
@@ -118,16 +121,8 @@ impl Failure {
         if let Some(wait) = retry_after {
             let _ = write!(what, "; retry after {} s", wait.as_secs());
         }
-        Self {
-            what,
-            kind,
-            status: Some(status),
-            codes,
-            digests,
-            retry_after,
-            passing: is_passing(status),
-            source: None,
-        }
+        let passing = is_passing(status);
+        Self { status: Some(status), codes, digests, retry_after, passing, ..Self::lasting(kind, what) }
     }
 
     /// Says how often it was tried.
@@ -135,6 +130,7 @@ impl Failure {
         if tries > 1 {
             let _ = write!(self.what, " (tried {tries} times)");
         }
+        self.tries = tries;
         self
     }
 

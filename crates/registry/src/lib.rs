@@ -25,13 +25,14 @@ mod keys;
 mod link;
 mod manifests;
 mod mounts;
-pub mod notary;
 mod names;
+pub mod notary;
 mod origin;
 mod pace;
 #[doc(hidden)]
 pub mod parse;
 mod place;
+mod proxies;
 mod push;
 mod ranges;
 mod referrers;

@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use skycap_image::{Descriptor, Digest, Hasher, InvalidOutline, Kind, MediaType, Name, Outline, RawManifest};
 
 use crate::error::{Failure, shown};
-use crate::remote::{Call, Document, Remote};
+use crate::remote::{Call, Document, PORTAL, Remote};
 
 /// Manifests beyond this are refused.
 pub(crate) const LARGEST_MANIFEST: usize = 8 * 1024 * 1024;
@@ -33,7 +33,10 @@ impl Remote {
         let call = manifest_call(Method::GET, name);
         // A HEAD that was tried in vain for long enough earns one GET, for its error text; a useless answer, a full set.
         let answer = match failed {
-            Some(failure) if failure.passing => self.document_once(&call, LARGEST_MANIFEST).await,
+            Some(head) if head.passing => {
+                let answer = self.document_once(&call, LARGEST_MANIFEST).await;
+                answer.map_err(|failure| if failure.passing { failure.after(head.tries + 1) } else { failure })
+            }
             _ => self.document(&call, LARGEST_MANIFEST).await,
         };
         match answer {
@@ -152,11 +155,8 @@ fn hashed(document: &Document, name: &Name) -> Result<Descriptor, Failure> {
     let stated = document.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let url = shown(&document.url);
     if stated.trim_start().to_ascii_lowercase().starts_with("text/html") {
-        let hint = "something between here and the registry may have answered, such as a login page";
-        return Err(Failure::lasting(
-            Kind::Other,
-            format!("GET {url}: the answer is {stated:?}, not a manifest ({hint})"),
-        ));
+        let what = format!("GET {url}: the answer is {stated:?}, not a manifest ({PORTAL})");
+        return Err(Failure::lasting(Kind::Other, what));
     }
     let digest = match name {
         Name::Tag(_) => Digest::sha256(&document.body),

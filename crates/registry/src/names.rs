@@ -66,7 +66,18 @@ impl Resolve for PublicNames {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use reqwest::{Method, Request};
+    use url::Url;
+
     use super::*;
+    use crate::Settings;
+    use crate::error::Failure;
+    use crate::guard::Route;
+    use crate::transport::{Lane, Transport};
+    use crate::trust::Trust;
 
     #[test]
     fn names_that_resolve_to_private_addresses_are_refused() {
@@ -79,5 +90,95 @@ mod tests {
         let error = resolve(&[]).unwrap_err().to_string();
         assert!(error.contains("refused: localhost is the private address"), "{error}");
         assert!(resolve(&["localhost"]).is_ok());
+    }
+
+    /// What names come to, in turn; the last for ever.
+    struct Book(Mutex<Vec<Entry>>);
+
+    #[derive(Clone)]
+    enum Entry {
+        Addresses(Vec<SocketAddr>),
+        Error(&'static str),
+        Slow(Duration, Vec<SocketAddr>),
+    }
+
+    impl Names for Book {
+        fn find(&self, _: String) -> Found {
+            let mut entries = self.0.lock().unwrap();
+            let entry = if entries.len() > 1 { entries.remove(0) } else { entries[0].clone() };
+            Box::pin(async move {
+                match entry {
+                    Entry::Addresses(addresses) => Ok(addresses),
+                    Entry::Error(text) => {
+                        Err(io::Error::other(format!("failed to lookup address information: {text}")))
+                    }
+                    Entry::Slow(time, addresses) => {
+                        tokio::time::sleep(time).await;
+                        Ok(addresses)
+                    }
+                }
+            })
+        }
+    }
+
+    /// Asks a registry whose name is looked up in the book, up to three times; how often, and how it ended.
+    fn asked(book: Vec<Entry>) -> (u32, Result<u16, Failure>) {
+        let settings = Settings { stall: Duration::from_millis(700), ..Settings::default() };
+        let names: Arc<dyn Names> = Arc::new(Book(Mutex::new(book)));
+        let roots = rustls::RootCertStore::empty();
+        let transport = Transport::with_names(&settings, roots, &[], Trust::Certificates, &names).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                let request = Request::new(Method::GET, Url::parse("http://registry.example/v2/").unwrap());
+                match transport.send(Route::Home, Lane::Small, request).await {
+                    Ok(response) => return (tries, Ok(response.status().as_u16())),
+                    Err(failure) if failure.passing && tries < 3 => {}
+                    Err(failure) => return (tries, Err(failure)),
+                }
+            }
+        })
+    }
+
+    /// A server that says 200 to everybody, and an address at which nobody listens.
+    fn good_and_dead() -> (SocketAddr, SocketAddr) {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let good = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.read(&mut [0; 1000]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            }
+        });
+        let dead = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+        (good, dead)
+    }
+
+    /// R82.
+    #[test]
+    fn names_that_are_unknown_slow_or_half_dead() {
+        use Entry::{Addresses, Error, Slow};
+        let (good, dead) = good_and_dead();
+        let dead_v6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, dead.port()));
+        let unknown = ["Name or service not known", "Name does not resolve", "No address associated with hostname"];
+        for text in unknown {
+            let (tries, answer) = asked(vec![Error(text)]);
+            let failure = answer.unwrap_err();
+            assert!(tries == 1 && failure.what.contains("no such host"), "{tries}: {}", failure.what);
+        }
+        for text in ["Temporary failure in name resolution", "Try again"] {
+            let (tries, answer) = asked(vec![Error(text), Addresses(vec![good])]);
+            assert_eq!((tries, answer.unwrap()), (2, 200), "{text}");
+            assert!(asked(vec![Error(text)]).1.unwrap_err().passing);
+        }
+        assert_eq!(asked(vec![Addresses(vec![dead, good])]).1.unwrap(), 200);
+        assert_eq!(asked(vec![Addresses(vec![dead_v6, good])]).1.unwrap(), 200);
+        assert_eq!(asked(vec![Slow(Duration::from_millis(300), vec![good])]).1.unwrap(), 200);
+        let (tries, answer) = asked(vec![Slow(Duration::from_secs(30), vec![good])]);
+        let failure = answer.unwrap_err();
+        assert!(tries == 3 && failure.passing, "{}", failure.what);
     }
 }

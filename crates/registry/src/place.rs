@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use skycap_image::{
     Artifact, BlobReader, BlobSource, Descriptor, Digest, Event, ImageSink, ImageSource, Kind, Name, RawManifest,
-    Repository, SourceError, compress,
+    Repository, SourceError, Verified, compress,
 };
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -222,7 +222,10 @@ fn open(remote: &Remote, blob: &Descriptor) -> Result<BlobReader, SourceError> {
     }
     let note = format!("the bytes of blob {} are not its own; trying again from the first", blob.digest);
     remote.progress.event(Event::Note(&note));
-    Ok(Box::new(Cursor::new(whole(remote, blob)?)))
+    let bytes = whole(remote, blob)?;
+    // Says what is wrong with them if they are wrong again.
+    Verified::new(Cursor::new(&bytes), blob).finish()?;
+    Ok(Box::new(Cursor::new(bytes)))
 }
 
 /// Never more than one byte beyond the blob's size.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, WARNING};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, WARNING};
 use reqwest::{Method, Response, StatusCode};
-use skycap_image::{Event, Progress, Repository};
+use skycap_image::{Event, Kind, Progress, Repository};
 use url::Url;
 
 use crate::challenge::challenge;
@@ -19,6 +19,8 @@ use crate::session::{Ask, Pass, Pinged, Session, join};
 use crate::stop::Stop;
 use crate::transport::Lane;
 
+/// What a page for people may be.
+pub(crate) const PORTAL: &str = "something between here and the registry may have answered, such as a login page";
 /// A registry that warns of more things than these is not listened to any longer.
 const MOST_WARNINGS: usize = 100;
 
@@ -73,6 +75,22 @@ pub(crate) struct Document {
     pub url: Url,
     pub headers: HeaderMap,
     pub body: Bytes,
+}
+
+/// Whether an answer is a page for people.
+pub(crate) fn is_page(response: &Response) -> bool {
+    let stated = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    stated.is_some_and(|stated| stated.trim_start().to_ascii_lowercase().starts_with("text/html"))
+}
+
+/// An answer, unless it is a page for people: nothing that a registry says is one.
+pub(crate) fn no_page(method: &Method, response: Response) -> Result<Response, Failure> {
+    if !is_page(&response) {
+        return Ok(response);
+    }
+    let what =
+        format!("{method} {}: the answer is a page of text/html, not a registry's ({PORTAL})", shown(response.url()));
+    Err(Failure::lasting(Kind::Other, what))
 }
 
 impl Remote {
@@ -160,7 +178,9 @@ impl Remote {
         self.trace(&call.method, &answer.response, asked);
         self.pass_on_warnings(answer.response.headers());
         if answer.response.status().is_success() {
-            return Ok(answer.response);
+            // What a GET brought is looked at anyway.
+            let is_read = call.method == Method::GET;
+            return if is_read { Ok(answer.response) } else { no_page(&call.method, answer.response) };
         }
         Err(self.session.failure(&call.method, answer.response).await)
     }

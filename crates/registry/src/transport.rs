@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::{Method, NoProxy, Proxy, Request, Response};
+use reqwest::{Method, Request, Response};
 use rustls::{ClientConfig, RootCertStore};
 use skycap_image::{Kind, SourceError};
 use url::Url;
 
+use crate::Settings;
 use crate::error::{Failure, shown};
 use crate::guard::Route;
 use crate::names::{self, AnyNames, Names, PublicNames};
+use crate::proxies::proxies;
 use crate::trust::Trust;
-use crate::{Proxies, Settings};
 
 /// No server needs longer to accept a connection.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -171,19 +172,4 @@ impl Transport {
 
 pub(crate) fn stalled(method: &Method, url: &Url, what: &str, time: Duration) -> Failure {
     Failure::passing(format!("{method} {}: {what} for {} s", shown(url), time.as_secs_f64()))
-}
-
-fn proxies(told: &Proxies) -> Result<Vec<Proxy>, SourceError> {
-    let none = told.no.as_deref().and_then(NoProxy::from_string);
-    let mut proxies = Vec::new();
-    for (scheme, url) in [("http", &told.http), ("https", &told.https)] {
-        let Some(url) = url.as_deref().filter(|url| !url.is_empty()) else { continue };
-        let proxy = if scheme == "http" { Proxy::http(url) } else { Proxy::https(url) };
-        let proxy = proxy.map_err(|_| {
-            let hint = "expected a URL such as http://proxy:3128";
-            SourceError::new(Kind::Other, format!("the proxy for {scheme} is not usable ({hint})"))
-        })?;
-        proxies.push(proxy.no_proxy(none.clone()));
-    }
-    Ok(proxies)
 }

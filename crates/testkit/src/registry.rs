@@ -1,12 +1,12 @@
 //! A small HTTP server with a script: for each request the script says what to answer, or to pass the request on to a real
 //! server behind it and then to spoil the answer. It remembers every request, so that a test can look for what should not
-//! have been sent. One connection serves one request.
+//! have been sent. One connection serves one request, unless a reply keeps it open.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,7 @@ impl Request {
 
 /// What a script says to a request.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of a script, independent of each other")]
 pub struct Reply {
     upstream: bool,
     hang_up: bool,
@@ -56,6 +57,12 @@ pub struct Reply {
     cut: Option<usize>,
     pause: Option<(usize, Duration)>,
     wait: Duration,
+    reset: bool,
+    keep: bool,
+    chunks: Option<usize>,
+    trickle: Option<(usize, Duration)>,
+    verbatim: Option<Vec<u8>>,
+    without: Vec<String>,
 }
 
 impl Reply {
@@ -72,6 +79,12 @@ impl Reply {
             cut: None,
             pause: None,
             wait: Duration::ZERO,
+            reset: false,
+            keep: false,
+            chunks: None,
+            trickle: None,
+            verbatim: None,
+            without: Vec::new(),
         }
     }
 
@@ -100,10 +113,55 @@ impl Reply {
         Self { hang_up: true, ..Self::new(false) }
     }
 
+    /// No answer: the connection is reset, as by a machine that has crashed.
+    pub fn reset() -> Self {
+        Self { reset: true, ..Self::hang_up() }
+    }
+
+    /// These bytes, status line and all, and then the end of the connection.
+    pub fn verbatim(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { verbatim: Some(bytes.into()), ..Self::new(false) }
+    }
+
+    /// Resets the connection where it would close it.
+    #[must_use]
+    pub fn and_reset(mut self) -> Self {
+        self.reset = true;
+        self
+    }
+
+    /// Leaves the connection open for the next request.
+    #[must_use]
+    pub fn keep(mut self) -> Self {
+        self.keep = true;
+        self
+    }
+
+    /// Sends the body in chunks of so many bytes. One that is cut lacks its last chunk.
+    #[must_use]
+    pub fn chunked(mut self, length: usize) -> Self {
+        self.chunks = Some(length);
+        self
+    }
+
+    /// Sends so many bytes of the body at a time, with a pause after each.
+    #[must_use]
+    pub fn trickle(mut self, length: usize, every: Duration) -> Self {
+        self.trickle = Some((length, every));
+        self
+    }
+
     /// Sets a header, instead of any of that name. `content-length` is otherwise the body's.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_lowercase(), value.into()));
+        self
+    }
+
+    /// Leaves out a header that the server behind this one sends.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.without.push(name.to_lowercase());
         self
     }
 
@@ -151,11 +209,14 @@ impl Reply {
 }
 
 type Script = dyn Fn(&Request) -> Reply + Send + Sync;
+type Appetite = dyn Fn(&Request) -> Option<usize> + Send + Sync;
 
 struct Shared {
     script: Box<Script>,
+    appetite: Box<Appetite>,
     upstream: Option<SocketAddr>,
     requests: Mutex<Vec<Request>>,
+    connections: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -168,7 +229,16 @@ pub struct Scripted {
 impl Scripted {
     /// Serves on a free port of 127.0.0.1.
     pub fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> io::Result<Self> {
-        Self::before(None, script)
+        Self::before(None, |_| None, script)
+    }
+
+    /// Serves, but of some requests' bodies reads only so many bytes before the script answers them.
+    pub fn reading(
+        upstream: Option<SocketAddr>,
+        appetite: impl Fn(&Request) -> Option<usize> + Send + Sync + 'static,
+        script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::before(upstream, appetite, script)
     }
 
     /// Serves in front of another server, where [`Reply::forward`] leads.
@@ -176,17 +246,19 @@ impl Scripted {
         upstream: SocketAddr,
         script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        Self::before(Some(upstream), script)
+        Self::before(Some(upstream), |_| None, script)
     }
 
     fn before(
         upstream: Option<SocketAddr>,
+        appetite: impl Fn(&Request) -> Option<usize> + Send + Sync + 'static,
         script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
-        let (requests, stop) = (Mutex::default(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { script: Box::new(script), upstream, requests, stop });
+        let (script, appetite): (Box<Script>, Box<Appetite>) = (Box::new(script), Box::new(appetite));
+        let (requests, connections, stop) = (Mutex::default(), AtomicUsize::new(0), AtomicBool::new(false));
+        let shared = Arc::new(Shared { script, appetite, upstream, requests, connections, stop });
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -216,6 +288,11 @@ impl Scripted {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How many connections were opened so far.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
     /// The lines of everything that was asked so far, such as `GET /v2/`.
     pub fn lines(&self) -> Vec<String> {
         self.requests().iter().map(Request::line).collect()
@@ -232,19 +309,39 @@ impl Drop for Scripted {
 
 impl Shared {
     fn serve(&self, stream: &TcpStream) -> io::Result<()> {
-        let Some(mut request) = read_request(stream)? else { return Ok(()) };
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        stream.set_nodelay(true)?;
+        let mut reader = BufReader::new(stream);
+        while self.serve_one(&mut reader, stream)? {}
+        Ok(())
+    }
+
+    /// Whether the connection stays open.
+    fn serve_one(&self, reader: &mut BufReader<&TcpStream>, stream: &TcpStream) -> io::Result<bool> {
+        let Some(mut request) = read_head(reader)? else { return Ok(false) };
+        let whole = length(&request.headers);
+        let wanted = (self.appetite)(&request).map_or(whole, |limit| whole.min(limit as u64));
+        (&mut *reader).take(wanted).read_to_end(&mut request.body)?;
         {
             let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
             request.seen = requests.iter().filter(|earlier| earlier.line() == request.line()).count();
             requests.push(request.clone());
         }
         let reply = (self.script)(&request);
-        if reply.hang_up {
-            return Ok(());
-        }
         std::thread::sleep(reply.wait);
-        let (status, headers, body) = self.answer(&request, &reply)?;
-        write_answer(stream, &request, &reply, status, &headers, &body)
+        if reply.hang_up {
+            return end(stream, reply.reset, false).map(|()| false);
+        }
+        if let Some(bytes) = &reply.verbatim {
+            (&mut &*stream).write_all(bytes)?;
+        } else {
+            let (status, headers, body) = self.answer(&request, &reply)?;
+            write_answer(stream, &request, &reply, status, &headers, &body)?;
+        }
+        if reply.keep && !reply.reset {
+            return Ok(true);
+        }
+        end(stream, reply.reset, wanted < whole).map(|()| false)
     }
 
     /// Status, headers and body.
@@ -267,8 +364,13 @@ impl Shared {
         if reply.without_length {
             headers.remove("content-length");
         }
+        if reply.chunks.is_some() {
+            headers.remove("content-length");
+            headers.insert("transfer-encoding".to_owned(), "chunked".to_owned());
+        }
+        headers.retain(|name, _| !reply.without.contains(name));
         headers.extend(reply.headers.iter().cloned());
-        headers.insert("connection".to_owned(), "close".to_owned());
+        headers.insert("connection".to_owned(), if reply.keep { "keep-alive" } else { "close" }.to_owned());
         Ok((status, headers, body))
     }
 }
@@ -289,7 +391,23 @@ fn write_answer(
     if request.method == "HEAD" {
         return Ok(());
     }
-    let body = body.get(..reply.cut.unwrap_or(body.len())).unwrap_or(body);
+    let cut = reply.cut.filter(|after| *after < body.len());
+    let body = body.get(..cut.unwrap_or(body.len())).unwrap_or(body);
+    if let Some(length) = reply.chunks {
+        for chunk in body.chunks(length.max(1)) {
+            stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes())?;
+            stream.write_all(chunk)?;
+            stream.write_all(b"\r\n")?;
+        }
+        return if cut.is_none() { stream.write_all(b"0\r\n\r\n") } else { Ok(()) };
+    }
+    if let Some((length, every)) = reply.trickle {
+        for piece in body.chunks(length.max(1)) {
+            stream.write_all(piece)?;
+            std::thread::sleep(every);
+        }
+        return Ok(());
+    }
     let (first, rest) = body.split_at(reply.pause.map_or(0, |(after, _)| after.min(body.len())));
     stream.write_all(first)?;
     if let Some((_, time)) = reply.pause {
@@ -298,20 +416,34 @@ fn write_answer(
     stream.write_all(rest)
 }
 
-fn read_request(stream: &TcpStream) -> io::Result<Option<Request>> {
-    let mut reader = BufReader::new(stream);
+/// Closes or resets a connection. What the client still sends is read for a moment, or the system would reset the connection
+/// before the client has read the answer.
+fn end(mut stream: &TcpStream, reset: bool, is_unread: bool) -> io::Result<()> {
+    if reset {
+        // What was written gets there first.
+        std::thread::sleep(Duration::from_millis(20));
+        return Ok(rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?);
+    }
+    if is_unread {
+        stream.shutdown(std::net::Shutdown::Write)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let _ = io::copy(&mut stream, &mut io::sink());
+    }
+    Ok(())
+}
+
+fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let mut line = String::new();
-    if reader.read_line(&mut line)? == 0 {
+    // The first byte of TLS: whoever tries that first shall not wait for an answer.
+    if reader.fill_buf()?.first() == Some(&0x16) || reader.read_line(&mut line)? == 0 {
         return Ok(None);
     }
     let mut words = line.split_whitespace();
     let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let (path, query) = (path.to_owned(), query.to_owned());
-    let headers = read_headers(&mut reader)?;
-    let mut body = Vec::new();
-    reader.take(length(&headers)).read_to_end(&mut body)?;
-    Ok(Some(Request { method, path, query, headers, body, seen: 0 }))
+    let headers = read_headers(reader)?;
+    Ok(Some(Request { method, path, query, headers, body: Vec::new(), seen: 0 }))
 }
 
 fn read_headers(reader: &mut impl BufRead) -> io::Result<Vec<(String, String)>> {

@@ -30,6 +30,15 @@ struct Answer {
 
 /// Asks a helper; `None` if it knows nothing of the host. Nothing that it prints is ever shown.
 pub(crate) fn get(name: &str, search_path: &OsStr, host: &str) -> Result<Option<Credentials>, SourceError> {
+    get_within(PATIENCE, name, search_path, host)
+}
+
+fn get_within(
+    patience: Duration,
+    name: &str,
+    search_path: &OsStr,
+    host: &str,
+) -> Result<Option<Credentials>, SourceError> {
     let failed = |why: String| {
         SourceError::new(Kind::Denied, format!("credential helper docker-credential-{name} for {host}: {why}"))
     };
@@ -39,7 +48,7 @@ pub(crate) fn get(name: &str, search_path: &OsStr, host: &str) -> Result<Option<
     let program = find(&format!("docker-credential-{name}"), search_path)
         .ok_or_else(|| failed("not found (install it, or remove it from Docker's configuration)".to_owned()))?;
     let asked = if host == "index.docker.io" { HUB } else { host };
-    let (status, output) = run(&program, asked).map_err(|error| failed(error.to_string()))?;
+    let (status, output) = run(&program, asked, patience).map_err(|error| failed(error.to_string()))?;
     if !status {
         let text = String::from_utf8_lossy(&output);
         // The helpers' library says so in its output and with a failure.
@@ -65,7 +74,7 @@ fn find(program: &str, search_path: &OsStr) -> Option<PathBuf> {
 }
 
 /// Whether it succeeded, and the beginning of its output.
-fn run(program: &Path, input: &str) -> std::io::Result<(bool, Vec<u8>)> {
+fn run(program: &Path, input: &str, patience: Duration) -> std::io::Result<(bool, Vec<u8>)> {
     let mut child =
         Command::new(program).arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -73,10 +82,10 @@ fn run(program: &Path, input: &str) -> std::io::Result<(bool, Vec<u8>)> {
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = read_output(&mut child);
-    let Ok(output) = output.recv_timeout(PATIENCE) else {
+    let Ok(output) = output.recv_timeout(patience) else {
         child.kill()?;
         child.wait()?;
-        return Err(std::io::Error::other(format!("it gave no answer within {} s", PATIENCE.as_secs())));
+        return Err(std::io::Error::other(format!("it gave no answer within {} s", patience.as_secs())));
     };
     // Whoever has closed its output but lives on is not waited for.
     for _ in 0..100 {
@@ -112,12 +121,36 @@ mod tests {
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
     fn ask(script: &str) -> Result<Option<Credentials>, SourceError> {
+        ask_within(PATIENCE, script)
+    }
+
+    fn ask_within(patience: Duration, script: &str) -> Result<Option<Credentials>, SourceError> {
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("docker-credential-test");
         std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        get("test", dir.path().as_os_str(), "r.io")
+        get_within(patience, "test", dir.path().as_os_str(), "r.io")
+    }
+
+    /// R90.
+    #[test]
+    fn a_helper_that_hangs_or_prints_without_end_is_left() {
+        let started = std::time::Instant::now();
+        for (script, text) in [
+            ("sleep 60", "no answer within 1 s"),
+            ("exec sleep 60", "no answer within 1 s"),
+            ("echo hunter2; exec sleep 60 >/dev/null", "it does not end"),
+            ("head -c 10000000 /dev/zero", "it failed"),
+            ("head -c 10000000 /dev/zero; exit 0", "is not a JSON document"),
+            ("exit 1", "it failed"),
+        ] {
+            let error = ask_within(Duration::from_secs(1), script).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains(text) && shown.contains("docker-credential-test"), "{script}: {shown}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        assert!(started.elapsed() < Duration::from_secs(15));
     }
 
     #[test]

@@ -35,15 +35,22 @@ pub(super) fn feed(length: u64, sent: Arc<AtomicU64>) -> (Pump, Feed) {
 
 impl Pump {
     /// Moves the bytes from a reader to the socket's side; stops when that side has closed. `at_end` says that the reader
-    /// must end with the body: a reader that checks what it read does so only then.
-    pub fn run(self, reader: &mut dyn Read, at_end: bool, moved: &mut dyn FnMut(u64)) -> io::Result<()> {
+    /// must end with the body: a reader that checks what it read does so only then. `hand` waits until the other side has
+    /// room, and says whether it took the piece.
+    pub fn run(
+        self,
+        reader: &mut dyn Read,
+        at_end: bool,
+        hand: &dyn Fn(Handing<'_>) -> bool,
+        moved: &mut dyn FnMut(u64),
+    ) -> io::Result<()> {
         let mut left = self.length;
         while left > 0 || at_end {
             let most = if at_end { PIECE } else { PIECE.min(usize::try_from(left).unwrap_or(PIECE)) };
             let piece = match full(reader, most) {
                 Ok(piece) => piece,
                 Err(error) => {
-                    let _ = self.pieces.blocking_send(Err(io::Error::other("the blob cannot be read")));
+                    hand(Box::pin(self.give(Err(io::Error::other("the blob cannot be read")))));
                     return Err(error);
                 }
             };
@@ -52,14 +59,21 @@ impl Pump {
             }
             let length = piece.len() as u64;
             left = left.saturating_sub(length);
-            if self.pieces.blocking_send(Ok(piece.into())).is_err() {
+            if !hand(Box::pin(self.give(Ok(piece.into())))) {
                 return Ok(());
             }
             moved(length);
         }
         Ok(())
     }
+
+    async fn give(&self, piece: io::Result<Bytes>) -> bool {
+        self.pieces.send(piece).await.is_ok()
+    }
 }
+
+/// A piece on its way to the other side; whether it got there.
+pub(super) type Handing<'p> = Pin<Box<dyn Future<Output = bool> + Send + 'p>>;
 
 /// Fills a piece as far as the reader goes: few large pieces wake the other side less often than many small ones.
 fn full(reader: &mut dyn Read, most: usize) -> io::Result<Vec<u8>> {
@@ -115,7 +129,9 @@ mod tests {
                 }
                 pieces
             });
-            pump.run(&mut reader, at_end, &mut |count| moved += count).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let hand = |piece: Handing<'_>| runtime.block_on(piece);
+            pump.run(&mut reader, at_end, &hand, &mut |count| moved += count).unwrap();
             (moved, pieces.join().unwrap())
         })
     }

@@ -18,10 +18,11 @@ use skycap_image::{Descriptor, Event, Kind, SourceError};
 
 use crate::error::Failure;
 use crate::guard::Route;
-use crate::remote::{Call, Remote, Target};
+use crate::remote::{Call, Remote, Target, no_page};
 use crate::retry::Tries;
 use crate::session::Answer;
-use feed::{Feed, feed};
+use crate::stop::Stop;
+use feed::{Feed, Handing, feed};
 pub(crate) use place::check_digest;
 use place::{LARGEST_CHUNK, Mount, Place, had, with_digest};
 
@@ -185,12 +186,24 @@ impl Upload<'_> {
         let remote = self.remote.clone();
         let (route, request) = remote.drive(self.request(place, end, body))?;
         let transport = Arc::clone(remote.session.transport_on(route));
-        let sending = remote.clone();
-        let answer = remote
-            .inner
-            .spawn(async move { sending.until_stopped(transport.send_slowly(route, request, &sent, length)).await });
+        // A connection that is full does not let go of the body when its request is given up, so the reader is told.
+        let (sending, ended) = (remote.clone(), Stop::default());
+        let ends = ended.clone();
+        let answer = remote.inner.spawn(async move {
+            let answer = sending.until_stopped(transport.send_slowly(route, request, &sent, length)).await;
+            ends.stop();
+            answer
+        });
+        let hand = |piece: Handing<'_>| {
+            remote.inner.block_on(async {
+                tokio::select! {
+                    () = ended.stopped() => false,
+                    taken = piece => taken,
+                }
+            })
+        };
         let (mut position, counted, task) = (place.start, &mut self.counted, self.task);
-        let pumped = pump.run(&mut *reader, end == self.blob.size, &mut |count| {
+        let pumped = pump.run(&mut *reader, end == self.blob.size, &hand, &mut |count| {
             position += count;
             // What is sent again counts once.
             task.advance(position.saturating_sub(*counted));
@@ -252,6 +265,7 @@ impl Upload<'_> {
         let is_last = end == self.blob.size;
         let (status, method) = (response.status(), if is_last { Method::PUT } else { Method::PATCH });
         if status.is_success() {
+            let response = no_page(&method, response)?;
             if is_last {
                 check_digest(&method, &response, self.blob.digest)?;
                 return Ok(Step::Done);
@@ -304,10 +318,14 @@ impl Upload<'_> {
             }
             Trouble::Failed(failure) => failure,
         };
-        let was_renewed = failure.is(StatusCode::UNAUTHORIZED);
+        let is_renewed = failure.passing && failure.is(StatusCode::UNAUTHORIZED);
         self.wait(failure)?;
+        if is_renewed {
+            // Nobody looked at the bytes that came with the old token.
+            return Ok(None);
+        }
         // An answer that was lost may have been a good one.
-        if !was_renewed && self.remote.drive(self.remote.has(self.blob))? {
+        if self.remote.drive(self.remote.has(self.blob))? {
             self.place = None;
             return Ok(Some("done"));
         }
@@ -334,7 +352,7 @@ impl Upload<'_> {
     fn ask(&mut self) {
         let Some(place) = self.place.take() else { return };
         let asked =
-            self.remote.drive(async { self.remote.once(&Call::to(Method::GET, Target::Url(place.url.clone()))).await });
+            self.remote.drive(async { self.remote.send(&Call::to(Method::GET, Target::Url(place.url.clone()))).await });
         self.place = match asked {
             Ok(answer) if had(&answer).is_some() => Some(place.moved(&answer, 0)),
             _ => None,

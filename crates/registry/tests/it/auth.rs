@@ -146,7 +146,10 @@ fn an_identity_token_is_exchanged() {
     let asked = token_requests(&tokens);
     assert_eq!((asked.len(), asked[0].method.as_str(), asked[0].header("authorization")), (1, "POST", None));
     let form = String::from_utf8(asked[0].body.clone()).unwrap();
-    assert!(form.contains("grant_type=refresh_token") && form.contains("refresh_token=hunter2-identity%2Btoken"), "{form}");
+    assert!(
+        form.contains("grant_type=refresh_token") && form.contains("refresh_token=hunter2-identity%2Btoken"),
+        "{form}"
+    );
     assert!(form.contains("service=the-registry") && form.contains("scope=repository%3Aaa%3Apush%2Cpull"), "{form}");
 }
 

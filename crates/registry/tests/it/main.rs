@@ -3,6 +3,12 @@
 #![allow(
     clippy::single_match_else,
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::format_collect,
+    clippy::items_after_statements,
+    clippy::match_same_arms,
+    clippy::needless_update,
+    clippy::type_complexity,
     clippy::print_stderr,
     clippy::print_stdout,
     clippy::format_push_string,
@@ -19,5 +25,6 @@ mod interop;
 mod push;
 mod redirects;
 mod roundtrip;
+mod rows;
 mod support;
 mod tags;

@@ -139,7 +139,8 @@ fn mirrored(origin: &str, mirror: &Scripted, kept: Arc<Kept>) -> skycap_registry
     settings.hosts.insert("docker.io".to_owned(), origin.to_owned());
     let client = Client::new(settings, kept).unwrap();
     let mirror = Mirror { registry: mirror.address().to_string(), credentials: user("mirror", "hunter2-mirror") };
-    let access = Access { credentials: user("hub", "hunter2-hub"), push: true, mirror: Some(mirror), ..Access::default() };
+    let access =
+        Access { credentials: user("hub", "hunter2-hub"), push: true, mirror: Some(mirror), ..Access::default() };
     client.place("ruby".parse().unwrap(), access).unwrap()
 }
 
@@ -204,7 +205,8 @@ fn plain_requests_find_their_host_and_follow_redirects() {
     settings.hosts.insert("hub.docker.com".to_owned(), scripted.url());
     let client = Client::new(settings, Arc::new(skycap_image::Silent)).unwrap();
     let get = |path: &str| {
-        let credentials = skycap_registry::Credentials::Basic { username: "un".into(), password: Secret::new("hunter2-pw") };
+        let credentials =
+            skycap_registry::Credentials::Basic { username: "un".into(), password: Secret::new("hunter2-pw") };
         client.get(&format!("https://hub.docker.com{path}"), &[("accept", "x/y")], &credentials).unwrap()
     };
     let answer = get("/v2/repositories/x/tags?page_size=2");
@@ -249,7 +251,8 @@ fn plain_requests_are_redirected_without_credentials_and_by_the_same_rules() {
         let error = get(path).unwrap_err().to_string();
         assert!(error.contains(text) && !error.contains("secret"), "{error}");
     }
-    for url in ["ftp://me:hunter2-secret@x/?token=hunter2-secret", "http://me:hunter2-secret@:x/?token=hunter2-secret"] {
+    for url in ["ftp://me:hunter2-secret@x/?token=hunter2-secret", "http://me:hunter2-secret@:x/?token=hunter2-secret"]
+    {
         let error = client().get(url, &[], &credentials).unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
     }

@@ -12,6 +12,8 @@ use skycap_image::{
 };
 use skycap_registry::server::{Options, Server};
 use skycap_registry::{Access, Client, Credentials, Place, Retries, Settings};
+use skycap_testkit::registry::Scripted;
+use skycap_testkit::secrets::assert_not_shown_in;
 use tempfile::TempDir;
 
 /// Retries without the waiting.
@@ -111,6 +113,22 @@ pub fn read(place: &dyn BlobSource, blob: &Descriptor) -> Result<Vec<u8>, Source
     Ok(bytes)
 }
 
+/// Panics if a secret stands in an error, in what was reported, or in what somebody was sent who may not see it.
+pub fn no_secret(error: Option<&SourceError>, kept: &Kept, others: &[&Scripted]) {
+    for line in kept.lines() {
+        assert_not_shown_in("an event", line.as_bytes());
+    }
+    if let Some(error) = error {
+        assert_not_shown_in("an error", format!("{error} {error:?}").as_bytes());
+    }
+    for other in others {
+        for request in other.requests() {
+            let shown = format!("{request:?} {}", String::from_utf8_lossy(&request.body));
+            assert_not_shown_in("a request to another origin", shown.as_bytes());
+        }
+    }
+}
+
 /// Keeps what it is told.
 #[derive(Default)]
 pub struct Kept(Mutex<Vec<String>>);
@@ -128,6 +146,7 @@ impl Progress for Kept {
             Event::Finished { outcome, .. } => format!("finished {outcome}"),
             Event::Note(text) => format!("note {text}"),
             Event::Warning(text) => format!("warning {text}"),
+            Event::Debug(text) => format!("debug {text}"),
             _ => return,
         };
         self.0.lock().unwrap().push(line);
@@ -185,7 +204,8 @@ pub fn ask(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &s
         head += &format!("{name}: {value}\r\n");
     }
     stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
-    stream.write_all(body).unwrap();
+    // A server may have said all it has to say before it has read everything.
+    let _ = stream.write_all(body);
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
