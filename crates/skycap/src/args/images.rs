@@ -19,7 +19,7 @@ pub struct Login {
     /// Read the password from standard input
     #[arg(long, requires = "username")]
     pub password_stdin: bool,
-    /// Credentials in the form of Docker's config.json [default: $DOCKER_CONFIG/config.json, $XDG_RUNTIME_DIR/containers/auth.json, ~/.docker/config.json]
+    /// Credentials in the form of Docker's config.json [default: where `docker login` and `podman login` keep them]
     #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
     pub authfile: Option<PathBuf>,
     /// With `false`, do not check the certificates of the registries named on this command line, and allow plain HTTP
@@ -99,6 +99,7 @@ Examples:
 
 #[derive(Args, Debug)]
 #[command(after_help = INSPECT_EXAMPLES)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct Inspect {
     /// An image's name, or a place such as oci:DIR or docker-archive:FILE
     pub name: String,

@@ -272,7 +272,7 @@ fn an_interrupted_pull_leaves_nothing() {
     run(world.skycap(["copy", "oci:source:1", &format!("{}/app:1", server.address())])).ok();
     let slow = Scripted::in_front_of(server.address(), |request| {
         let is_layer = request.method == "GET" && request.path.contains("/blobs/");
-        if is_layer { Reply::forward().pause(1_000_000, Duration::from_secs(60)) } else { Reply::forward() }
+        if is_layer { Reply::forward().pause(1_000_000, Duration::from_mins(1)) } else { Reply::forward() }
     })
     .unwrap();
     let image = format!("{}/app:1", slow.address());

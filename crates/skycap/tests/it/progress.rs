@@ -32,7 +32,7 @@ struct Slow {
     world: World,
     image: String,
     _registry: Server,
-    _front: Scripted,
+    front: Scripted,
 }
 
 impl Slow {
@@ -47,7 +47,7 @@ impl Slow {
         })
         .unwrap();
         let image = format!("{}/app:1", front.address());
-        Self { world, image, _registry: server, _front: front }
+        Self { world, image, _registry: server, front }
     }
 
     fn pull(&self) -> Command {
@@ -202,7 +202,7 @@ fn the_resource_and_the_builder_tell_in_the_same_way() {
 #[test]
 fn waiting_for_a_rate_limit_is_said_with_how_long() {
     let slow = Slow::new(Duration::ZERO);
-    let behind = slow._front.address();
+    let behind = slow.front.address();
     let limited = Scripted::in_front_of(behind, |request| {
         let is_first = request.path.contains("/manifests/") && request.seen == 0;
         if is_first { Reply::status(429).header("retry-after", "1") } else { Reply::forward() }

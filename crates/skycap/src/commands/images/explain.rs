@@ -11,8 +11,8 @@ use crate::failure::{Failure, chain};
 const SHOWN: usize = 6;
 
 /// An error of a registry. If a tag is missing, the registry is asked for tags like it.
-pub fn registry(error: SourceError, reference: &Reference, place: &Place) -> Failure {
-    let failure = Failure::new(chain(&error));
+pub fn registry(error: &SourceError, reference: &Reference, place: &Place) -> Failure {
+    let failure = Failure::new(chain(error));
     let hint = match error.kind {
         Kind::NotFound if reference.digest.is_none() => missing(reference, place),
         Kind::NotFound => None,
@@ -63,8 +63,8 @@ fn of_text(text: &str, kind: Kind, reference: &Reference) -> Option<String> {
 }
 
 /// An error of a layout or archive.
-pub fn local(error: SourceError, from: &Transport) -> Failure {
-    let failure = Failure::new(chain(&error));
+pub fn local(error: &SourceError, from: &Transport) -> Failure {
+    let failure = Failure::new(chain(error));
     let Ok(listed) = from.list() else {
         return match unlike(from) {
             Some(hint) => failure.with_hint(hint),

@@ -120,13 +120,13 @@ impl<'c> Places<'c> {
         local: Option<Arc<dyn Progress>>,
     ) -> Result<Artifact, Failure> {
         let Some(reference) = from.reference() else {
-            let artifact = from.open().map_err(|error| explain::local(error, from))?;
+            let artifact = from.open().map_err(|error| explain::local(&error, from))?;
             return self.watched(&artifact, local);
         };
         let place = self.place_telling(reference, End::Source, progress)?;
-        let raw = place.raw(&reference.name()).map_err(|error| explain::registry(error, reference, &place))?;
+        let raw = place.raw(&reference.name()).map_err(|error| explain::registry(&error, reference, &place))?;
         let opened = Artifact::open(raw, self.stoppable(Arc::new(place.clone()), None));
-        opened.map_err(|error| explain::registry(error, reference, &place))
+        opened.map_err(|error| explain::registry(&error, reference, &place))
     }
 
     fn watched(&self, artifact: &Artifact, progress: Option<Arc<dyn Progress>>) -> Result<Artifact, Failure> {

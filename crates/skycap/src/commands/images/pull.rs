@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use skycap_image::transport::Transport;
 use skycap_image::{Artifact, Event, Image, Layer, Platform};
-use skycap_rootfs::{Limits, Owners, Unpack, unpack};
+use skycap_rootfs::{Limits, Owners, Unpack, unpack_until};
 
 use super::transfer::Transfer;
 use super::{Places, transport};
@@ -54,7 +54,8 @@ fn files(arguments: &Pull, source: &Transport, directory: &Path, context: &Conte
     let options =
         Unpack { owners: owners(context), concurrency: LAYERS_AT_ONCE, limits: Limits::default(), sync: true };
     // The client already tells every layer.
-    unpack(&layers, directory, &options, &Notices(Arc::clone(&context.progress)))
+    let notices = Notices(Arc::clone(&context.progress));
+    unpack_until(&layers, directory, &options, &notices, &|| context.cancel.is_cancelled())
         .map_err(|error| Failure::because(format!("cannot unpack into {}", directory.display()), &error))?;
     context.summarise(started.elapsed(), Some(layers.len()));
     eprintln!("{} is in {}", image.config().platform(), directory.display());

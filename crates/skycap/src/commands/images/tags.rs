@@ -49,7 +49,7 @@ fn remote(
 ) -> Result<(String, Found), Failure> {
     let places = Places::new(&arguments.login, &Ends::default(), context)?;
     let place = places.place(reference, End::Source)?;
-    let tags = place.tags().map_err(|error| explain::registry(error, reference, &place))?;
+    let tags = place.tags().map_err(|error| explain::registry(&error, reference, &place))?;
     let tags: Vec<String> = tags.into_iter().filter(|tag| wanted(tag)).collect();
     let name = reference.repository.to_string().replacen("index.docker.io/", "docker.io/", 1);
     if !arguments.digests {
@@ -68,7 +68,7 @@ fn remote(
 
 /// The names in a layout or archive.
 fn listed(place: &Transport, digests: bool, wanted: impl Fn(&str) -> bool) -> Result<Found, Failure> {
-    let listed = place.list().map_err(|error| explain::local(error, place))?;
+    let listed = place.list().map_err(|error| explain::local(&error, place))?;
     let all = listed.into_iter().flat_map(|(names, descriptor)| {
         names.into_iter().map(move |name| (name, digests.then(|| descriptor.digest.to_string())))
     });

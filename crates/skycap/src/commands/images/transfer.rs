@@ -57,7 +57,7 @@ impl Transfer {
             return Err(Failure::usage(format!("{archive}: a docker-archive cannot hold all platforms"))
                 .with_hint("oci-archive: can, or choose one with --platform"));
         }
-        let packing = packing(changes)?;
+        let packing = packing(changes);
         if changes.referrers && !matches!(packing, Packing::Usual | Packing::Kept) {
             return Err(Failure::usage("--referrers with --compress: what refers to the image names its old digest"));
         }
@@ -181,7 +181,7 @@ fn push(
 ) -> Result<(), Failure> {
     let Some(first) = references.first() else { return Ok(()) };
     let place = places.place(first, End::Destination)?;
-    let explained = |error| explain::registry(error, first, &place);
+    let explained = |error| explain::registry(&error, first, &place);
     let mut names: Vec<Name> = Vec::new();
     for reference in references {
         if !names.contains(&reference.name()) {
@@ -222,13 +222,13 @@ fn platforms(texts: &[String]) -> Result<Platforms, Failure> {
     }
 }
 
-fn packing(changes: &Changes) -> Result<Packing, Failure> {
+fn packing(changes: &Changes) -> Packing {
     let compression = match changes.compress {
-        None => return Ok(Packing::Usual),
-        Some(Compress::None) if !changes.recompress => return Ok(Packing::Kept),
+        None => return Packing::Usual,
+        Some(Compress::None) if !changes.recompress => return Packing::Kept,
         Some(Compress::None) => Compression::None,
         Some(Compress::Gzip) => Compression::Gzip,
         Some(Compress::Zstd) => Compression::Zstd,
     };
-    Ok(if changes.recompress { Packing::All(compression) } else { Packing::Bare(compression) })
+    if changes.recompress { Packing::All(compression) } else { Packing::Bare(compression) }
 }
