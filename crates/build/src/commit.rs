@@ -207,7 +207,8 @@ impl Read for Part<'_> {
 /// A spool to write to.
 pub(crate) fn spool(directory: &std::path::Path) -> Result<(File, crate::archive::Spool<BufWriter<File>>), Fault> {
     let path = directory.join("spool");
-    let file = File::options().create_new(true).read(true).write(true).open(&path).map_err(unwritten)?;
+    let file = File::options().create_new(true).read(true).write(true).open(&path);
+    let file = file.map_err(|error| Fault::new(format!("cannot write {}: {error}", path.display())))?;
     let writer = BufWriter::with_capacity(BUFFER, file.try_clone().map_err(unwritten)?);
     Ok((file, crate::archive::Spool::new(writer)))
 }

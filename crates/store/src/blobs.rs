@@ -49,12 +49,12 @@ impl Store {
 
     /// Begins a blob whose digest is not known yet.
     pub fn writer(&self) -> io::Result<BlobWriter> {
-        let staged = Staged::create(self.0.session.directory(), "blob-").map_err(|error| self.named(error))?;
+        let staged = Staged::create(self.0.session.directory(), "blob-").map_err(|error| self.named(&error))?;
         Ok(BlobWriter { store: self.clone(), staged, hasher: Hasher::new(Algorithm::Sha256), size: 0 })
     }
 
     /// An error with where it happened.
-    fn named(&self, error: io::Error) -> io::Error {
+    fn named(&self, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{}: {error}", self.dir().display()))
     }
 
@@ -182,14 +182,14 @@ impl BlobWriter {
     pub fn commit(self, media_type: MediaType) -> io::Result<Descriptor> {
         let digest = self.hasher.finish();
         let store = self.store.clone();
-        store.place(self.staged, &digest).map_err(|error| store.named(error))?;
+        store.place(self.staged, &digest).map_err(|error| store.named(&error))?;
         Ok(Descriptor::new(media_type, digest, self.size))
     }
 }
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.staged.write(bytes).map_err(|error| self.store.named(error))?;
+        let count = self.staged.write(bytes).map_err(|error| self.store.named(&error))?;
         self.hasher.update(&bytes[..count]);
         self.size += count as u64;
         Ok(count)

@@ -52,13 +52,14 @@ impl<'f> Move<'f> {
             _ => Vec::new(),
         }
     }
+}
 
-    fn check_blobs(&self, site: &Site, what: &str) {
-        let out = site.world.path("out");
-        for blob in std::fs::read_dir(out.join("blobs/sha256")).into_iter().flatten().flatten() {
-            let digest = skycap_image::Digest::sha256(&std::fs::read(blob.path()).unwrap()).hex();
-            assert_eq!(digest, blob.file_name().to_string_lossy(), "{what}");
-        }
+/// Fails if a blob of a layout is not what its name says.
+fn check_blobs(site: &Site, what: &str) {
+    let out = site.world.path("out");
+    for blob in std::fs::read_dir(out.join("blobs/sha256")).into_iter().flatten().flatten() {
+        let digest = skycap_image::Digest::sha256(&std::fs::read(blob.path()).unwrap()).hex();
+        assert_eq!(digest, blob.file_name().to_string_lossy(), "{what}");
     }
 }
 
@@ -97,7 +98,7 @@ impl Operation for Move<'_> {
     fn check_left(&self, site: &Site, what: &str) {
         let left = self.result(site);
         assert!(left.is_empty() || left == self.good, "half of it is there: {what}\n{left:?}\n{:?}", self.good);
-        self.check_blobs(site, what);
+        check_blobs(site, what);
         if site.world.path("store/sessions-1").exists() {
             let damaged = Store::open(&site.world.path("store")).unwrap().audit(&mut |_| {}).unwrap().damaged;
             assert!(damaged.is_empty(), "{damaged:?}: {what}");
@@ -121,9 +122,9 @@ impl Operation for Move<'_> {
         if self.to == To::Layout {
             State::of(&site.world.path("out")).has_nothing_temporary(what);
         }
-        for session in std::fs::read_dir(site.world.path("store/sessions-1")).into_iter().flatten().flatten() {
-            panic!("left over: {}: {what}", session.path().display());
-        }
+        let sessions = std::fs::read_dir(site.world.path("store/sessions-1")).into_iter().flatten().flatten();
+        let left: Vec<_> = sessions.map(|session| session.path()).collect();
+        assert!(left.is_empty(), "left over: {left:?}: {what}");
     }
 }
 
