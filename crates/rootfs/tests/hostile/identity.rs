@@ -78,9 +78,14 @@ pub(crate) fn is_full() -> bool {
     variable("SKYCAP_TEST_FULL").is_some_and(|value| !value.is_empty() && value != "0")
 }
 
+/// Whether this process was started as somebody else, who need not repeat all of a sample.
+pub(crate) fn is_again() -> bool {
+    variable(WHO).is_some()
+}
+
 /// Runs one test of this program again as somebody else; says why not where that is impossible.
 pub(crate) fn run_again(test: &str, identity: Identity) {
-    if variable(WHO).is_some() {
+    if is_again() {
         return;
     }
     match start(test, identity) {

@@ -74,7 +74,8 @@ fn busy() -> f64 {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: f64 = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    (load / processors as f64).clamp(1.0, 12.0) * 2.0
+    let processors = f64::from(u16::try_from(processors).unwrap_or(u16::MAX));
+    (load / processors).clamp(1.0, 12.0) * 2.0
 }
 
 /// Whether the layers were accepted, or what is wrong.
