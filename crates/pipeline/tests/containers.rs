@@ -412,6 +412,7 @@ fn watch_until_killed(dir: &str, sandbox: Sandbox) -> ! {
     unreachable!("it is killed")
 }
 
+/// K20
 fn a_killed_watch_runs_the_build_again(world: &World) {
     if world.sandbox.as_ref().as_ref().is_ok_and(|sandbox| sandbox.rung() != Rung::Privileged) {
         eprintln!(

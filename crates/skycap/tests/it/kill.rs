@@ -49,6 +49,7 @@ fn source(address: &str) -> Value {
     json!({"repository": format!("{address}/app"), "tag": "1"})
 }
 
+/// K01, K02, K25: at random times, with a larger image than `tests/crash` has.
 #[test]
 fn a_killed_get_leaves_nothing_that_looks_whole() {
     let world = World::new();
@@ -114,6 +115,7 @@ fn a_killed_put_leaves_no_tag_whose_parts_are_missing() {
     );
 }
 
+/// K02, K12
 #[test]
 fn a_killed_build_does_not_spoil_the_cache() {
     let world = World::new();
@@ -133,6 +135,7 @@ fn a_killed_build_does_not_spoil_the_cache() {
     });
 }
 
+/// K20
 #[test]
 fn a_killed_watch_finishes_its_work_when_it_is_started_again() {
     let world = World::new();

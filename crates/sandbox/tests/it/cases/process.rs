@@ -242,6 +242,7 @@ fn a_wish_that_came_before_the_run_counts(world: &World) {
     assert_eq!(exit, Exit::Signal(15));
 }
 
+/// K10
 fn the_sandbox_dies_with_its_caller(world: &World) {
     let scratch = world.directory();
     let (one, two) = (long(4), long(5));
