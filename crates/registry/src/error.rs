@@ -270,7 +270,15 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 fn tls_reason(error: &(dyn Error + 'static)) -> Option<String> {
-    Some(match find::<rustls::Error>(error)? {
+    let error = find::<rustls::Error>(error)?;
+    if error.to_string().contains("CaUsedAsEndEntity") {
+        return Some(
+            "the server shows an authority's own certificate, as `openssl req -x509` makes it by default (make one for the \
+             server with -addext basicConstraints=critical,CA:FALSE)"
+                .to_owned(),
+        );
+    }
+    Some(match error {
         rustls::Error::InvalidCertificate(reason) => format!(
             "the server's certificate is not valid: {reason} (a registry with an authority of its own needs it in ca_certs)"
         ),

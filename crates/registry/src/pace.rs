@@ -10,7 +10,7 @@ const SLOWEST: u64 = 1024;
 /// Before this time a connection is still finding its speed.
 const SETTLED: Duration = Duration::from_secs(1);
 /// A connection that brings fewer bytes a second than this, while the reader waits for it, may not be alone to blame.
-const SLOW: u64 = 48 * 1024 * 1024;
+const SLOW: u64 = 24 * 1024 * 1024;
 
 /// Why a body ended before its end.
 pub(crate) enum Cut {
@@ -81,7 +81,7 @@ mod tests {
             (ms(1000), ms(1000), 10 << 20, true),
             (ms(1000), ms(700), 10 << 20, false),
             (ms(1000), ms(1000), 100 << 20, false),
-            (ms(10_000), ms(9000), 400 << 20, true),
+            (ms(10_000), ms(9000), 200 << 20, true),
         ] {
             assert_eq!(slow(time, waited, bytes), expected, "{time:?} {waited:?} {bytes}");
         }

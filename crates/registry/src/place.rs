@@ -208,6 +208,23 @@ impl BlobSource for Place {
         }
         Ok(RawManifest { descriptor: manifest.clone(), bytes: raw.bytes })
     }
+
+    fn asker(&self) -> Option<String> {
+        let session = &self.origin.session;
+        Some(format!("{} as {}", self.origin.repository, session.credentials.fingerprint()))
+    }
+
+    fn holds(&self, blob: &Descriptor) -> Result<bool, SourceError> {
+        let found = if blob.media_type.is_manifest() || blob.media_type.is_index() {
+            self.find(&Name::Digest(blob.digest)).map(|found| found.is_some())
+        } else {
+            self.has_blob(blob)
+        };
+        match found {
+            Err(error) if matches!(error.kind, Kind::NotFound | Kind::Denied) => Ok(false),
+            found => found,
+        }
+    }
 }
 
 /// Opens a blob at one registry. A small one is read and compared at once, so that wrong bytes can be asked for again; a

@@ -17,7 +17,7 @@ use crate::remote::{Call, Remote, Target};
 use crate::transport::{Lane, stalled};
 
 /// Bytes in a part: enough that a round trip between two parts does not matter, few enough to keep some in memory.
-pub(crate) const PART: u64 = 2 * 1024 * 1024;
+pub(crate) const PART: u64 = 1024 * 1024;
 
 /// The rest of a blob, in parts.
 pub(crate) struct Ranges {

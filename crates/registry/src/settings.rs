@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use skycap_image::Secret;
@@ -26,7 +28,7 @@ pub struct Settings {
     pub stall: Duration,
     /// How many blobs are sent at once. Small requests (HEAD) run at eight times this number.
     pub concurrency: usize,
-    /// How many parts of large blobs, of 2 MiB each, may be under way or waiting in memory where a single connection turns
+    /// How many parts of large blobs, of 1 MiB each, may be under way or waiting in memory where a single connection turns
     /// out to be slow (`docs/decisions/0009-large-blobs.md`). All blobs of a client share this number; less than 2 turns
     /// parts off.
     pub ranges: usize,
@@ -154,4 +156,18 @@ pub enum Credentials {
     IdentityToken(Secret),
     /// A token that is shown to the registry as it is (`registrytoken` in Docker's configuration).
     RegistryToken(Secret),
+}
+
+impl Credentials {
+    /// Tells identities apart without giving anything of them away: the name, and a number that only this process can make
+    /// of the secret, so that nobody can try passwords against it later.
+    pub(crate) fn fingerprint(&self) -> String {
+        static KEY: OnceLock<RandomState> = OnceLock::new();
+        let number = KEY.get_or_init(RandomState::new).hash_one(self);
+        match self {
+            Self::Anonymous => "anonymous".to_owned(),
+            Self::Basic { username, .. } => format!("{username}-{number:016x}"),
+            Self::IdentityToken(_) | Self::RegistryToken(_) => format!("token-{number:016x}"),
+        }
+    }
 }

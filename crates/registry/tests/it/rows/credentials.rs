@@ -7,7 +7,7 @@ use skycap_registry::{Access, Client, Credentials, Keychain};
 use skycap_testkit::registry::{Reply, Request, Scripted};
 
 use super::world::{Act, LARGE, World, same};
-use crate::support::{Kept, image, no_secret, noise, place, read, settings, tag, user};
+use crate::support::{Kept, image, no_secret, noise, place, place_as, read, settings, tag, user};
 
 /// One way to log in, as a registry's own clients do it.
 struct Login {
@@ -223,7 +223,22 @@ fn r96_a_real_registry_does_not_have_what_only_another_repository_holds() {
     let layer = &artifact.layers()[0].descriptor;
     assert!(place(&client, server.address(), "team/a").has_blob(layer).unwrap());
     let other = place(&client, server.address(), "team/b");
-    assert!(!other.has_blob(layer).unwrap());
+    assert!(!other.has_blob(layer).unwrap() && !other.holds(layer).unwrap());
+    assert!(place(&client, server.address(), "team/a").holds(artifact.descriptor()).unwrap());
+    assert!(!other.holds(artifact.descriptor()).unwrap());
+    let asker = |path: &str, name: &str, password: &str| {
+        place_as(&client, server.address(), path, user(name, password)).asker().unwrap()
+    };
+    let one = asker("team/a", "me", "hunter2-one");
+    assert_eq!(one, asker("team/a", "me", "hunter2-one"));
+    for other in [
+        asker("team/a", "me", "hunter2-two"),
+        asker("team/b", "me", "hunter2-one"),
+        asker("team/a", "you", "hunter2-one"),
+    ] {
+        assert_ne!(one, other);
+    }
+    assert!(!one.contains("hunter2"), "{one}");
     assert_eq!(other.open(layer).err().unwrap().kind, Kind::NotFound);
     let _ = Secret::new("");
 }
