@@ -110,6 +110,7 @@ impl std::error::Error for Refused {}
 mod tests {
     use super::*;
 
+    /// R36.
     #[test]
     fn private_addresses_are_known_in_every_spelling() {
         for host in [
@@ -138,6 +139,7 @@ mod tests {
         }
     }
 
+    /// R34, R35, R36.
     #[test]
     fn every_hop_is_judged() {
         use Route::{Elsewhere, Home, PublicOnly};

@@ -79,6 +79,7 @@ mod tests {
     use crate::transport::{Lane, Transport};
     use crate::trust::Trust;
 
+    /// R36.
     #[test]
     fn names_that_resolve_to_private_addresses_are_refused() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
