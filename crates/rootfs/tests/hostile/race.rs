@@ -103,7 +103,11 @@ fn race(level: Level) {
     swapper.join().unwrap();
     // What the swapping itself leaves in the parent, and what could not be taken away behind its back.
     let own = fs::read_dir(&parent).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let own: Vec<String> = own.filter(|name| name.starts_with(".skycap-") || name.starts_with("swap-")).collect();
+    let is_own = |name: &String| {
+        let is_target = name.starts_with("rootfs-") && name != "rootfs-evil";
+        is_target || name.starts_with(".skycap-") || name.starts_with("swap-")
+    };
+    let own: Vec<String> = own.filter(is_own).collect();
     let own: Vec<&str> = own.iter().map(String::as_str).collect();
     room.changes(&own).unwrap_or_else(|what| panic!("{level:?}: {what}"));
     let count = count.load(Ordering::Relaxed);
