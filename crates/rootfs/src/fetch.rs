@@ -176,19 +176,16 @@ impl Fetch {
         spool.has_begun.store(true, Ordering::Relaxed);
         let mut aside = Vec::new();
         loop {
-            let count = match self.buffer(spool)? {
-                Some(mut piece) => {
-                    let count = spool.fill(&mut blob, piece.room())?;
-                    piece.filled(count);
-                    spool.append(piece);
-                    count
-                }
-                None => {
-                    aside.resize(CHUNK, 0);
-                    let count = spool.fill(&mut blob, &mut aside)?;
-                    self.write_aside(spool, aside.get(..count).unwrap_or_default())?;
-                    count
-                }
+            let count = if let Some(mut piece) = self.buffer(spool)? {
+                let count = spool.fill(&mut blob, piece.room())?;
+                piece.filled(count);
+                spool.append(piece);
+                count
+            } else {
+                aside.resize(CHUNK, 0);
+                let count = spool.fill(&mut blob, &mut aside)?;
+                self.write_aside(spool, aside.get(..count).unwrap_or_default())?;
+                count
             };
             if count == 0 {
                 return Ok(());
@@ -219,18 +216,17 @@ impl Fetch {
 
     fn write_aside(&self, spool: &Spool, bytes: &[u8]) -> io::Result<()> {
         let mut state = spool.lock();
-        let file = match &state.file {
-            Some(file) => Arc::clone(file),
-            None => {
-                // Nobody removes the directory meanwhile.
-                let turn = self.turn();
-                if self.is_stopped() {
-                    return Err(io::Error::other("stopped because another layer failed"));
-                }
-                let file = Arc::new(nameless(&self.directory)?);
-                drop(turn);
-                Arc::clone(state.file.insert(file))
+        let file = if let Some(file) = &state.file {
+            Arc::clone(file)
+        } else {
+            // Nobody removes the directory meanwhile.
+            let turn = self.turn();
+            if self.is_stopped() {
+                return Err(io::Error::other("stopped because another layer failed"));
             }
+            let file = Arc::new(nameless(&self.directory)?);
+            drop(turn);
+            Arc::clone(state.file.insert(file))
         };
         if state.has_read_the_file() {
             // The same pages again: fresh ones are dear.

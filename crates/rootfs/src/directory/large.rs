@@ -169,7 +169,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let ways = Ways::default();
         for length in [1, 4095, 4096, 4097, BUFFER - 1, BUFFER, BUFFER + 1, 3 * BUFFER + 8192, 3 * BUFFER + 12_345] {
-            let bytes: Vec<u8> = (0..length).map(|number| (number * 31 % 251) as u8).collect();
+            let bytes: Vec<u8> = (0..length).map(|number| u8::try_from(number * 31 % 251).unwrap()).collect();
             for way in [Way::Cached, Way::Direct] {
                 for size in [1000, 300_000, 2 * BUFFER] {
                     let path = directory.path().join("file");

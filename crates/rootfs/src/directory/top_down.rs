@@ -248,9 +248,8 @@ impl<'t> TopDown<'t> {
     fn open(&mut self, path: &[u8], make: bool) -> io::Result<Option<OwnedFd>> {
         match open_below(&self.root, path, LOOK_UP).map_err(|error| (Errno::from_io_error(&error), error)) {
             Ok(directory) => Ok(Some(directory)),
-            Err((Some(Errno::NOTDIR | Errno::LOOP), _)) => Ok(None),
             Err((Some(Errno::NOENT), _)) if make => self.make(path),
-            Err((Some(Errno::NOENT), _)) => Ok(None),
+            Err((Some(Errno::NOTDIR | Errno::LOOP | Errno::NOENT), _)) => Ok(None),
             Err((_, error)) => Err(error),
         }
     }
@@ -391,9 +390,9 @@ impl<'t> TopDown<'t> {
     }
 
     fn special(&mut self, path: &TreePath, metadata: &Metadata, device: Option<Device>) -> io::Result<()> {
-        let made = self.file(path, |directory, name| match node::special(directory, name, metadata, device)? {
-            true => Ok(None),
-            false => node::file(directory, name, &node::placeholder(metadata)).map(Some),
+        let made = self.file(path, |directory, name| {
+            let is_made = node::special(directory, name, metadata, device)?;
+            if is_made { Ok(None) } else { node::file(directory, name, &node::placeholder(metadata)).map(Some) }
         })?;
         let (Some((directory, made)), Some(name)) = (made, path.file_name()) else { return Ok(()) };
         let attributes = self.writers.attributes();

@@ -8,7 +8,6 @@ use skycap_image::{BlobReader, Digest, Hasher, Layer, Verified, compress};
 
 use super::bare::Message;
 use super::pool::{Piece, Pool, Slice};
-use crate::UnpackError;
 
 /// What the hashing thread is told.
 pub(super) enum Hash {
@@ -47,7 +46,7 @@ struct Unwanted;
 
 impl Decoder {
     /// Hands over all pieces of a layer, and whether its blob was what it should be. Failures travel to the reader.
-    pub(super) fn layer(&self, layer: &Layer, blob: BlobReader) -> Result<(), UnpackError> {
+    pub(super) fn layer(&self, layer: &Layer, blob: BlobReader) {
         let mut blob = Verified::new(blob, &layer.descriptor);
         let _ = self.to_hash.send(Hash::Begin(Box::new(layer.diff_id)));
         let end = match self.decompress(&mut blob) {
@@ -56,7 +55,7 @@ impl Decoder {
                 Err(error) => Message::Mismatch(error),
             },
             // The layer is refused anyway; its rest need not be fetched.
-            Ok(Err(Unwanted)) => return Ok(()),
+            Ok(Err(Unwanted)) => return,
             // If the blob has other bytes than promised, that is the cause.
             Err(error) => match blob.finish() {
                 Err(mismatch) if mismatch.kind() == io::ErrorKind::InvalidData => Message::Mismatch(mismatch),
@@ -65,7 +64,6 @@ impl Decoder {
         };
         let _ = self.to_hash.send(Hash::End);
         let _ = self.pieces.send(end);
-        Ok(())
     }
 
     fn decompress(&self, blob: &mut Verified<BlobReader>) -> io::Result<Result<(), Unwanted>> {

@@ -76,9 +76,11 @@ pub(crate) fn read_layers(
         scope.spawn(move || hash(&unhashed, &hashed));
         let decoder = Decoder { pool: std::sync::Arc::clone(&pool), pieces, to_hash };
         let decoding = scope.spawn(move || {
-            source(&mut |number, blob| match layers.get(number) {
-                Some(layer) => decoder.layer(layer, blob),
-                None => Ok(()),
+            source(&mut |number, blob| {
+                if let Some(layer) = layers.get(number) {
+                    decoder.layer(layer, blob);
+                }
+                Ok(())
             })
         });
         // Whatever happens, also a panic below, the decoder stops.

@@ -51,12 +51,12 @@ impl Drawn {
     fn layer(&mut self) -> Layer {
         let mut tar = Writer::new(Vec::new());
         self.files.clear();
-        for number in 0..=self.random.below(14) {
+        for number in 0..=u8::try_from(self.random.below(14)).unwrap() {
             let header = self.entry(number);
             writeln!(self.text, "{:?} {} {}", header.kind, header.path.escape_ascii(), header.link.escape_ascii())
                 .unwrap();
             tar.entry(&header).unwrap();
-            std::io::Write::write_all(&mut tar, &vec![b'0' + number as u8; header.size as usize]).unwrap();
+            std::io::Write::write_all(&mut tar, &vec![b'0' + number; usize::try_from(header.size).unwrap()]).unwrap();
         }
         self.text.push_str("##\n");
         let bytes = tar.finish().unwrap();
@@ -65,7 +65,7 @@ impl Drawn {
         Layer { descriptor, diff_id: Digest::sha256(&bytes), blobs: Arc::new(memory) }
     }
 
-    fn entry(&mut self, number: u64) -> Header {
+    fn entry(&mut self, number: u8) -> Header {
         let kind = self.random.below(if self.is_wild { 10 } else { 12 });
         let (directory, file) = if self.is_wild {
             (self.random.of(&WILD), self.random.of(&WILD))
@@ -99,17 +99,13 @@ impl Drawn {
             self.files.push(file.to_owned());
         }
         let xattrs = match self.random.below(6) {
-            0 if matches!(header.kind, Kind::File | Kind::Directory) => {
-                [(b"user.n".to_vec(), vec![number as u8])].into()
-            }
-            1 if matches!(header.kind, Kind::File | Kind::Directory) => {
-                [(b"user.m".to_vec(), vec![number as u8])].into()
-            }
+            0 if matches!(header.kind, Kind::File | Kind::Directory) => [(b"user.n".to_vec(), vec![number])].into(),
+            1 if matches!(header.kind, Kind::File | Kind::Directory) => [(b"user.m".to_vec(), vec![number])].into(),
             _ => BTreeMap::new(),
         };
         let owner = if rustix::process::geteuid().is_root() { self.random.below(3) } else { 0 };
         let mode = [0o755, 0o644, 0o000, 0o4755, 0o2711, 0o1777][usize::try_from(self.random.below(6)).unwrap()];
-        Header { mtime: self.random.below(1_000_000) as i64, mode, uid: owner, gid: 2 * owner, xattrs, ..header }
+        Header { mtime: self.random.below(1_000_000).cast_signed(), mode, uid: owner, gid: 2 * owner, xattrs, ..header }
     }
 }
 
