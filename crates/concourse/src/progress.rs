@@ -17,7 +17,7 @@ impl Talkative {
 impl Progress for Talkative {
     fn event(&self, event: Event<'_>) {
         match event {
-            Event::Debug(line) => self.0.event(Event::Note(line)),
+            Event::Debug(line) => self.0.event(Event::Note(&format!("debug: {line}"))),
             other => self.0.event(other),
         }
     }

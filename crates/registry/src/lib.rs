@@ -53,5 +53,6 @@ pub use client::Client;
 pub use credentials::Keychain;
 pub use place::Place;
 pub use registries::Registries;
+pub use session::RateLimit;
 pub use settings::{Access, ClientCertificate, Credentials, Mirror, Proxies, Retries, Settings};
 pub use stop::Stop;

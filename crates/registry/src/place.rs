@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use url::Url;
 
+use crate::RateLimit;
 use crate::blob::BlobStream;
 use crate::client::lock;
 use crate::error::Failure;
@@ -128,6 +129,11 @@ impl Place {
     /// annotations. Empty if there are none.
     pub fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError> {
         self.read(|remote| Ok(remote.drive(remote.referrers(*subject))?))
+    }
+
+    /// What the registry said last of how often it may be asked (`ratelimit-limit` and `ratelimit-remaining`), if it did.
+    pub fn rate_limit(&self) -> Option<RateLimit> {
+        self.mirror().unwrap_or(&self.origin).session.limits()
     }
 
     fn for_writing(&self) -> Result<(), SourceError> {

@@ -177,6 +177,9 @@ impl Remote {
         }
         self.trace(&call.method, &answer.response, asked);
         self.pass_on_warnings(answer.response.headers());
+        if answer.at_home {
+            self.session.note_limits(answer.response.headers());
+        }
         if answer.response.status().is_success() {
             // What a GET brought is looked at anyway.
             let is_read = call.method == Method::GET;

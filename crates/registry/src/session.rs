@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::Credentials;
 use crate::challenge::{Challenge, challenge};
+use crate::client::lock;
 use crate::error::{Failure, LARGEST_ERROR, shown};
 use crate::guard::{Route, is_private, judge, literal, refused};
 use crate::origin::Origin;
@@ -36,6 +37,16 @@ pub(crate) struct Session {
     pinged: Mutex<Option<Arc<Pinged>>>,
     pub(crate) tokens: Mutex<Tokens>,
     home_is_private: OnceCell<bool>,
+    limits: std::sync::Mutex<Option<RateLimit>>,
+}
+
+/// What a registry says of how often it may be asked, in its own words (`76;w=21600`); empty where it says nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RateLimit {
+    /// How often within a time.
+    pub limit: String,
+    /// How often that leaves.
+    pub remaining: String,
 }
 
 /// What a ping taught us.
@@ -116,12 +127,30 @@ impl Session {
             pinged: Mutex::new(None),
             tokens: Mutex::new(Tokens::default()),
             home_is_private: OnceCell::new(),
+            limits: std::sync::Mutex::default(),
         }
     }
 
     /// What a request goes through on this route.
     pub fn transport_on(&self, route: Route) -> &Arc<Transport> {
         self.at_home.as_ref().filter(|_| route == Route::Home).unwrap_or(&self.transport)
+    }
+
+    /// Remembers what an answer says of the registry's limits.
+    pub fn note_limits(&self, headers: &HeaderMap) {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(crate::error::plain);
+        let limits = RateLimit {
+            limit: text("ratelimit-limit").unwrap_or_default(),
+            remaining: text("ratelimit-remaining").unwrap_or_default(),
+        };
+        if limits != RateLimit::default() {
+            *lock(&self.limits) = Some(limits);
+        }
+    }
+
+    /// What the registry said last of its limits.
+    pub fn limits(&self) -> Option<RateLimit> {
+        lock(&self.limits).clone()
     }
 
     /// Forgets what was learned.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use crate::report::Style;
+use crate::report::{Style, log};
 
 /// A command that did not succeed.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Failure {
     pub fn report_as_log_line(&self) -> ExitCode {
         let message =
             self.hint.as_ref().map_or_else(|| self.message.clone(), |hint| format!("{} (hint: {hint})", self.message));
-        eprintln!("\x1b[31mERRO\x1b[0m[0000] {:<44} ", message.trim_end());
+        eprintln!("{}", log::line(log::Level::Error, &message));
         ExitCode::from(self.code)
     }
 }

@@ -23,7 +23,7 @@ use clap::{CommandFactory, Parser};
 use skycap_concourse::Kind;
 use skycap_sandbox::{Rung, enter};
 
-use args::{Cli, Command, Isolation, Login, Means, Registry, RungArg, Store, StoreGc, StoreLs, StoreVerify};
+use args::{Cli, Command, Isolation, Login, Means, Registry, RegistryImage, RungArg, Store, StoreGc, StoreLs, StoreVerify};
 use commands::Context;
 use commands::resource::Script;
 use environment::World;
@@ -33,6 +33,7 @@ use report::Style;
 
 fn main() -> ExitCode {
     skycap_sandbox::child_main();
+    report::log::start();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let name = arguments.first().map(OsString::as_os_str);
     // Where /proc is not mounted, the path that we were started by leads to the same file.
@@ -83,7 +84,10 @@ fn command_line(cli: Cli) -> ExitCode {
     let (means, needs_sandbox) = means(&cli.command);
     let context = context(World::read(), means, cli.debug, needs_sandbox);
     match cli.command {
-        Command::RegistryImage(command) => resource(Kind::RegistryImage, &Script::from(&command.script), &context),
+        Command::RegistryImage(command) => match &command.script {
+            RegistryImage::Script(script) => resource(Kind::RegistryImage, &Script::from(script), &context),
+            RegistryImage::Explain { check } => exit(&context, commands::resource::explain(*check, &context)),
+        },
         Command::RegistryTag(command) => resource(Kind::RegistryTag, &Script::from(&command.script), &context),
         Command::OciBuild(_) => finish(&context, commands::resource::oci_build),
         Command::Run(arguments) => exit(&context, commands::pipeline::run(&arguments, &context)),

@@ -25,6 +25,16 @@ pub(super) struct Rules<'r> {
     pub(super) pre_release_prefixes: &'r [String],
 }
 
+/// Why a tag is no version.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Refusal {
+    /// Without the variant's suffix, or not as the pattern wants it.
+    OtherName,
+    NoVersion,
+    Constraint,
+    PreRelease,
+}
+
 /// The tags that count, in the registry's order.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
@@ -61,15 +71,22 @@ impl Rules<'_> {
         }
     }
 
-    fn candidate(&self, tag: &str) -> Option<Candidate> {
-        let text = self.version_text(tag)?;
-        let version = Version::parse(text).ok()?;
-        let admitted = self.constraint.is_none_or(|constraint| constraint.admits(&version));
-        (admitted && self.admits_pre_release(&version.pre)).then(|| Candidate {
-            tag: tag.to_owned(),
-            version,
-            dots: text.matches('.').count(),
-        })
+    /// What becomes of a tag that is not the bare one.
+    fn judge(&self, tag: &str) -> Result<Candidate, Refusal> {
+        let text = self.version_text(tag).ok_or(Refusal::OtherName)?;
+        let version = Version::parse(text).map_err(|_| Refusal::NoVersion)?;
+        if !self.constraint.is_none_or(|constraint| constraint.admits(&version)) {
+            return Err(Refusal::Constraint);
+        }
+        if !self.admits_pre_release(&version.pre) {
+            return Err(Refusal::PreRelease);
+        }
+        Ok(Candidate { tag: tag.to_owned(), version, dots: text.matches('.').count() })
+    }
+
+    /// Why a tag does not count; nothing if it does.
+    pub(super) fn refusal(&self, tag: &str) -> Option<Refusal> {
+        if self.bare() == Some(tag) { None } else { self.judge(tag).err() }
     }
 
     /// Without prefixes of the user's own, a pre-release with a `-` is taken for another variant.
@@ -90,7 +107,7 @@ impl Candidates {
     pub(super) fn of(tags: &[String], rules: &Rules<'_>) -> Self {
         let is_bare = |tag: &String| rules.bare().is_some_and(|bare| bare == tag);
         let bare = tags.iter().find(|tag| is_bare(tag)).cloned();
-        let versions = tags.iter().filter(|tag| !is_bare(tag)).filter_map(|tag| rules.candidate(tag)).collect();
+        let versions = tags.iter().filter(|tag| !is_bare(tag)).filter_map(|tag| rules.judge(tag).ok()).collect();
         Self { bare, versions }
     }
 

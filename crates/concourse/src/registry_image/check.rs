@@ -97,7 +97,7 @@ impl Selection {
         }
         if !source.tag.is_empty() {
             // A tag is part of a URL: what cannot be one must not get there.
-            source.parse_repository()?.with_tag(&source.tag).map_err(|error| Failure::new(error.to_string()))?;
+            source.resolve_repository()?.with_tag(&source.tag).map_err(|error| Failure::new(error.to_string()))?;
             return Ok(Self::Tag(source.tag.clone()));
         }
         if !source.tag_regex.is_empty() {
@@ -137,11 +137,12 @@ pub(super) fn check(request: &CheckRequest, host: &Host) -> Result<Vec<Version>,
         let warning = format!("checking mirror {} failed: {problem}", mirror.repository());
         progress.event(Event::Warning(&warning));
     }
+    source.resolve_repository().map_err(at_origin)?;
     let origin = source.origin(client, host, false).map_err(at_origin)?;
     look(&origin, &selection, source, request.version.as_ref()).map_err(at_origin)
 }
 
-fn look(
+pub(super) fn look(
     place: &dyn Tags,
     selection: &Selection,
     source: &Source,
@@ -182,17 +183,26 @@ fn matching(place: &dyn Tags, pattern: &GoPattern, source: &Source) -> Result<Ve
     let mut versions: Vec<(String, Digest)> =
         tags.into_iter().zip(found).filter_map(|(tag, digest)| Some((tag, digest?))).collect();
     if source.created_at_sort {
-        let platform = source.platform.clone().unwrap_or_default().platform();
-        let created = in_parallel(CONFIGS_AT_ONCE, &versions, |(tag, _)| place.created(tag, &platform));
-        let mut dated = Vec::with_capacity(versions.len());
-        for (version, created) in versions.into_iter().zip(created) {
-            let created = created.map_err(during("get remote image"))?;
-            dated.push((created.and_then(|text| text.parse::<jiff::Timestamp>().ok()), version));
-        }
-        dated.sort_by_key(|(created, _)| *created);
-        versions = dated.into_iter().map(|(_, version)| version).collect();
+        let created = ages(place, &versions, &source.platform.clone().unwrap_or_default().platform())?;
+        versions.sort_by_key(|(_, digest)| created.get(digest).copied().flatten());
     }
     Ok(versions.into_iter().map(|(tag, digest)| Version { tag, digest: digest.to_string() }).collect())
+}
+
+/// When images were made, each asked for once however many tags it has: these requests count against quotas.
+fn ages(
+    place: &dyn Tags,
+    versions: &[(String, Digest)],
+    platform: &Platform,
+) -> Result<BTreeMap<Digest, Option<jiff::Timestamp>>, Failure> {
+    let mut seen = BTreeSet::new();
+    let images: Vec<_> = versions.iter().filter(|(_, digest)| seen.insert(*digest)).collect();
+    let created = in_parallel(CONFIGS_AT_ONCE, &images, |(tag, _)| place.created(tag, platform));
+    let dated = images.iter().zip(created).map(|((_, digest), created)| {
+        let created = created.map_err(during("get remote image"))?;
+        Ok((*digest, created.and_then(|text| text.parse().ok())))
+    });
+    dated.collect()
 }
 
 /// What tags stand for, in their order; none where the registry lists a tag that it does not have.

@@ -5,23 +5,26 @@
 //! requests from the original. Anything else that may pass is tried again request by request by the client.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use serde_json::{Value, json};
 use skycap_image::layout::Layout;
-use skycap_image::{Artifact, Digest, Event, Image, Name, Platform, Progress, archive};
+use skycap_image::{Artifact, Digest, Event, Image, ImageSource, Kind, Name, Platform, Progress, archive};
 use skycap_registry::Place;
 use skycap_registry::cosign::{self, PublicKey};
 use skycap_rootfs::{Fault, Limits, Unpack, UnpackError, unpack_until};
 
 use super::Restarts;
-use super::request::GetRequest;
+use super::request::{GetRequest, Version};
 use super::trust::CosignSource;
 use crate::files::{Stage, io_failure, write_file};
 use crate::pattern::GoPattern;
 use crate::progress::Warnings;
 use crate::{Failure, Host, encode};
 
+/// What is being done when the manifest is asked for.
+const MANIFEST: &str = "fetch descriptor";
 /// How many layers are fetched at once.
 const LAYERS_AT_ONCE: usize = 4;
 /// A mirror that is short of breath is not waited for: the origin has the same image.
@@ -62,7 +65,7 @@ impl Order {
         let digest = request.version.digest.parse();
         let digest = digest.map_err(|error| Failure::new(format!("download failed: fetch descriptor: {error}")))?;
         let platform = request.platform.as_ref().or(request.source.platform.as_ref());
-        let repository = request.source.parse_repository()?;
+        let repository = request.source.resolve_repository()?;
         Ok(Self {
             format,
             skip_download: request.skip_download,
@@ -82,7 +85,7 @@ impl Order {
     }
 }
 
-fn pattern(field: &str, text: &str) -> Result<Option<GoPattern>, Failure> {
+pub(super) fn pattern(field: &str, text: &str) -> Result<Option<GoPattern>, Failure> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -94,7 +97,7 @@ fn pattern(field: &str, text: &str) -> Result<Option<GoPattern>, Failure> {
 pub(super) fn get(request: &GetRequest, destination: &Path, host: &Host) -> Result<Value, Failure> {
     let order = Order::of(request)?;
     let progress = request.source.progress(host);
-    let client = &host.restarting_client()?;
+    let client = &host.restarting_client()?.with_progress(Arc::clone(&progress));
     std::fs::create_dir_all(destination).map_err(|error| io_failure("make", destination, &error))?;
     let delivery = Delivery { order: &order, destination, host, progress: &*progress };
 
@@ -114,7 +117,7 @@ pub(super) fn get(request: &GetRequest, destination: &Path, host: &Host) -> Resu
     } else {
         let origin = request.source.origin(client, host, false)?;
         let fetched = delivery.fetch_with_restarts(&origin, host.restarts());
-        fetched.map_err(|failure| failure.during("download failed"))?
+        fetched.map_err(|failure| explain_loss(failure, &origin, &request.version).during("download failed"))?
     };
 
     let version = &request.version;
@@ -158,14 +161,15 @@ impl Delivery<'_> {
     fn fetch(&self, place: &Place) -> Result<Vec<Value>, Failure> {
         place.ping().map_err(|error| Failure::from(error).during("initialize transport"))?;
         let raw = place.raw(&Name::Digest(self.order.digest));
-        let raw = raw.map_err(|error| Failure::from(error).during("fetch descriptor"))?;
+        let raw = raw.map_err(|error| Failure::from(error).during(MANIFEST))?;
         if let Some(signer) = &self.order.signer {
             let verified = cosign::verify(place, &raw.descriptor, signer);
             verified.map_err(|error| Failure::from(error).during("verify signature"))?;
         }
         if self.order.skip_download && !self.order.needs_image() {
-            return Ok(Vec::new());
+            return Ok(limits(place));
         }
+        let limits = limits(place);
         let during = |error| Failure::from(error).during("fetching image");
         let artifact = Artifact::open(raw, self.host.blobs_of(place)).map_err(during)?;
         let image = self.order.needs_image().then(|| artifact.for_platform(&self.order.platform)).transpose();
@@ -184,7 +188,9 @@ impl Delivery<'_> {
                 (Format::Rootfs | Format::Oci, None) => {}
             }
         }
-        Ok(image.map(|image| self.fields(&image)).unwrap_or_default())
+        let mut fields = image.map(|image| self.fields(&image)).unwrap_or_default();
+        fields.extend(limits);
+        Ok(fields)
     }
 
     /// `rootfs/`, `metadata.json` and `labels.json`.
@@ -272,4 +278,34 @@ fn check_is_image(image: &Image) -> Result<(), Failure> {
     let config = &image.manifest().config.media_type;
     Err(Failure::new(format!("{} is no image: its config is a {config}", image.descriptor().digest))
         .with_hint("use `format: oci-layout` for artifacts that are no images"))
+}
+
+/// How many more images the registry gives out, in its own words; nothing where it does not say.
+fn limits(place: &Place) -> Vec<Value> {
+    let Some(limits) = place.rate_limit() else { return Vec::new() };
+    let fields = [("ratelimit-limit", limits.limit), ("ratelimit-remaining", limits.remaining)];
+    fields
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect()
+}
+
+/// A version that was pinned or remembered may be gone: says what its tag stands for now. One request more, and only then.
+fn explain_loss(failure: Failure, place: &Place, version: &Version) -> Failure {
+    if failure.kind() != Some(Kind::NotFound) || !failure.message.starts_with(MANIFEST) || version.tag.is_empty() {
+        return failure;
+    }
+    let (tag, gone) = (&version.tag, "the registry no longer has this digest");
+    let hint = match ImageSource::find(place, &Name::Tag(tag.clone())) {
+        Ok(Some(now)) => format!(
+            "{gone}; the tag {tag} now stands for {}: check the resource again, and unpin the version if it is pinned",
+            now.digest
+        ),
+        Ok(None) => {
+            format!("{gone}, and no tag {tag}: were old images cleaned up? Unpin the version, or push it again")
+        }
+        Err(_) => return failure,
+    };
+    failure.with_hint(hint)
 }

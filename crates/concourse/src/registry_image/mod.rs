@@ -2,6 +2,7 @@
 
 mod candidates;
 mod check;
+mod explain;
 mod find_image;
 mod get;
 mod load;
@@ -16,6 +17,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+pub use self::explain::{Explanation, explain};
 pub(crate) use self::restart::Restarts;
 use crate::{Failure, Host, Resource};
 

@@ -41,7 +41,8 @@ pub(super) fn put(request: &PutRequest, source: &Path, host: &Host) -> Result<Va
     let artifact =
         artifact.map_err(|f| f.during(format_args!("could not load image from path '{}'", request.image)))?;
 
-    let place = request.source.origin(&host.client, host, true);
+    let client = host.client.with_progress(std::sync::Arc::clone(&progress));
+    let place = request.source.origin(&client, host, true);
     let place = place.map_err(|failure| failure.during("failed to set repo/auth options"))?;
     let mut names: Vec<Name> = Vec::new();
     for tag in &tags {

@@ -131,9 +131,14 @@ impl Source {
         Err(Failure::unsupported(&field, &format!("the login to {cloud} is not built; use username and password")))
     }
 
-    /// The repository by its full name.
+    /// The repository by its full name. The error is only the name's; who asks says what it was needed for.
     pub(crate) fn parse_repository(&self) -> Result<Repository, Failure> {
-        self.repository.parse().map_err(|error| Failure::new(format!("resolve repository: {error}")))
+        self.repository.parse().map_err(|error: skycap_image::InvalidReference| Failure::new(error.to_string()))
+    }
+
+    /// The same for check and get, in their words.
+    pub(super) fn resolve_repository(&self) -> Result<Repository, Failure> {
+        self.parse_repository().map_err(|failure| failure.during("resolve repository"))
     }
 
     /// The repository at its origin. Opens no connection.
@@ -155,6 +160,22 @@ impl Source {
         Ok(Credentials::Basic { username: self.username.clone(), password: self.password.clone() })
     }
 
+    /// Which of user name and password say something.
+    pub(super) fn user(&self) -> (Option<&str>, bool) {
+        (Some(self.username.as_str()).filter(|name| !name.is_empty()), !self.password.is_empty())
+    }
+
+    /// The mirror's host, and whether it has a user of its own.
+    pub(super) fn mirror_host(&self) -> Option<(&str, bool)> {
+        let mirror = self.mirror.as_ref()?;
+        Some((&mirror.host, !mirror.username.is_empty() && !mirror.password.is_empty()))
+    }
+
+    /// How many certificates are trusted beside the system's.
+    pub(super) fn certificates(&self) -> usize {
+        self.ca_certs.len()
+    }
+
     /// The settings for servers beside the registry that the same certificates vouch for.
     pub(super) fn settings(&self, host: &Host) -> Settings {
         let mut settings = host.settings().clone();
@@ -164,8 +185,12 @@ impl Source {
 
     /// The repository at the mirror, where there is one that applies. Its user is its own.
     pub(crate) fn mirror(&self, client: &Client) -> Result<Option<Place>, Failure> {
-        let repository = self.parse_repository()?;
-        let Some(mirror) = self.mirror.as_ref().filter(|_| repository.is_docker_hub()) else { return Ok(None) };
+        let Some(mirror) = &self.mirror else { return Ok(None) };
+        let repository = self.parse_repository();
+        let repository = repository.map_err(|f| f.during("parse repository").during("failed to resolve mirror"))?;
+        if !repository.is_docker_hub() {
+            return Ok(None);
+        }
         let registry = authority(&mirror.host)?;
         let credentials = if mirror.username.is_empty() || mirror.password.is_empty() {
             Credentials::Anonymous
@@ -198,6 +223,11 @@ impl PlatformSource {
             "os" => value.string(&mut platform.os),
             _ => Err(value.unknown()),
         })
+    }
+
+    /// The name of the architecture, without a variant.
+    pub(super) fn architecture(&self) -> &str {
+        self.architecture.split_once('/').map_or(self.architecture.as_str(), |(name, _)| name)
     }
 
     /// The platform, with what was left out taken from this machine. `arm64/v8` names a variant as well.

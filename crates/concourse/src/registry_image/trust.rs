@@ -110,6 +110,11 @@ impl CosignSource {
         key.map(Some).map_err(|error| Failure::from(error).during("cosign.public_key"))
     }
 
+    /// Whether a put signs and whether a get verifies.
+    pub(super) fn does(&self) -> (bool, bool) {
+        (!self.private_key.is_empty(), !self.public_key.is_empty())
+    }
+
     fn signer(&self) -> Result<Option<PrivateKey>, Failure> {
         if self.private_key.is_empty() {
             return Ok(None);

@@ -60,7 +60,8 @@ fn docker_hub_is_asked_page_by_page() {
     let expected = "expected 200 but received 404 from https://hub.docker.com/v2/repositories/library/ruby/tags/9";
     assert_eq!(error, expected);
     assert!(!world.path("out/none/tag").exists());
-    let with_user = json!({"uri": "https://hub.docker.com/v2/repositories/a/b", "username": "u", "password": "hunter2-p"});
+    let with_user =
+        json!({"uri": "https://hub.docker.com/v2/repositories/a/b", "username": "u", "password": "hunter2-p"});
     assert_eq!(tags(&world, with_user), Err("basic auth not supported".to_owned()));
     assert!(world.log.lines().is_empty(), "a success says nothing: {:?}", world.log.lines());
 }
@@ -97,8 +98,7 @@ fn credentials_go_to_the_registry_and_nowhere_else() {
         _ => Reply::status(200).body(r#"{"tags":null}"#),
     })
     .unwrap();
-    let source =
-        |path: &str| json!({"uri": format!("{}/v2/{path}", scripted.url()), "username": "un", "password": "hunter2-pw"});
+    let source = |path: &str| json!({"uri": format!("{}/v2/{path}", scripted.url()), "username": "un", "password": "hunter2-pw"});
     assert_eq!(tags(&world, source("none")), Ok(Vec::new()));
     assert_eq!(scripted.requests()[0].header("authorization"), Some("Basic dW46aHVudGVyMi1wdw=="));
     assert_eq!(scripted.requests()[0].query, "n=25");

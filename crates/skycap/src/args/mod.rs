@@ -109,7 +109,7 @@ pub enum Command {
     /// Write the executables that a Concourse image of a component carries
     Install(Install),
     /// The registry-image resource type, by hand: JSON on stdin, JSON on stdout
-    RegistryImage(ByHand<Resource>),
+    RegistryImage(ByHand<RegistryImage>),
     /// The registry-tag resource type, by hand: JSON on stdin, JSON on stdout
     RegistryTag(ByHand<TagResource>),
     /// The oci-build task, by hand: parameters from the environment, inputs and outputs in the working directory
@@ -269,6 +269,18 @@ pub struct Install {
     pub component: String,
     /// Where the executables go, such as /opt/resource
     pub dir: PathBuf,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum RegistryImage {
+    #[command(flatten)]
+    Script(Resource),
+    /// Say in plain words what a source does: its JSON, or a whole request, on stdin
+    Explain {
+        /// Ask the registry which tags count
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 #[derive(Subcommand, Debug)]

@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -12,6 +13,7 @@ use skycap_store::{Store, Temporary};
 use super::Context;
 use crate::args::{Resource, TagResource};
 use crate::failure::Failure;
+use crate::report::log;
 
 /// Requests beyond this are not read.
 const LARGEST_REQUEST: u64 = 64 * 1024 * 1024;
@@ -57,12 +59,25 @@ pub fn run(kind: Kind, script: &Script, context: &Context) -> Result<(), Failure
 
 fn answer(kind: Kind, script: &Script, request: &[u8], context: &Context) -> Result<Value, Failure> {
     let host = context.host()?;
+    let host = match kind {
+        Kind::RegistryImage => host.with_progress(log::lines(&context.progress)),
+        Kind::RegistryTag | Kind::Git => host,
+    };
     let resource = resource(kind);
     Ok(match script {
         Script::Check => resource.check(request, &host)?,
         Script::In(directory) => resource.get(request, destination(kind, directory.as_deref())?, &host)?,
         Script::Out(directory) => resource.put(request, destination(kind, directory.as_deref())?, &host)?,
     })
+}
+
+/// Prints what a source of registry-image does; exit code 1 if something in it is wrong.
+pub fn explain(asks: bool, context: &Context) -> Result<ExitCode, Failure> {
+    let mut request = Vec::new();
+    io::stdin().lock().take(LARGEST_REQUEST).read_to_end(&mut request)?;
+    let explained = skycap_concourse::explain(&request, &context.host()?, asks)?;
+    io::stdout().lock().write_all(explained.text.as_bytes())?;
+    Ok(ExitCode::from(u8::from(explained.has_mistakes)))
 }
 
 /// The texts are those of the originals.

@@ -5,6 +5,7 @@ mod bar_line;
 mod bars;
 mod counts;
 mod lines;
+pub mod log;
 mod screen;
 mod speed;
 mod steps;

@@ -231,7 +231,7 @@ impl Case {
     fn write(&self, outcome: &Outcome) {
         let put = |name: &str, text: &str| fs::write(self.folder.join(name), format!("{}\n", text.trim_end())).unwrap();
         let drop_file = |name: &str| drop(fs::remove_file(self.folder.join(name)));
-        if outcome.code == Some(0) {
+        if outcome.code == Some(0) || !outcome.stdout.is_empty() {
             drop_file("error.txt");
             match serde_json::from_str::<Value>(&outcome.stdout) {
                 Ok(value) => put("answer.json", &pretty(&value)),
