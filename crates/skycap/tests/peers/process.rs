@@ -22,6 +22,16 @@ pub fn scratch() -> TempDir {
     in_memory.unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
+/// The same for what runs until this process ends, when nobody is left to remove it: a shell waits for that.
+pub fn lasting() -> TempDir {
+    let dir = scratch();
+    let mut sweeper = Command::new("/bin/sh");
+    sweeper.args(["-c", "read -r _; sleep 1; rm -rf \"$1\"", "sh"]).arg(dir.path()).stdin(Stdio::piped());
+    // Its input ends with this process.
+    std::mem::forget(sweeper.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    dir
+}
+
 /// Where a program is, or why the peer cannot be had.
 pub fn program(name: &str) -> Result<PathBuf, String> {
     let found = PATH.split(':').map(|directory| Path::new(directory).join(name)).find(|path| path.exists());

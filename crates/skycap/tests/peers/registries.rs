@@ -15,7 +15,7 @@ use skycap_registry::{Client, Credentials, Retries, Settings};
 use skycap_testkit::registry::{Reply, Scripted};
 use tempfile::TempDir;
 
-use crate::process::{Background, Events, certificates, free_port, program, run, scratch, wait_for_port};
+use crate::process::{Background, Events, certificates, free_port, lasting, program, run, scratch, wait_for_port};
 use crate::rooms::{Access, Peer, Registry};
 use crate::tokens::{ISSUER, SERVICE, Tokens, basic};
 
@@ -81,7 +81,7 @@ fn registry(address: String, ca: Option<String>, locked: bool, tokens: Option<Ar
 }
 
 fn start_embedded(secured: bool) -> Result<Running, String> {
-    let dir = scratch();
+    let dir = lasting();
     let mut options = Options::default();
     let mut ca = None;
     if secured {
@@ -105,7 +105,7 @@ fn start_scripted() -> Result<Running, String> {
 }
 
 fn start_served(secured: bool) -> Result<Running, String> {
-    let dir = scratch();
+    let dir = lasting();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let mut arguments = vec!["registry".to_owned(), "serve".to_owned(), "--dir".to_owned(), path("data")];
     let mut ca = None;
@@ -137,7 +137,7 @@ struct Way {
 
 fn start_distribution(way: &Way) -> Result<Running, String> {
     let binary = program("docker-registry")?;
-    let dir = scratch();
+    let dir = lasting();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let port = free_port();
     let mut config = json!({
