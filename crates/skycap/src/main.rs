@@ -23,7 +23,9 @@ use clap::{CommandFactory, Parser};
 use skycap_concourse::Kind;
 use skycap_sandbox::{Rung, enter};
 
-use args::{Cli, Command, Isolation, Login, Means, Registry, RegistryImage, RungArg, Store, StoreGc, StoreLs, StoreVerify};
+use args::{
+    Cli, Command, Isolation, Login, Means, Registry, RegistryImage, RungArg, Store, StoreGc, StoreLs, StoreVerify,
+};
 use commands::Context;
 use commands::resource::Script;
 use environment::World;

@@ -47,7 +47,8 @@ fn the_missions_pipeline_runs_unchanged_against_local_servers() {
         format!("github.com=file://{}", world.path("git").display()),
     ];
     let job = || {
-        let mut command = world.skycap(["run", MISSION, "-v", "docker_hub_username=u", "-v", "docker_hub_password=hunter2-p"]);
+        let mut command =
+            world.skycap(["run", MISSION, "-v", "docker_hub_username=u", "-v", "docker_hub_password=hunter2-p"]);
         command.args(hosts.iter().flat_map(|host| ["--host", host]));
         run(command).ok()
     };
