@@ -191,6 +191,15 @@ mod tests {
         assert_eq!(serde_json::to_string(&config).unwrap(), text);
     }
 
+    /// Found by fuzzing: read and printed, this number was another one.
+    #[test]
+    fn a_number_of_an_unknown_field_stays_the_same() {
+        let text = r#"{"extra":666666666666666666666666666666666666666}"#;
+        let config: ImageConfig = serde_json::from_str(text).unwrap();
+        let again: ImageConfig = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+        assert_eq!(again, config);
+    }
+
     #[test]
     fn nulls_that_go_writes_are_accepted() {
         let text = r#"{"architecture":"amd64","os":"linux","config":{"Env":null,"Cmd":null,"Volumes":null,"Labels":null,"OnBuild":null},"rootfs":{"type":"layers","diff_ids":null},"history":null}"#;

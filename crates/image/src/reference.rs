@@ -8,6 +8,8 @@ use crate::{Digest, Name};
 
 /// The registry that a name without a registry means.
 const DOCKER_HUB: &str = "index.docker.io";
+/// The bytes of a repository's path.
+const LONGEST_PATH: usize = 255;
 
 /// A repository in a registry.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,6 +102,10 @@ impl FromStr for Repository {
         check_path(path)?;
         let official = registry == DOCKER_HUB && !path.contains('/');
         let path = if official { format!("library/{path}") } else { path.to_owned() };
+        // What is printed must be a name again.
+        if path.len() > LONGEST_PATH {
+            return Err(InvalidReference::Length(path));
+        }
         Ok(Self { registry: registry.to_owned(), path })
     }
 }
@@ -116,7 +122,8 @@ fn check_registry(registry: &str) -> Result<(), InvalidReference> {
     };
     let host_is_sound =
         !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    let port_is_sound = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    let port_is_sound = port.is_none_or(is_port);
     if host_is_sound && port_is_sound { Ok(()) } else { Err(invalid()) }
 }
 
@@ -129,7 +136,7 @@ fn check_path(path: &str) -> Result<(), InvalidReference> {
     if climbs {
         return Err(InvalidReference::Characters(path.to_owned()));
     }
-    if (2..=255).contains(&path.len()) { Ok(()) } else { Err(InvalidReference::Length(path.to_owned())) }
+    if (2..=LONGEST_PATH).contains(&path.len()) { Ok(()) } else { Err(InvalidReference::Length(path.to_owned())) }
 }
 
 fn check_tag(tag: &str) -> Result<(), InvalidReference> {
@@ -201,6 +208,16 @@ impl fmt::Debug for Reference {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// R89. Found by fuzzing: with `library/` in front the name was too long for itself.
+    #[test]
+    fn what_is_printed_is_a_name_again() {
+        let longest = "a".repeat(247);
+        let reference: Reference = longest.parse().unwrap();
+        assert_eq!(reference.to_string().parse::<Reference>().unwrap(), reference);
+        assert!("a".repeat(248).parse::<Reference>().is_err());
+        assert!("host:+80/x/y".parse::<Reference>().is_err());
+    }
 
     #[test]
     fn names_are_read_as_go_containerregistry_reads_them() {

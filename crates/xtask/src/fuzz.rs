@@ -67,14 +67,14 @@ fn has_cxx() -> bool {
     Command::new(compiler).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// Artifacts of a workspace with other flags would throw out those of ours.
+/// Where the product's workspace is built.
 fn target_directory(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("fuzz")
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
-fn cargo(root: &Path) -> Command {
+fn cargo(root: &Path, target: &Path) -> Command {
     let mut command = Command::new("cargo");
-    command.current_dir(root.join("fuzz")).env("CARGO_TARGET_DIR", target_directory(root));
+    command.current_dir(root.join("fuzz")).env("CARGO_TARGET_DIR", target);
     command
 }
 
@@ -87,13 +87,16 @@ fn checked(command: &mut Command, what: &str) -> Result<(), String> {
 }
 
 fn replay(root: &Path) -> Result<(), String> {
-    checked(cargo(root).args(["test", "--quiet"]), "the replay of the seeds")
+    // Built with the same flags as the product, whose artifacts are taken over.
+    checked(cargo(root, &target_directory(root)).args(["test", "--quiet"]), "the replay of the seeds")
 }
 
 fn fuzz(root: &Path, order: &Order) -> Result<(), String> {
     let host = host()?;
+    // Artifacts with counters would throw out those without.
+    let target_directory = target_directory(root).join("fuzz");
     let build = ["build", "--quiet", "--release", "--bins", "--features", "libfuzzer", "--target", &host];
-    checked(cargo(root).env("RUSTFLAGS", INSTRUMENT).args(build), "building the fuzz targets")?;
+    checked(cargo(root, &target_directory).env("RUSTFLAGS", INSTRUMENT).args(build), "building the fuzz targets")?;
     let all = targets(root)?;
     if let Some(unknown) = order.targets.iter().find(|target| !all.contains(target)) {
         return Err(format!("there is no target {unknown}; there are {}", all.join(", ")));
@@ -106,7 +109,7 @@ fn fuzz(root: &Path, order: &Order) -> Result<(), String> {
             std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         }
         eprintln!("fuzzing {target} for {} s", order.seconds);
-        let program = target_directory(root).join(&host).join("release").join(target);
+        let program = target_directory.join(&host).join("release").join(target);
         let mut command = Command::new(program);
         command
             .args(LIMITS)

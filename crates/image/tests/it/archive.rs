@@ -227,8 +227,8 @@ fn no_cut_or_flipped_byte_makes_another_image() {
 /// An archive is the same bytes as a stream and in a file, where several blobs are written at once.
 #[test]
 fn an_archive_in_a_file_is_the_same_as_one_in_a_stream() {
-    let layers: String = (0..40).map(|n| format!("layer\nfile f{n} 0644 0:0 size={}\n", n * 9000)).collect();
-    let image = image(&layers);
+    let layers: Vec<_> = (0..40).map(|n| format!("layer\nfile f{n} 0644 0:0 size={}\n", n * 9000)).collect();
+    let image = image(&layers.concat());
     let artifact = skycap_image::Artifact::Image(image.clone());
     let names = ["example/x:1".to_owned()];
     let dir = tempfile::tempdir().unwrap();
