@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustls::RootCertStore;
 use skycap_image::{Kind, Progress, Repository, SourceError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
@@ -40,7 +39,6 @@ pub(crate) struct Inner {
     pub parts: Arc<Semaphore>,
     /// What registries warned of.
     pub warned: Mutex<HashSet<String>>,
-    roots: OnceLock<RootCertStore>,
     transports: Mutex<Transports>,
     sessions: Mutex<HashMap<Key, Arc<Session>>>,
     /// Always there until the last clone is dropped.
@@ -77,7 +75,6 @@ impl Client {
             settings,
             hosts,
             mounts: Mounts::default(),
-            roots: OnceLock::new(),
             transports: Mutex::default(),
             sessions: Mutex::default(),
             runtime: Some(runtime),
@@ -156,7 +153,7 @@ impl Inner {
         if let Some(transport) = transports.get(&key) {
             return Ok(Arc::clone(transport));
         }
-        let roots = self.roots.get_or_init(crate::trust::system_roots).clone();
+        let roots = crate::trust::system_roots().clone();
         let transport = Arc::new(Transport::new(&self.settings, roots, &key.0, trust)?);
         transports.insert(key, Arc::clone(&transport));
         Ok(transport)

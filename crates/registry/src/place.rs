@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{Cursor, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -10,7 +10,6 @@ use skycap_image::{
     Artifact, BlobReader, BlobSource, Descriptor, Digest, Event, ImageSink, ImageSource, Kind, Name, RawManifest,
     Repository, SourceError, Verified, compress,
 };
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -75,20 +74,27 @@ impl Place {
         let inner = &self.origin.inner;
         let mut answers: Vec<Option<Result<Option<Descriptor>, SourceError>>> = names.iter().map(|_| None).collect();
         inner.block_on(async {
-            let at_once = Arc::new(Semaphore::new(inner.settings.concurrency.max(1) * SMALL_PER_BLOB));
+            // As many tasks as requests may be under way, not one for each name: a task with its connection is large.
+            let at_once = (inner.settings.concurrency.max(1) * SMALL_PER_BLOB).min(names.len());
+            let (names, next): (Arc<[Name]>, _) = (names.into(), Arc::new(AtomicUsize::new(0)));
             let mut under_way = JoinSet::new();
-            for (at, name) in names.iter().cloned().enumerate() {
-                let (place, at_once) = (self.clone(), Arc::clone(&at_once));
+            for _ in 0..at_once {
+                let (place, names, next) = (self.clone(), Arc::clone(&names), Arc::clone(&next));
                 under_way.spawn(async move {
-                    let _turn = at_once.acquire().await;
-                    (at, place.origin.until_stopped(place.find_here(&name)).await.map_err(SourceError::from))
+                    let mut found = Vec::new();
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(name) = names.get(at) else { return found };
+                        let answer = place.origin.until_stopped(place.find_here(name)).await;
+                        found.push((at, answer.map_err(SourceError::from)));
+                    }
                 });
             }
             while let Some(done) = under_way.join_next().await {
-                if let Ok((at, answer)) = done
-                    && let Some(slot) = answers.get_mut(at)
-                {
-                    *slot = Some(answer);
+                for (at, answer) in done.unwrap_or_default() {
+                    if let Some(slot) = answers.get_mut(at) {
+                        *slot = Some(answer);
+                    }
                 }
             }
         });

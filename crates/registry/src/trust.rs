@@ -1,7 +1,7 @@
 //! Whom we believe: the system's certificates, those that the user adds, and Mozilla's where the system has none (an
 //! image made of one binary).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -21,14 +21,18 @@ pub(crate) enum Trust {
     Anybody,
 }
 
-/// The certificates that every connection starts from. Reading them takes milliseconds, so a client does it once.
-pub(crate) fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    roots
+/// The certificates that every connection starts from. Reading them takes milliseconds, so a process does it once, however
+/// many clients it has.
+pub(crate) fn system_roots() -> &'static RootCertStore {
+    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
+    ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        roots
+    })
 }
 
 /// Reads a list of PEM texts; each must hold at least one certificate.

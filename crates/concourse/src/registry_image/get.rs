@@ -164,7 +164,11 @@ impl Delivery<'_> {
         let raw = raw.map_err(|error| Failure::from(error).during(MANIFEST))?;
         if let Some(signer) = &self.order.signer {
             let verified = cosign::verify(place, &raw.descriptor, signer);
-            verified.map_err(|error| Failure::from(error).during("verify signature"))?;
+            verified.map_err(|error| {
+                let hint =
+                    "sign the image with cosign, give the key that it was signed with, or remove cosign.public_key";
+                Failure::from(error).with_hint(hint).during("verify signature")
+            })?;
         }
         if self.order.skip_download && !self.order.needs_image() {
             return Ok(limits(place));

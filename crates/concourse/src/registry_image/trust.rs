@@ -14,6 +14,8 @@ use super::source::secret;
 use crate::Failure;
 use crate::protocol::{DecodeError, Value};
 
+/// What helps with a key that cannot be used.
+const KEY: &str = "a key is PEM text, with its -----BEGIN line and all line feeds; its password must fit";
 /// The actions that a Notary server is asked for.
 const SCOPES: &str = "push,pull";
 
@@ -82,7 +84,7 @@ impl ContentTrustSource {
             actions: if self.scopes.is_empty() { SCOPES.to_owned() } else { self.scopes.clone() },
             credentials,
         };
-        Ok(trust.open()?)
+        trust.open().map_err(|error| Failure::from(error).with_hint(KEY))
     }
 }
 
@@ -107,7 +109,7 @@ impl CosignSource {
             return Ok(None);
         }
         let key = PublicKey::parse(&self.public_key);
-        key.map(Some).map_err(|error| Failure::from(error).during("cosign.public_key"))
+        key.map(Some).map_err(|error| Failure::from(error).with_hint(KEY).during("cosign.public_key"))
     }
 
     /// Whether a put signs and whether a get verifies.
@@ -120,7 +122,7 @@ impl CosignSource {
             return Ok(None);
         }
         let key = PrivateKey::open(&self.private_key, &self.password);
-        key.map(Some).map_err(|error| Failure::from(error).during("cosign.private_key"))
+        key.map(Some).map_err(|error| Failure::from(error).with_hint(KEY).during("cosign.private_key"))
     }
 }
 

@@ -76,6 +76,7 @@ impl Case {
         fs::create_dir(&directory).unwrap();
         names.add("directory", directory.to_str().unwrap());
         names.add("ca", tls::AUTHORITY);
+        names.add("cosign", include_str!("tls/cosign.pub"));
         let servers = state::parse(&self.read("registry.txt").unwrap_or_default(), &mut names);
         sources::make(&self.read("sources.txt").unwrap_or_default(), &directory, &mut names);
         let servers: BTreeMap<String, StandIn> =

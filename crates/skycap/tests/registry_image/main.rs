@@ -20,6 +20,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
 
 mod case;
+mod docs;
+mod measures;
 mod names;
 mod sources;
 mod standin;
