@@ -211,9 +211,8 @@ fn a_tag_file_that_is_damaged_is_an_error_of_that_tag_alone() {
 
 /// 10,000 with `SKYCAP_TEST_FULL`; a sample of them otherwise.
 #[test]
-#[allow(clippy::disallowed_methods, reason = "a switch for tests")]
 fn a_push_costs_the_same_however_many_tags_there_are() {
-    let full = std::env::var_os("SKYCAP_TEST_FULL").is_some();
+    let full = skycap_testkit::wants_everything();
     let count = if full { 10_000 } else { 600 };
     let (_dir, server) = server();
     let place = place(&client(), server.address(), "aa");

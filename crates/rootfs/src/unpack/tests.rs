@@ -183,9 +183,8 @@ fn in_order(work: &Work<'_>, room: &Path) -> Result<String, UnpackError> {
 }
 
 /// With `SKYCAP_TEST_FULL`, many.
-#[allow(clippy::disallowed_methods, reason = "a test may look at its own environment")]
 fn seeds() -> std::ops::Range<u64> {
-    let full = std::env::var_os("SKYCAP_TEST_FULL").is_some();
+    let full = skycap_testkit::wants_everything();
     let count = if full { 20_000 } else { 600 };
     eprintln!("{count} random histories");
     0..count

@@ -75,7 +75,7 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 
 /// Whether everything is to be done, however long it takes.
 pub(crate) fn is_full() -> bool {
-    variable("SKYCAP_TEST_FULL").is_some_and(|value| !value.is_empty() && value != "0")
+    skycap_testkit::wants_everything()
 }
 
 /// Whether this process was started as somebody else, who need not repeat all of a sample.

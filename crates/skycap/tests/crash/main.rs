@@ -32,7 +32,7 @@ use std::sync::OnceLock;
 
 /// Whether everything is to be tried, not a sample.
 fn full() -> bool {
-    std::env::var_os("SKYCAP_TEST_FULL").is_some()
+    skycap_testkit::wants_everything()
 }
 
 /// The binary under test by a name that stays: the build directory's may be replaced while a long test runs.

@@ -34,7 +34,7 @@ fn peers() -> Vec<Peer> {
 
 /// All of it, or a sample that does not take long.
 fn full() -> bool {
-    std::env::var_os("SKYCAP_TEST_FULL").is_some()
+    skycap_testkit::wants_everything()
 }
 
 #[test]

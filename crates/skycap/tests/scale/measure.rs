@@ -15,7 +15,7 @@ pub fn bound() -> u64 {
 
 /// Whether the real sizes are wanted.
 pub fn full() -> bool {
-    std::env::var_os("SKYCAP_TEST_FULL").is_some()
+    skycap_testkit::wants_everything()
 }
 
 /// The real size or a sample of it.

@@ -20,9 +20,8 @@ fn artifact() -> Artifact {
     Artifact::Index(Index::assemble(children.to_vec(), false, Arc::new(memory)).unwrap())
 }
 
-#[allow(clippy::disallowed_methods, reason = "how much to test is said in the environment")]
 fn is_full() -> bool {
-    std::env::var_os("SKYCAP_TEST_FULL").is_some()
+    skycap_testkit::wants_everything()
 }
 
 /// Everything below the name can be read.
