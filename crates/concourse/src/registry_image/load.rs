@@ -83,10 +83,22 @@ fn with_packed_layers(image: Image, scratch: &Path) -> Result<Image, Failure> {
         *layer = pack(&**image.blobs(), layer, &file)?;
         files.insert(layer.digest, Arc::new(file));
     }
-    let bytes = serde_json::to_vec(&manifest).map_err(|error| Failure::new(chain(&error)))?;
+    let bytes = with_layers(&image.raw().bytes, &manifest.layers).map_err(|error| Failure::new(chain(&error)))?;
     let raw = RawManifest::new(image.descriptor().media_type.clone(), bytes);
     let blobs = Arc::new(Packed { files, rest: Arc::clone(image.blobs()) });
     Ok(Image::from_parts(raw, manifest, image.config_bytes().to_vec(), blobs)?)
+}
+
+/// The document of a manifest with other layers: its keys stay in their order, of which the digest is made.
+fn with_layers(document: &[u8], layers: &[Descriptor]) -> serde_json::Result<Vec<u8>> {
+    let mut document: serde_json::Value = serde_json::from_slice(document)?;
+    let entries = document.get_mut("layers").and_then(serde_json::Value::as_array_mut).into_iter().flatten();
+    for (entry, layer) in entries.zip(layers) {
+        entry["mediaType"] = layer.media_type.as_str().into();
+        entry["size"] = layer.size.into();
+        entry["digest"] = layer.digest.to_string().into();
+    }
+    serde_json::to_vec(&document)
 }
 
 fn pack(blobs: &dyn BlobSource, layer: &Descriptor, file: &File) -> Result<Descriptor, Failure> {
