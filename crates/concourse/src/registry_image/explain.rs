@@ -9,6 +9,7 @@ use skycap_image::{Descriptor, Name, Platform, SourceError};
 
 use super::candidates::{Candidates, Refusal};
 use super::check::{Selection, Tags, Versions, look};
+use super::identity::{Kind, logged_in};
 use super::source::Source;
 use crate::protocol::{Value, request};
 use crate::version::Version;
@@ -64,7 +65,7 @@ pub fn explain(bytes: &[u8], host: &Host, asks: bool) -> Result<Explanation, Fai
     if let Some(selection) = &selection {
         page.say_tags(&source, selection);
         if asks {
-            page.ask(&source, selection, host)?;
+            page.ask(&logged_in(source.clone(), host)?, selection, host)?;
         }
     }
     Ok(page.finish())
@@ -112,9 +113,12 @@ impl Page {
         self.fact("check", mode(source));
         self.fact(
             "user",
-            match source.user() {
-                (Some(name), true) => format!("{name}, with a password"),
-                _ => "nobody, unless a Docker configuration of the process knows the registry".to_owned(),
+            match (source.identity.kind(), source.user()) {
+                (Some(Kind::Amazon), _) => "whom Amazon ECR gives a token to; it also decides the registry".to_owned(),
+                (Some(Kind::Azure), _) => "an identity of Azure's".to_owned(),
+                (Some(Kind::Google), _) => "an identity of Google's".to_owned(),
+                (None, (Some(name), true)) => format!("{name}, with a password"),
+                (None, _) => "nobody, unless a Docker configuration of the process knows the registry".to_owned(),
             },
         );
         if let (Some((host, has_user)), Ok(repository)) = (source.mirror_host(), &repository) {
@@ -223,6 +227,12 @@ impl Page {
             has_pattern && !has_tag && !(source.tag_regex.starts_with('^') && source.tag_regex.ends_with('$')),
             "tag_regex matches anywhere in a tag; ^ and $ tie it to the beginning and the end",
         );
+        for field in source.identity.idle() {
+            self.surprise(
+                true,
+                &format!("{field} does nothing here: aws_* needs aws_region, azure_* needs azure_acr: true"),
+            );
+        }
         self.surprise(
             source.insecure,
             "insecure only allows plain HTTP; a certificate that nobody knows is refused all the same, and ca_certs is for that",
@@ -250,7 +260,6 @@ impl Page {
             source.mirror(&host.client).map_or_else(&mut mistake, drop);
             source.origin(&host.client, host, false).map_or_else(&mut mistake, drop);
         }
-        source.check_support().unwrap_or_else(&mut mistake);
         for pattern in [("label_regex", &source.label_regex), ("annotation_regex", &source.annotation_regex)] {
             super::get::pattern(pattern.0, pattern.1).map_or_else(&mut mistake, drop);
         }

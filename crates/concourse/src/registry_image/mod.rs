@@ -5,6 +5,7 @@ mod check;
 mod explain;
 mod find_image;
 mod get;
+mod identity;
 mod load;
 mod put;
 mod request;
@@ -26,16 +27,21 @@ pub(crate) struct RegistryImage;
 
 impl Resource for RegistryImage {
     fn check(&self, request: &[u8], host: &Host) -> Result<Value, Failure> {
-        let request = request::CheckRequest::decode(request)?;
+        let mut request = request::CheckRequest::decode(request)?;
+        request.source = identity::logged_in(request.source, host)?;
         let versions = check::check(&request, host)?;
         Ok(versions.iter().map(request::Version::to_json).collect())
     }
 
     fn get(&self, request: &[u8], destination: &Path, host: &Host) -> Result<Value, Failure> {
-        get::get(&request::GetRequest::decode(request)?, destination, host)
+        let mut request = request::GetRequest::decode(request)?;
+        request.source = identity::logged_in(request.source, host)?;
+        get::get(&request, destination, host)
     }
 
     fn put(&self, request: &[u8], source: &Path, host: &Host) -> Result<Value, Failure> {
-        put::put(&request::PutRequest::decode(request)?, source, host)
+        let mut request = request::PutRequest::decode(request)?;
+        request.source = identity::logged_in(request.source, host)?;
+        put::put(&request, source, host)
     }
 }

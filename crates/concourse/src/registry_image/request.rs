@@ -56,7 +56,7 @@ pub(crate) struct PutRequest {
 }
 
 impl CheckRequest {
-    /// Reads a request; what is not built yet is refused.
+    /// Reads a request.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Failure> {
         let raw = request(bytes)?;
         let mut decoded = Self::default();
@@ -69,13 +69,12 @@ impl CheckRequest {
             }
             _ => Err(value.unknown()),
         })?;
-        decoded.source.check_support()?;
         Ok(decoded)
     }
 }
 
 impl GetRequest {
-    /// Reads a request; what is not built yet is refused.
+    /// Reads a request.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Failure> {
         let raw = request(bytes)?;
         let mut decoded = Self::default();
@@ -90,13 +89,12 @@ impl GetRequest {
             }),
             _ => Err(value.unknown()),
         })?;
-        decoded.source.check_support()?;
         Ok(decoded)
     }
 }
 
 impl PutRequest {
-    /// Reads a request; what is not built yet is refused.
+    /// Reads a request.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Failure> {
         let raw = request(bytes)?;
         let mut decoded = Self::default();
@@ -112,7 +110,6 @@ impl PutRequest {
             }),
             _ => Err(value.unknown()),
         })?;
-        decoded.source.check_support()?;
         Ok(decoded)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use skycap_image::{Event, Platform, Progress, Repository, Secret};
 use skycap_registry::{Access, Client, Credentials, Place, Settings};
 
+use super::identity::Identity;
 use super::trust::{ContentTrustSource, CosignSource};
 use crate::progress::Talkative;
 use crate::protocol::{DecodeError, Value};
@@ -37,8 +38,8 @@ pub(crate) struct Source {
     pub(crate) content_trust: Option<ContentTrustSource>,
     /// What a put signs with, and a get verifies with.
     pub(crate) cosign: Option<CosignSource>,
-    /// Fields that say something and are not built yet.
-    not_built: Vec<String>,
+    /// Who we are to a cloud.
+    pub(super) identity: Identity,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -85,50 +86,14 @@ impl Source {
             "label_regex" => value.string(&mut self.label_regex),
             "annotation_regex" => value.string(&mut self.annotation_regex),
             "debug" => value.boolean(&mut self.debug),
-            "aws_access_key_id"
-            | "aws_secret_access_key"
-            | "aws_session_token"
-            | "aws_region"
-            | "aws_role_arn"
-            | "aws_account_id"
-            | "aws_ecr_registry_id"
-            | "azure_client_id"
-            | "azure_tenant_id"
-            | "azure_environment" => {
-                let mut text = String::new();
-                value.string(&mut text)?;
-                self.note_not_built(key, !text.is_empty());
-                Ok(())
-            }
-            "aws_role_arns" => {
-                let mut list = Vec::new();
-                value.strings(&mut list)?;
-                self.note_not_built(key, !list.is_empty());
-                Ok(())
-            }
-            "azure_acr" => {
-                let mut wanted = false;
-                value.boolean(&mut wanted)?;
-                self.note_not_built(key, wanted);
-                Ok(())
-            }
-            _ => Err(value.unknown()),
+            _ => self.identity.field(key, value).unwrap_or_else(|| Err(value.unknown())),
         }
     }
 
-    fn note_not_built(&mut self, key: &str, says_something: bool) {
-        self.not_built.retain(|noted| noted != key);
-        if says_something {
-            self.not_built.push(key.to_owned());
-        }
-    }
-
-    /// An error for the first field that says something and is not built yet.
-    pub(crate) fn check_support(&self) -> Result<(), Failure> {
-        let Some(field) = self.not_built.first() else { return Ok(()) };
-        let cloud = if field.starts_with("aws") { "Amazon ECR" } else { "Azure Container Registry" };
-        let field = format!("source.{field}");
-        Err(Failure::unsupported(&field, &format!("the login to {cloud} is not built; use username and password")))
+    /// Somebody else from now on.
+    pub(super) fn set_user(&mut self, username: &str, password: &Secret) {
+        username.clone_into(&mut self.username);
+        self.password = password.clone();
     }
 
     /// The repository by its full name. The error is only the name's; who asks says what it was needed for.
@@ -294,6 +259,7 @@ fn authority(host: &str) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::identity::Kind;
     use super::*;
     use crate::protocol::request;
 
@@ -313,18 +279,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_an_error_that_names_the_field() -> Result<(), String> {
-        for (json, field) in [
-            (r#"{"aws_region":"eu-west-1"}"#, "source.aws_region"),
-            (r#"{"AWS_role_arns":["a"]}"#, "source.aws_role_arns"),
-            (r#"{"azure_acr":true}"#, "source.azure_acr"),
-            (r#"{"azure_tenant_id":"t"}"#, "source.azure_tenant_id"),
+    fn a_field_of_a_cloud_without_the_one_it_belongs_to_is_known_to_do_nothing() -> Result<(), String> {
+        for (json, kind, idle) in [
+            (r#"{"aws_region":"eu-west-1","aws_role_arns":["a"]}"#, Some(Kind::Amazon), &[][..]),
+            (r#"{"AWS_role_arns":["a"]}"#, None, &["aws_role_arns"]),
+            (r#"{"azure_acr":true,"azure_tenant_id":"t"}"#, Some(Kind::Azure), &[]),
+            (r#"{"azure_tenant_id":"t"}"#, None, &["azure_tenant_id"]),
+            (r#"{"google_auth":true}"#, Some(Kind::Google), &[]),
+            (r#"{"aws_region":"","azure_acr":false,"aws_role_arns":null}"#, None, &[]),
         ] {
-            let message = decode(json)?.check_support().map_err(|e| e.message).err().unwrap_or_default();
-            assert!(message.starts_with(&format!("{field} is not supported yet")), "{json}: {message}");
-        }
-        for json in ["{}", r#"{"aws_region":""}"#, r#"{"azure_acr":false}"#, r#"{"aws_role_arns":null}"#] {
-            assert!(decode(json)?.check_support().is_ok(), "{json}");
+            let identity = decode(json)?.identity;
+            assert_eq!((identity.kind(), &identity.idle()[..]), (kind, idle), "{json}");
         }
         Ok(())
     }

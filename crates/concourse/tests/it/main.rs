@@ -6,6 +6,7 @@
 mod oci_build;
 mod registry_image_check;
 mod registry_image_get;
+mod registry_image_identity;
 mod registry_image_put;
 mod registry_image_trust;
 mod registry_tag;

@@ -67,9 +67,11 @@ fn every_field_has_cases_and_every_case_that_is_named_exists() {
         fs::read_to_string(path).unwrap()
     };
     let (source, request, trust) = (code("source.rs"), code("request.rs"), code("trust.rs"));
+    let identity = code("identity.rs");
     let mut known = BTreeSet::new();
     for (prefix, code, reader) in [
         ("source.", &source, "fn field(&mut self"),
+        ("source.", &identity, "fn field(&mut self"),
         ("source.platform.", &source, "impl PlatformSource"),
         ("source.registry_mirror.", &source, "fn decode_mirror"),
         ("source.content_trust.", &trust, "impl ContentTrustSource"),
