@@ -30,9 +30,14 @@ pub fn image_as(seed: &str, compression: &str, style: Style) -> Image {
 
 /// Three platforms that share a layer.
 pub fn platforms(seed: &str, style: Style) -> Artifact {
+    platforms_sharing(50_000, seed, style)
+}
+
+/// The same with a file of so many bytes in the layer that all share: layers of other tests are others.
+pub fn platforms_sharing(size: usize, seed: &str, style: Style) -> Artifact {
     let one = |platform: &str| {
         format!(
-            "platform {platform}\nlayer\n  file shared 0644 0:0 size=50000\nlayer\n  file which 0644 0:0 \"{seed} {platform}\"\n"
+            "platform {platform}\nlayer\n  file shared 0644 0:0 size={size}\nlayer\n  file which 0644 0:0 \"{seed} {platform}\"\n"
         )
     };
     let listing: String = ["linux/amd64", "linux/arm64", "linux/arm/v7"].map(one).concat();

@@ -6,7 +6,7 @@ use skycap_image::{Artifact, Compression, Descriptor, Digest, Image, Kind, Media
 use skycap_registry::Credentials;
 use skycap_testkit::listing::Style;
 
-use crate::artifacts::{image, parts, platforms, read, referrer, tag};
+use crate::artifacts::{image, parts, platforms, platforms_sharing, read, referrer, tag};
 use crate::registries::client;
 use crate::rooms::{Peer, Room, fresh};
 
@@ -40,7 +40,8 @@ pub fn a_second_push_sends_nothing(peer: &Peer) {
 pub fn a_changed_image_sends_what_changed(peer: &Peer) {
     let registry = peer.registry();
     let place = registry.place(&fresh("changed"));
-    let (old, new) = (platforms("before", Style::default()), platforms("after", Style::default()));
+    let of = |seed: &str| platforms_sharing(60_001, seed, Style::default());
+    let (old, new) = (of("before"), of("after"));
     Room::put(&place, &old, &[tag("1")]).unwrap();
     let shared = match &old {
         Artifact::Index(index) => match index.child(&index.manifests()[0]).unwrap() {
