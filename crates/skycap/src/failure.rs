@@ -40,9 +40,9 @@ impl Failure {
 
     /// Prints to stderr and gives the exit code.
     pub fn report(&self, style: Style) -> ExitCode {
-        eprintln!("{} {}", style.error("error:"), self.message.trim_end());
+        say!("{} {}", style.error("error:"), self.message.trim_end());
         if let Some(hint) = &self.hint {
-            eprintln!("{} {hint}", style.hint("hint:"));
+            say!("{} {hint}", style.hint("hint:"));
         }
         ExitCode::from(self.code)
     }
@@ -52,7 +52,7 @@ impl Failure {
     pub fn report_as_log_line(&self) -> ExitCode {
         let message =
             self.hint.as_ref().map_or_else(|| self.message.clone(), |hint| format!("{} (hint: {hint})", self.message));
-        eprintln!("{}", log::line(log::Level::Error, &message));
+        say!("{}", log::line(log::Level::Error, &message));
         ExitCode::from(self.code)
     }
 }

@@ -1,11 +1,12 @@
 //! The binary: argv, environment, terminal, exit codes. Everything else is in the libraries (`ARCHITECTURE.md`).
 #![allow(
     clippy::disallowed_methods,
-    clippy::print_stdout,
-    clippy::print_stderr,
     missing_docs,
     reason = "this is the crate that reads the environment and talks to people; nobody links it"
 )]
+
+#[macro_use]
+mod say;
 
 mod args;
 mod commands;

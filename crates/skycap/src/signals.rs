@@ -46,7 +46,7 @@ pub fn end_soon_after(cancel: &Cancel) {
             std::thread::sleep(POLL);
         }
         std::thread::sleep(FAREWELL);
-        eprintln!("interrupted");
+        say!("interrupted");
         std::process::exit(exit_code().into());
     });
 }

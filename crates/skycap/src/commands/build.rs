@@ -28,7 +28,7 @@ pub fn run(arguments: &Build, context: &Context) -> Result<(), Failure> {
     let built = build(&request, &registries, &store, context.sandbox()?, &*context.progress)?;
     let Some(Built { image, steps, .. }) = built.into_iter().next() else { return Ok(()) };
     let count = |outcome| steps.iter().filter(|step| step.outcome == outcome).count();
-    eprintln!("{} steps done, {} cached", count(Outcome::Done), count(Outcome::Cached) + count(Outcome::Skipped));
+    say!("{} steps done, {} cached", count(Outcome::Done), count(Outcome::Cached) + count(Outcome::Skipped));
     for destination in &destinations {
         write(&image, destination, &arguments.tag)?;
     }
@@ -36,7 +36,7 @@ pub fn run(arguments: &Build, context: &Context) -> Result<(), Failure> {
         push(&image, reference, arguments.insecure, &registries)?;
     }
     context.summarise(started.elapsed(), None);
-    println!("{}", image.descriptor().digest);
+    show!("{}", image.descriptor().digest);
     Ok(())
 }
 
@@ -103,7 +103,7 @@ fn push(image: &Image, reference: &Reference, insecure: bool, registries: &Regis
     let access = Access { credentials, insecure_plain_http: insecure, push: true, ..Access::default() };
     let place = registries.client.place(repository, access)?;
     let descriptor = place.put(&Artifact::Image(image.clone()), &[reference.name()])?;
-    eprintln!("pushed {reference}@{}", descriptor.digest);
+    say!("pushed {reference}@{}", descriptor.digest);
     Ok(())
 }
 

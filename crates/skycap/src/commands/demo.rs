@@ -81,7 +81,7 @@ fn version(text: &str) -> Result<String, Failure> {
 
 impl Stage {
     fn say(&self, text: &str) {
-        println!("{} {text}", self.style.strong("demo:"));
+        show!("{} {text}", self.style.strong("demo:"));
     }
 
     /// A git repository with one commit. Fixed names and times: the same commit id everywhere.
@@ -161,7 +161,7 @@ impl Stage {
         let pipeline = Pipeline { config, options, hosts, store: self.store()?, context };
         let code = pipeline.run(Some(JOB), true)?;
         self.say("run it again, or with --new-upstream-tag 3.4.0; look around with");
-        println!("    skycap registry serve --dir {}", self.directory.join("registry").display());
+        show!("    skycap registry serve --dir {}", self.directory.join("registry").display());
         Ok(code)
     }
 }
@@ -178,7 +178,7 @@ fn git(directory: &Path, arguments: &[&str], context: &Context) -> Result<(), Fa
     }
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
     if context.debug {
-        eprintln!("git {}", arguments.join(" "));
+        say!("git {}", arguments.join(" "));
     }
     let output = command.output().map_err(|error| Failure::because("cannot run git", &error))?;
     if output.status.success() {

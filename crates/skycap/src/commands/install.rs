@@ -21,7 +21,7 @@ pub fn run(arguments: &Install) -> Result<(), Failure> {
     copy_self(directory, &binary).map_err(failed)?;
     for program in component.executables {
         replace(directory, program, |path| symlink(&binary, path)).map_err(failed)?;
-        println!("{}", directory.join(program).display());
+        show!("{}", directory.join(program).display());
     }
     Ok(())
 }

@@ -94,16 +94,16 @@ pub fn validate(arguments: &Validate) -> Result<(), Failure> {
     let config = load(&arguments.pipeline, &vars(&arguments.vars)?)?;
     let found = config.validate();
     for warning in &found.warnings {
-        eprintln!("warning: {}:{}: {}", arguments.pipeline.display(), warning.at, warning.message);
+        say!("warning: {}:{}: {}", arguments.pipeline.display(), warning.at, warning.message);
     }
     for (key, at) in &config.unknown {
-        eprintln!("warning: {}:{at}: unknown top-level key {key:?} is ignored", arguments.pipeline.display());
+        say!("warning: {}:{at}: unknown top-level key {key:?} is ignored", arguments.pipeline.display());
     }
     let odd = !found.warnings.is_empty() || !config.unknown.is_empty();
     if !found.is_sound() || (arguments.strict && odd) {
         return Err(Failure::new(format!("configuration invalid\n{found}")));
     }
-    println!("looks good");
+    show!("looks good");
     Ok(())
 }
 
@@ -111,7 +111,7 @@ pub fn validate(arguments: &Validate) -> Result<(), Failure> {
 pub fn plan(arguments: &Plan) -> Result<(), Failure> {
     let config = load(&arguments.pipeline, &vars(&arguments.vars)?)?;
     let job = arguments.job.clone().map_or_else(|| only_job(&config), Ok)?;
-    println!("{}", skycap_pipeline::plan(&config, &job)?);
+    show!("{}", skycap_pipeline::plan(&config, &job)?);
     Ok(())
 }
 
@@ -199,7 +199,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
 fn summary(job: &str, ran: &Ran, style: Style) -> ExitCode {
     match ran {
         Ran::Unchanged(build) => {
-            println!("{job}: nothing changed since build {build}, nothing to do");
+            show!("{job}: nothing changed since build {build}, nothing to do");
             ExitCode::SUCCESS
         }
         Ran::Build(report) => {
@@ -210,15 +210,15 @@ fn summary(job: &str, ran: &Ran, style: Style) -> ExitCode {
 }
 
 fn print_report(report: &Report, style: Style) {
-    println!("{} build {}: {}", style.strong(&report.job), report.name, report.outcome);
+    show!("{} build {}: {}", style.strong(&report.job), report.name, report.outcome);
     for get in &report.gets {
         let version = get.version.as_ref().map_or_else(|| "a local directory".to_owned(), words);
-        println!("  got    {} {version}", get.name);
+        show!("  got    {} {version}", get.name);
     }
     for put in &report.puts {
         match &put.version {
-            None => println!("  skipped the put {}", put.name),
-            Some(version) => println!("  pushed {}", pushed(put, version)),
+            None => show!("  skipped the put {}", put.name),
+            Some(version) => show!("  pushed {}", pushed(put, version)),
         }
     }
 }

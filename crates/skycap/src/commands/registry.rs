@@ -22,7 +22,7 @@ pub fn serve(arguments: &Serve, context: &Context) -> Result<(), Failure> {
         Failure::because(format!("cannot serve {} on {}", directory.display(), arguments.listen), &error)
             .with_hint("--listen chooses the address, --dir the directory")
     })?;
-    println!("serving {} on {scheme}://{}", directory.display(), server.address());
+    show!("serving {} on {scheme}://{}", directory.display(), server.address());
     while !context.cancel.is_cancelled() {
         std::thread::sleep(POLL);
     }

@@ -29,7 +29,7 @@ fn ls(arguments: &StoreLs, context: &Context) -> Result<(), Failure> {
         return print_json(&json!({"directory": store.dir(), "bytes": total, "items": items}));
     }
     print(&table(&items))?;
-    eprintln!("{} in {} items in {}", bytes(total), items.len(), store.dir().display());
+    say!("{} in {} items in {}", bytes(total), items.len(), store.dir().display());
     Ok(())
 }
 
@@ -48,9 +48,9 @@ fn gc(arguments: &StoreGc, context: &Context) -> Result<(), Failure> {
     }
     print(&table(removed))?;
     let (verb, stay) = if arguments.dry_run { ("would remove", "would stay") } else { ("removed", "stay") };
-    eprintln!("{verb} {} items, {}; {} {stay}", removed.len(), bytes(*freed), bytes(*kept));
+    say!("{verb} {} items, {}; {} {stay}", removed.len(), bytes(*freed), bytes(*kept));
     if *in_use > 0 {
-        eprintln!("{} of them only because they are in use", bytes(*in_use));
+        say!("{} of them only because they are in use", bytes(*in_use));
     }
     Ok(())
 }
@@ -88,7 +88,7 @@ fn verify(arguments: &StoreVerify, context: &Context) -> Result<ExitCode, Failur
     for (item, why) in &audit.unchecked {
         print(&format!("not checked: {} {}: {why}\n", item.sort.name(), item.label))?;
     }
-    eprintln!("{} items checked, {}; {} damaged", audit.checked, bytes(audit.bytes), audit.damaged.len());
+    say!("{} items checked, {}; {} damaged", audit.checked, bytes(audit.bytes), audit.damaged.len());
     Ok(code)
 }
 

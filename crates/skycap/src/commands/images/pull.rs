@@ -58,7 +58,7 @@ fn files(arguments: &Pull, source: &Transport, directory: &Path, context: &Conte
     unpack_until(&layers, directory, &options, &notices, &|| context.cancel.is_cancelled())
         .map_err(|error| Failure::because(format!("cannot unpack into {}", directory.display()), &error))?;
     context.summarise(started.elapsed(), Some(layers.len()));
-    eprintln!("{} is in {}", image.config().platform(), directory.display());
+    say!("{} is in {}", image.config().platform(), directory.display());
     let digest = image.descriptor().digest;
     if matches!(artifact, Artifact::Index(_)) {
         context.progress.event(Event::Debug(&format!("of the index {}", artifact.descriptor().digest)));

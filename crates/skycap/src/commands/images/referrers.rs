@@ -84,7 +84,7 @@ pub fn print_those(
         return print(&(serde_json::to_string_pretty(&json!({"Subject": subject, "Referrers": found}))? + "\n"));
     }
     if found.is_empty() {
-        eprintln!("nothing refers to {subject}");
+        say!("nothing refers to {subject}");
     }
     let row = |referrer: Descriptor| {
         let kind = referrer.artifact_type.as_deref().unwrap_or(referrer.media_type.as_str());

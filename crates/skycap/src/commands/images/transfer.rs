@@ -195,7 +195,7 @@ fn push(
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     let shown = repository.to_string().replacen("index.docker.io/", "docker.io/", 1);
     let more = if referring.is_empty() { String::new() } else { format!(" with {} referrers", referring.len()) };
-    eprintln!("pushed {shown}:{}{more}", names.join(", "));
+    say!("pushed {shown}:{}{more}", names.join(", "));
     Ok(())
 }
 
