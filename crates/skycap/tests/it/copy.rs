@@ -185,6 +185,11 @@ fn what_refers_to_an_image_is_copied_when_asked_for() {
     let signature = Artifact::open(referrer(&bare, &memory), std::sync::Arc::new(memory)).unwrap();
     let signed = signature.descriptor().digest.to_string();
     layout.put(&signature, &[]).unwrap();
+    // What cosign leaves for registries that know no referrers.
+    let tags = ["sig", "att"].map(|suffix| format!("sha256-{}.{suffix}", subject.digest.hex()));
+    layout.put(&signature, &[Name::Tag(tags[0].clone())]).unwrap();
+    let other = skycap_testkit::listing::image("layer\n file attested \"x\"");
+    layout.put(&Artifact::Image(other), &[Name::Tag(tags[1].clone())]).unwrap();
 
     let listed = |place: &str| run(world.skycap(["inspect", "--referrers", place])).ok();
     assert!(listed("oci:source:1").stdout.contains(&signed));
@@ -192,7 +197,9 @@ fn what_refers_to_an_image_is_copied_when_asked_for() {
     run(world.skycap(["copy", "oci:source:1", &without])).ok();
     assert!(listed(&without).stderr.contains("nothing refers to"));
     let copied = run(world.skycap(["copy", "--referrers", "oci:source:1", &with])).ok();
-    assert!(copied.stderr.contains("with 1 referrers"), "{}", copied.stderr);
+    assert!(copied.stderr.contains("with 2 referrers"), "{}", copied.stderr);
+    let there = run(world.skycap(["tags", &format!("{address}/with")])).ok().stdout;
+    assert!(tags.iter().all(|tag| there.contains(tag.as_str())), "{there}");
     let shown = listed(&with).stdout;
     assert!(shown.contains(&signed) && shown.contains("application/vnd.example.signature"), "{shown}");
     run(world.skycap(["copy", "--referrers", &with, "oci:back:1"])).ok();

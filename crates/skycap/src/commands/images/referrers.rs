@@ -14,6 +14,14 @@ use crate::report::{bytes, columns, printable};
 
 /// Referrers of referrers are followed this far.
 const DEEPEST: usize = 8;
+/// What cosign appends to a digest to make the tag of what it knows about it, for registries without referrers.
+const TAGGED: [&str; 3] = ["sig", "att", "sbom"];
+
+/// Something that refers to an image, and the tag by which it is found if it has one.
+pub struct Referrer {
+    pub artifact: Artifact,
+    pub tag: Option<Name>,
+}
 
 /// What refers to a manifest at a place. Archives cannot say.
 fn of(subject: &Digest, from: &Transport, places: &Places<'_>) -> Result<Vec<Descriptor>, Failure> {
@@ -26,7 +34,7 @@ fn of(subject: &Digest, from: &Transport, places: &Places<'_>) -> Result<Vec<Des
 }
 
 /// Everything that refers to an artifact, to one of its images, or to something found so, with its digest; parents first.
-pub fn all(artifact: &Artifact, from: &Transport, places: &Places<'_>) -> Result<Vec<Artifact>, Failure> {
+pub fn all(artifact: &Artifact, from: &Transport, places: &Places<'_>) -> Result<Vec<Referrer>, Failure> {
     let mut subjects: Vec<Digest> = manifests(artifact);
     let mut seen: BTreeSet<Digest> = subjects.iter().copied().collect();
     let mut found = Vec::new();
@@ -35,14 +43,32 @@ pub fn all(artifact: &Artifact, from: &Transport, places: &Places<'_>) -> Result
         for subject in &subjects {
             for referrer in of(subject, from, places)? {
                 if seen.insert(referrer.digest) {
-                    found.push(fetch(&referrer, from, places)?);
+                    found.push(Referrer { artifact: fetch(&referrer, from, places)?, tag: None });
                     next.push(referrer.digest);
                 }
             }
         }
         subjects = next;
     }
+    for subject in manifests(artifact) {
+        for suffix in TAGGED {
+            let tag = Name::Tag(format!("sha256-{}.{suffix}", subject.hex()));
+            let Some(tagged) = find(&tag, from, places)? else { continue };
+            match found.iter_mut().find(|referrer| referrer.artifact.descriptor().digest == tagged.digest) {
+                Some(referrer) => referrer.tag = Some(tag),
+                None => found.push(Referrer { artifact: fetch(&tagged, from, places)?, tag: Some(tag) }),
+            }
+        }
+    }
     Ok(found)
+}
+
+fn find(name: &Name, from: &Transport, places: &Places<'_>) -> Result<Option<Descriptor>, Failure> {
+    match from {
+        Transport::Registry(reference) => Ok(places.place(reference, End::Source)?.find(name)?),
+        Transport::Layout { dir, .. } => Ok(Layout::open(dir)?.find(name)?),
+        _ => Ok(None),
+    }
 }
 
 fn fetch(referrer: &Descriptor, from: &Transport, places: &Places<'_>) -> Result<Artifact, Failure> {

@@ -9,6 +9,7 @@ use skycap_image::{
 };
 use skycap_store::Temporary;
 
+use super::referrers::Referrer;
 use super::{End, Places, explain, referrers};
 use crate::args::{Changes, Compress};
 use crate::commands::{Context, print, threads};
@@ -174,7 +175,7 @@ impl Transfer {
 
 fn push(
     artifact: &Artifact,
-    referring: &[Artifact],
+    referring: &[Referrer],
     repository: &Repository,
     references: &[&Reference],
     places: &Places<'_>,
@@ -190,7 +191,7 @@ fn push(
     }
     place.put(artifact, &names).map_err(explained)?;
     for referrer in referring {
-        place.put(referrer, &[]).map_err(explained)?;
+        place.put(&referrer.artifact, referrer.tag.as_slice()).map_err(explained)?;
     }
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     let shown = repository.to_string().replacen("index.docker.io/", "docker.io/", 1);
@@ -199,10 +200,10 @@ fn push(
     Ok(())
 }
 
-fn write_referrers(dir: &std::path::Path, referring: &[Artifact]) -> Result<(), Failure> {
+fn write_referrers(dir: &std::path::Path, referring: &[Referrer]) -> Result<(), Failure> {
     let layout = skycap_image::layout::Layout::open(dir)?;
     for referrer in referring {
-        layout.put(referrer, &[])?;
+        layout.put(&referrer.artifact, referrer.tag.as_slice())?;
     }
     Ok(())
 }
