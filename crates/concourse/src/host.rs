@@ -157,12 +157,6 @@ impl Host {
         }
     }
 
-    /// A copy that unpacks with or without owners, as the rights at hand allow.
-    #[must_use]
-    pub fn with_owners(self, owners: Owners) -> Self {
-        Self { owners, ..self }
-    }
-
     /// A copy for a task or a put whose inputs are below `root` while everything else on the machine is somebody else's:
     /// paths that parameters give, and links in inputs, that lead out of `root` are errors. Without this the process is
     /// taken to have a container of its own, as the installed executables have.

@@ -96,6 +96,7 @@ fn short_and_long_blobs_are_refused() {
     }
 }
 
+/// R42
 #[test]
 fn another_diff_id_is_refused_even_if_only_bytes_behind_the_end_differ() {
     let bare = tar("file a \"hello\"");

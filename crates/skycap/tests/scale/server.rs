@@ -67,9 +67,10 @@ impl Server {
         format!("{}/big/image:latest", self.address)
     }
 
-    /// How often blobs were asked for from their beginning, at most.
-    pub fn most_fetches(&self) -> u64 {
-        self.counts.blobs.lock().unwrap().values().copied().max().unwrap_or(0)
+    /// How often one of these blobs was asked for from its beginning, at most.
+    pub fn most_fetches(&self, blobs: &[Digest]) -> u64 {
+        let counts = self.counts.blobs.lock().unwrap();
+        blobs.iter().filter_map(|blob| counts.get(&blob.to_string()).copied()).max().unwrap_or(0)
     }
 }
 
