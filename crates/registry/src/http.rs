@@ -3,14 +3,14 @@
 
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
-use skycap_image::{Event, Kind, SourceError};
+use skycap_image::{Kind, SourceError};
 use url::Url;
 
 use crate::error::Failure;
 pub use crate::error::shown;
 use crate::link::next_in;
 use crate::origin::Origin;
-use crate::retry::Tries;
+use crate::retry::answered;
 use crate::session::{Ask, Pass, Session, basic, header};
 use crate::{Client, Credentials};
 
@@ -88,20 +88,7 @@ impl Client {
     }
 
     async fn fetch(&self, session: &Session, ask: &Ask, pass: Option<&Pass>) -> Result<Response, Failure> {
-        let mut tries = Tries::new(self.inner.settings.retries);
-        loop {
-            let failure = match fetch_once(session, ask, pass).await {
-                Ok((response, None)) => return Ok(response),
-                Ok((response, Some(failure))) => match tries.after(failure) {
-                    Ok(wait) => Ok(wait),
-                    Err(_) => return Ok(response),
-                },
-                Err(failure) => tries.after(failure),
-            };
-            let wait = failure?;
-            self.progress.event(Event::Note(&wait.note));
-            tokio::time::sleep(wait.time).await;
-        }
+        answered(self.inner.settings.retries, &*self.progress, || fetch_once(session, ask, pass)).await
     }
 }
 

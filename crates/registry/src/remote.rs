@@ -14,7 +14,7 @@ use crate::challenge::challenge;
 use crate::client::{Client, Inner, lock};
 use crate::encoding;
 use crate::error::{Failure, plain, shown};
-use crate::retry::Tries;
+use crate::retry::retried;
 use crate::session::{Ask, Pass, Pinged, Session, join};
 use crate::stop::Stop;
 use crate::transport::Lane;
@@ -138,21 +138,11 @@ impl Remote {
     }
 
     /// Repeats a piece of work while it fails for passing reasons.
-    pub async fn retried<T, F>(&self, mut work: impl FnMut() -> F) -> Result<T, Failure>
+    pub async fn retried<T, F>(&self, work: impl FnMut() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let mut tries = Tries::new(self.inner.settings.retries);
-        loop {
-            match work().await {
-                Ok(value) => return Ok(value),
-                Err(failure) => {
-                    let wait = tries.after(failure)?;
-                    self.progress.event(Event::Note(&wait.note));
-                    tokio::time::sleep(wait.time).await;
-                }
-            }
-        }
+        Box::pin(retried(self.inner.settings.retries, &*self.progress, work)).await
     }
 
     /// Sends once (twice if the token had expired); anything but a success is an error.

@@ -1,10 +1,11 @@
 //! When to try again.
 
+use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use skycap_image::Kind;
+use skycap_image::{Event, Kind, Progress};
 
 use crate::Retries;
 use crate::error::Failure;
@@ -36,6 +37,47 @@ impl Tries {
     /// There was progress: the count starts anew.
     pub fn progressed(&mut self) {
         self.made = 0;
+    }
+}
+
+/// Repeats a piece of work while it fails for passing reasons.
+pub(crate) async fn retried<T, F>(
+    policy: Retries,
+    progress: &dyn Progress,
+    mut work: impl FnMut() -> F,
+) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let work = || {
+        let once = work();
+        async { once.await.map(|value| (value, None)) }
+    };
+    answered(policy, progress, work).await
+}
+
+/// Repeats a question while what comes of it may be another in a moment: a failure, or an answer that says so beside itself.
+/// The last answer counts, whatever it is.
+pub(crate) async fn answered<T, F>(
+    policy: Retries,
+    progress: &dyn Progress,
+    mut ask: impl FnMut() -> F,
+) -> Result<T, Failure>
+where
+    F: Future<Output = Result<(T, Option<Failure>), Failure>>,
+{
+    let mut tries = Tries::new(policy);
+    loop {
+        let wait = match ask().await {
+            Ok((answer, None)) => return Ok(answer),
+            Ok((answer, Some(failure))) => match tries.after(failure) {
+                Ok(wait) => wait,
+                Err(_) => return Ok(answer),
+            },
+            Err(failure) => tries.after(failure)?,
+        };
+        progress.event(Event::Note(&wait.note));
+        tokio::time::sleep(wait.time).await;
     }
 }
 

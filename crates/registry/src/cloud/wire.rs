@@ -7,12 +7,12 @@ use bytes::Bytes;
 use reqsign_core::HttpSend;
 use reqwest::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use reqwest::{Method, Request};
-use skycap_image::{Event, Kind, SourceError};
+use skycap_image::{Kind, SourceError};
 use url::Url;
 
 use crate::error::{Failure, shown};
 use crate::guard::Route;
-use crate::retry::Tries;
+use crate::retry::answered;
 use crate::transport::Lane;
 use crate::{Client, Retries};
 
@@ -95,28 +95,12 @@ impl Wire {
     async fn send(&self, question: &Question) -> Result<Answer, Failure> {
         let is_metadata = question.url.host_str().is_some_and(|host| host.starts_with("169.254."));
         let retries = self.0.inner.settings.retries;
-        let mut tries = Tries::new(if is_metadata { Retries { attempts: 1, ..retries } } else { retries });
-        loop {
-            let failure = match self.send_once(question, is_metadata).await {
-                Ok(answer) if !matches!(answer.status, 429 | 500..) => return Ok(answer),
-                Ok(answer) => {
-                    let status = reqwest::StatusCode::from_u16(answer.status).unwrap_or_default();
-                    let (method, url) = (&question.method, &question.url);
-                    let failure = Failure::of_status(method, url, status, &answer.headers, &answer.body, "");
-                    match tries.after(failure) {
-                        Ok(wait) => Ok(wait),
-                        Err(_) => return Ok(answer),
-                    }
-                }
-                Err(failure) => tries.after(failure),
-            };
-            let wait = failure?;
-            self.0.progress.event(Event::Note(&wait.note));
-            tokio::time::sleep(wait.time).await;
-        }
+        let retries = if is_metadata { Retries { attempts: 1, ..retries } } else { retries };
+        answered(retries, &*self.0.progress, || self.send_once(question, is_metadata)).await
     }
 
-    async fn send_once(&self, question: &Question, is_metadata: bool) -> Result<Answer, Failure> {
+    /// The answer, and what is wrong with it where another try may cure that.
+    async fn send_once(&self, question: &Question, is_metadata: bool) -> Result<(Answer, Option<Failure>), Failure> {
         let transport = self.0.inner.transport(&[])?;
         let answering = self.0.answering(&question.url);
         let mut request = Request::new(question.method.clone(), question.url.clone());
@@ -136,9 +120,11 @@ impl Wire {
         } else {
             sent.await?
         };
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let (status, headers) = (response.status(), response.headers().clone());
         let body = transport.read(&question.method, response, LARGEST).await?;
-        Ok(Answer { status, headers, body })
+        let failure = matches!(status.as_u16(), 429 | 500..)
+            .then(|| Failure::of_status(&question.method, &question.url, status, &headers, &body, ""));
+        Ok((Answer { status: status.as_u16(), headers, body }, failure))
     }
 }
 

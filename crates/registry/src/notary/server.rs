@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
-use skycap_image::{Digest, Event, Kind, Progress, Repository, SourceError};
+use skycap_image::{Digest, Kind, Progress, Repository, SourceError};
 use url::Url;
 
 use super::documents::Key;
@@ -14,7 +14,7 @@ use crate::Settings;
 use crate::client::Client;
 use crate::error::Failure;
 use crate::origin::Origin;
-use crate::retry::Tries;
+use crate::retry::retried;
 use crate::session::{Ask, Pass, Session, join};
 use crate::trust::Trust;
 
@@ -100,19 +100,9 @@ impl Server {
     }
 
     fn send(&self, method: &Method, name: &str, body: Option<&Bytes>) -> Result<Bytes, Failure> {
-        self.client.inner.block_on(async {
-            let mut tries = Tries::new(self.client.inner.settings.retries);
-            loop {
-                match self.send_once(method, name, body).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(failure) => {
-                        let wait = tries.after(failure)?;
-                        self.client.progress.event(Event::Note(&wait.note));
-                        tokio::time::sleep(wait.time).await;
-                    }
-                }
-            }
-        })
+        let retries = self.client.inner.settings.retries;
+        let sent = retried(retries, &*self.client.progress, || self.send_once(method, name, body));
+        self.client.inner.block_on(sent)
     }
 
     async fn send_once(&self, method: &Method, name: &str, body: Option<&Bytes>) -> Result<Bytes, Failure> {

@@ -25,6 +25,10 @@ fn tunnel(behaviour: &'static str, to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec
                 let mut reader = BufReader::new(&stream);
                 let mut head = String::new();
                 while reader.read_line(&mut head).is_ok_and(|count| count > 2) {}
+                if head.is_empty() {
+                    // A client may open a connection, find that another one is free meanwhile, and leave.
+                    return;
+                }
                 kept.lock().unwrap().push(head);
                 let answer = match behaviour {
                     "407" => "HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n",
@@ -95,9 +99,8 @@ fn r84_https_goes_through_a_tunnel_and_the_proxy_never_sees_the_registrys_passwo
         let registry_password = base64::engine::general_purpose::STANDARD.encode("me:hunter2-registry");
         assert!(!heads.is_empty());
         for head in heads.iter() {
-            assert!(
-                head.starts_with("CONNECT localhost:") && head.to_lowercase().contains("proxy-authorization: basic")
-            );
+            assert!(head.starts_with("CONNECT localhost:"), "{head:?}");
+            assert!(head.to_lowercase().contains("proxy-authorization: basic"), "{head:?}");
             assert!(!head.contains(&registry_password), "{head}");
         }
         no_secret(None, &kept, &[]);
