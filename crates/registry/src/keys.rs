@@ -18,7 +18,10 @@ const P256: &[u8] =
 /// The same for P-384.
 const P384: &[u8] = b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00";
 /// The same for Ed25519 (RFC 8410).
-const ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+pub(crate) const ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+
+/// How PEM calls a private key that a passphrase protects.
+pub(crate) const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
 
 /// How ECDSA writes a signature.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,8 +124,16 @@ pub(crate) fn pem(text: &str, labels: &[&str]) -> Result<Vec<u8>, SourceError> {
     STANDARD.decode(base64).map_err(|_| wrong("its body is not base64".to_owned()))
 }
 
-/// Opens a private key in PKCS #8 that a passphrase protects.
-pub(crate) fn decrypted(der: &[u8], passphrase: &Secret) -> Result<Vec<u8>, SourceError> {
+/// The PKCS #8 of a private key in PEM, which a passphrase may protect. `also` is what an error names beside a plain key.
+pub(crate) fn private_der(text: &Secret, passphrase: &Secret, also: &str) -> Result<Vec<u8>, SourceError> {
+    let text = text.reveal();
+    if text.contains(&format!("-----BEGIN {ENCRYPTED}-----")) {
+        return decrypted(&pem(text, &[ENCRYPTED])?, passphrase);
+    }
+    pem(text, &["PRIVATE KEY", also])
+}
+
+fn decrypted(der: &[u8], passphrase: &Secret) -> Result<Vec<u8>, SourceError> {
     let info = EncryptedPrivateKeyInfoRef::try_from(der).map_err(|_| unusable("it is not an encrypted PKCS #8 key"))?;
     let document = info.decrypt(passphrase.reveal()).map_err(|error| match error {
         pkcs8::Error::EncryptedPrivateKey(_) => unusable("the passphrase does not open it"),

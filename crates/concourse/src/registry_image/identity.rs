@@ -119,7 +119,6 @@ impl Identity {
 
     fn amazon(&self, repository: &str) -> Result<Ecr, Failure> {
         let has_keys = !self.aws_access_key_id.is_empty() && !self.aws_secret_access_key.is_empty();
-        let said = |text: &String| (!text.is_empty()).then(|| text.clone());
         Ok(Ecr {
             region: self.aws_region.clone(),
             keys: has_keys.then(|| Keys {
@@ -132,6 +131,11 @@ impl Identity {
             public: is_public(repository),
         })
     }
+}
+
+/// A field that is not empty.
+fn said(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// Whether a repository is in the registry that everybody may read from.
@@ -158,7 +162,6 @@ pub(super) fn logged_in(source: Source, host: &Host) -> Result<Source, Failure> 
         }
         Kind::Azure => {
             let registry = source.parse_repository()?.registry().to_owned();
-            let said = |text: &String| (!text.is_empty()).then(|| text.clone());
             let acr = Acr {
                 registry,
                 client_id: said(&source.identity.azure_client_id),

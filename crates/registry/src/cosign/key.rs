@@ -9,7 +9,7 @@ use salsa20::cipher::{KeyIvInit as _, StreamCipher as _};
 use serde::Deserialize;
 use skycap_image::{Secret, SourceError};
 
-use crate::keys::{Form, SigningKey, decrypted, is_known, is_signed, pem, unusable};
+use crate::keys::{Form, SigningKey, is_known, is_signed, pem, private_der, unusable};
 
 const BOXED: &[&str] = &["ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY"];
 /// Deriving a key may cost this much: 256 MiB are more than cosign ever asked for.
@@ -59,10 +59,8 @@ impl PrivateKey {
         let is_boxed = BOXED.iter().any(|label| text.reveal().contains(&format!("-----BEGIN {label}-----")));
         let der = if is_boxed {
             opened(&pem(text.reveal(), BOXED)?, password)?
-        } else if text.reveal().contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
-            decrypted(&pem(text.reveal(), &["ENCRYPTED PRIVATE KEY"])?, password)?
         } else {
-            pem(text.reveal(), &["PRIVATE KEY", BOXED[0]])?
+            private_der(text, password, BOXED[0])?
         };
         Ok(Self(SigningKey::from_pkcs8(&der, Form::Asn1)?))
     }

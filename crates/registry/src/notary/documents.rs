@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use skycap_image::{Digest, Kind, SourceError};
 
-use crate::keys::{Form, SigningKey, is_signed, pem};
+use crate::keys::{ED25519, Form, SigningKey, is_signed, pem};
 
 /// Something that has a place among targets.
 pub(super) trait Signable {
@@ -134,7 +134,7 @@ impl Key {
             ("ecdsa", "ecdsa") => Some(bytes),
             ("ecdsa-x509", "ecdsa") => of_certificate(&bytes),
             // Without anything around its 32 bytes.
-            ("ed25519", "eddsa") => Some([b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00", &*bytes].concat()),
+            ("ed25519", "eddsa") => Some([ED25519, &bytes].concat()),
             _ => None,
         };
         public.is_some_and(|public| is_signed(&public, Form::Fixed, message, signature))

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use skycap_image::{Digest, Event, Kind, Progress, Repository, Secret, SourceError};
 
-use crate::keys::{Form, SigningKey, decrypted, pem};
+use crate::keys::{ENCRYPTED, Form, SigningKey, private_der};
 use crate::{ClientCertificate, Credentials, Settings};
 use documents::{Envelope, Key, Root, Signable, expires, key_id};
 use server::Server;
@@ -68,12 +68,7 @@ impl ContentTrust {
     /// Opens the key. Asks nobody.
     pub fn open(self) -> Result<Signer, SourceError> {
         let failed = |error: SourceError| SourceError { what: format!("content_trust: {}", error.what), ..error };
-        let text = self.key.reveal();
-        let der = if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
-            pem(text, &["ENCRYPTED PRIVATE KEY"]).and_then(|der| decrypted(&der, &self.passphrase))
-        } else {
-            pem(text, &["PRIVATE KEY", "ENCRYPTED PRIVATE KEY"])
-        };
+        let der = private_der(&self.key, &self.passphrase, ENCRYPTED);
         let key = der.and_then(|der| SigningKey::from_pkcs8(&der, Form::Fixed)).map_err(failed)?;
         let found = key_id(&Key::of(&key));
         if found != self.key_id {
