@@ -37,8 +37,9 @@ mod pick;
 mod plan;
 mod request;
 mod run;
+pub mod ssh;
 mod step;
 
 pub use build::build;
 pub use error::BuildError;
-pub use request::{Built, Outcome, Request, SandboxAccess, StepReport};
+pub use request::{Built, Entitlement, Outcome, Request, SandboxAccess, StepReport, UnknownEntitlement};

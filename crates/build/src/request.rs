@@ -1,13 +1,15 @@
 //! What a build is asked for, and what it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use skycap_image::{Artifact, Compression, Image, Platform, Secret};
 use skycap_sandbox::{Cancel, Refused, Sandbox};
 
+use crate::dockerfile::Network;
 use crate::ignore::Ignore;
+use crate::ssh::SshSource;
 
 /// Everything that decides what a build gives.
 #[derive(Clone)]
@@ -32,6 +34,12 @@ pub struct Request {
     pub images: BTreeMap<String, Artifact>,
     /// What `RUN --mount=type=secret` may ask for, by id.
     pub secrets: BTreeMap<String, Secret>,
+    /// What `RUN --mount=type=ssh` may ask for, by id.
+    pub ssh: BTreeMap<String, SshSource>,
+    /// What a Dockerfile may ask for beyond the rights of an ordinary `RUN`.
+    pub allow: BTreeSet<Entitlement>,
+    /// The network of every `RUN` that does not ask for another.
+    pub network: Network,
     /// Further lines of `/etc/hosts` in every `RUN`.
     pub add_hosts: Vec<(String, IpAddr)>,
     /// Docker's media types instead of OCI's.
@@ -66,6 +74,9 @@ impl Request {
             platforms: Vec::new(),
             images: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
+            allow: BTreeSet::new(),
+            network: Network::Default,
             add_hosts: Vec::new(),
             docker_media_types: false,
             compression: Compression::Gzip,
@@ -75,6 +86,32 @@ impl Request {
             threads: 1,
             scratch: None,
             cancel: Cancel::default(),
+        }
+    }
+}
+
+/// A right that is given by name only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entitlement {
+    /// `RUN --security=insecure`: every capability that the builder has, and no filter of system calls.
+    SecurityInsecure,
+    /// `RUN --network=host`, which every build may use: it is also the default.
+    NetworkHost,
+}
+
+/// A name that is none of the entitlements'.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown entitlement {0:?}: known are security.insecure and network.host")]
+pub struct UnknownEntitlement(String);
+
+impl std::str::FromStr for Entitlement {
+    type Err = UnknownEntitlement;
+
+    fn from_str(name: &str) -> Result<Self, UnknownEntitlement> {
+        match name {
+            "security.insecure" => Ok(Self::SecurityInsecure),
+            "network.host" => Ok(Self::NetworkHost),
+            _ => Err(UnknownEntitlement(name.to_owned())),
         }
     }
 }
