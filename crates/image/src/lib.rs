@@ -5,6 +5,7 @@
 //! place: every reader that a [`BlobSource`] hands out through [`BlobSource::open`] is a [`Verified`] one.
 
 pub mod archive;
+pub mod attestation;
 mod choose;
 pub mod compress;
 mod config;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::attestation::REFERENCE_DIGEST;
 use crate::compress::{LayerEncoder, decoder};
 use crate::document::to_json;
 use crate::image::DEEPEST_INDEX;
@@ -19,9 +20,6 @@ use crate::{
     Artifact, BlobReader, BlobSource, Compression, Descriptor, Digest, Image, Index, Kind, MediaType, Progress,
     RawManifest, SourceError,
 };
-
-/// The digest of the manifest that an attestation speaks of, as BuildKit notes it in an index.
-const ATTESTED: &str = "vnd.docker.reference.digest";
 
 /// How to pack.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +85,7 @@ impl Work<'_> {
             return Ok(None);
         }
         edited(index.raw(), "manifests", |entry, old| {
-            if let Some(attested) = entry.pointer_mut(&format!("/annotations/{ATTESTED}"))
+            if let Some(attested) = entry.pointer_mut(&format!("/annotations/{REFERENCE_DIGEST}"))
                 && let Some(now) = attested.as_str().and_then(|text| changed.get(&text.parse::<Digest>().ok()?))
             {
                 *attested = now.digest.to_string().into();
