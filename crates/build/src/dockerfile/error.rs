@@ -21,16 +21,28 @@ pub struct ParseError {
 impl ParseError {
     /// For a terminal: the message, the line with a caret below the place, and the hint.
     pub fn render(&self) -> String {
-        let Self { name, line, column, message, snippet, hint } = self;
-        let number = line.to_string();
-        let margin = " ".repeat(number.len());
-        // A tab stays a tab, or the caret would be off.
-        let indent: String =
-            snippet.chars().take(column.saturating_sub(1)).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let hint = hint.as_ref().map(|hint| format!("{margin} = hint: {hint}\n")).unwrap_or_default();
-        let snippet = snippet.trim_end();
-        format!("{name}:{line}:{column}: {message}\n{margin} |\n{number} | {snippet}\n{margin} | {indent}^\n{hint}")
+        let note = self.hint.as_ref().map(|hint| format!("hint: {hint}"));
+        let place = format!("{}:{}:{}", self.name, self.line, self.column);
+        pointed_at(&place, &self.message, (self.line, self.column), &self.snippet, note.as_deref())
     }
+}
+
+/// A message, the line with a caret below the column, and a note.
+pub(crate) fn pointed_at(
+    place: &str,
+    message: &str,
+    (line, column): (usize, usize),
+    snippet: &str,
+    note: Option<&str>,
+) -> String {
+    let number = line.to_string();
+    let margin = " ".repeat(number.len());
+    // A tab stays a tab, or the caret would be off.
+    let indent: String =
+        snippet.chars().take(column.saturating_sub(1)).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    let note = note.map(|note| format!("{margin} = {note}\n")).unwrap_or_default();
+    let snippet = snippet.trim_end();
+    format!("{place}: {message}\n{margin} |\n{number} | {snippet}\n{margin} | {indent}^\n{note}")
 }
 
 #[cfg(test)]

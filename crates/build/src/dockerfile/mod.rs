@@ -16,6 +16,7 @@ mod statement;
 mod words;
 
 pub use error::ParseError;
+pub(crate) use error::pointed_at;
 pub use expand::{ExpandError, Expanded, Expander, expand, expand_words};
 pub use instruction::{
     Add, Arg, Command, Copy, Directives, Dockerfile, Document, From, Healthcheck, Heredoc, Instruction, Network, Pairs,
