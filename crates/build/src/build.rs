@@ -16,19 +16,15 @@ use crate::graph::{Graph, NodeId, Operation};
 use crate::inputs::Inputs;
 use crate::key;
 use crate::plan::{Images, Planner, Target, Wanted};
-use crate::request::{Built, Outcome, Request, SandboxAccess, StepReport};
+use crate::request::{Built, Outcome, Request, StepReport};
+use crate::world::World;
 
 /// Builds every target of a request for every platform: targets in their order, and for each the platforms in theirs.
 ///
-/// Images that `FROM`, `COPY --from` and mounts name are taken from [`Request::images`], else from `resolver`. Layers and
-/// what was learnt about steps stay in `store`.
-pub fn build(
-    request: &Request,
-    resolver: &dyn Resolver,
-    store: &Store,
-    sandbox: SandboxAccess<'_>,
-    progress: &dyn Progress,
-) -> Result<Vec<Built>, BuildError> {
+/// What `FROM`, `COPY --from` and mounts name is taken from [`Request::contexts`], else from the world's resolver. Layers
+/// and what was learnt about steps stay in its store.
+pub fn build(request: &Request, world: &World<'_>) -> Result<Vec<Built>, BuildError> {
+    let World { resolver, remote: _, store, sandbox, progress } = *world;
     check_arguments(request)?;
     let dockerfile = dockerfile::parse(&request.dockerfile, &request.dockerfile_name)?;
     let file = dockerfile.name.as_str();

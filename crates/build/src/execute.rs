@@ -18,8 +18,9 @@ use crate::context::Context;
 use crate::error::{BuildError, Fault};
 use crate::graph::{Graph, NodeId, Operation};
 use crate::inputs::Inputs;
-use crate::request::{Request, SandboxAccess};
+use crate::request::Request;
 use crate::run::Upper;
+use crate::world::SandboxAccess;
 
 /// What the steps of a build are done with.
 pub(crate) struct Tools<'a> {

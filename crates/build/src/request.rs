@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use skycap_image::{Artifact, Compression, Image, Platform, Secret};
-use skycap_sandbox::{Cancel, Refused, Sandbox};
+use skycap_image::{Compression, Image, Platform, Secret};
+use skycap_sandbox::Cancel;
 
 use crate::dockerfile::Network;
 use crate::ignore::Ignore;
+use crate::named::NamedContext;
 use crate::ssh::SshSource;
 
 /// Everything that decides what a build gives.
@@ -30,9 +31,12 @@ pub struct Request {
     pub labels: BTreeMap<String, String>,
     /// What to build for; empty means the machine's own platform.
     pub platforms: Vec<Platform>,
-    /// Images that are at hand, by the name that the Dockerfile uses after expansion. They win over stages and registries.
-    pub images: BTreeMap<String, Artifact>,
-    /// What `RUN --mount=type=secret` may ask for, by id.
+    /// What names stand for: the Dockerfile's names after expansion, or `name::platform` for one platform. They win over
+    /// stages and registries; `scratch` and `context` mean what they always mean.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// What `RUN --mount=type=secret` may ask for, by id. Those that are named `HTTP_AUTH_HEADER_<host>`,
+    /// `HTTP_AUTH_TOKEN_<host>`, `GIT_AUTH_HEADER` and `GIT_AUTH_TOKEN` (also with `.<host>`) are what `ADD` and contexts
+    /// show to servers.
     pub secrets: BTreeMap<String, Secret>,
     /// What `RUN --mount=type=ssh` may ask for, by id.
     pub ssh: BTreeMap<String, SshSource>,
@@ -72,7 +76,7 @@ impl Request {
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
             platforms: Vec::new(),
-            images: BTreeMap::new(),
+            contexts: BTreeMap::new(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             allow: BTreeSet::new(),
@@ -114,15 +118,6 @@ impl std::str::FromStr for Entitlement {
             _ => Err(UnknownEntitlement(name.to_owned())),
         }
     }
-}
-
-/// Whether `RUN` can be run here.
-#[derive(Clone, Copy)]
-pub enum SandboxAccess<'a> {
-    /// It can.
-    Available(&'a Sandbox),
-    /// It cannot; a `RUN` whose result is not known is an error that says why.
-    Refused(&'a Refused),
 }
 
 /// An image that was built.

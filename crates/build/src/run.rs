@@ -17,8 +17,8 @@ use crate::error::Fault;
 use crate::execute::Engine;
 use crate::graph::{NodeId, Operation, Run};
 use crate::owner::{self, Identity};
-use crate::request::SandboxAccess;
 use crate::step::read_table;
+use crate::world::SandboxAccess;
 
 /// What a RUN wrote, as an overlay's upper directory; the next RUN can use it as a lower one.
 pub(crate) struct Upper {

@@ -27,6 +27,7 @@ mod progress;
 mod protocol;
 mod registry_image;
 mod registry_tag;
+mod remote;
 mod resource;
 mod version;
 
@@ -35,6 +36,7 @@ pub use failure::Failure;
 pub use host::{Host, Workshop};
 pub use known::{Kind, Known, known_image};
 pub use protocol::encode;
+pub use remote::Fetcher;
 /// Says in plain words what a source of registry-image does.
 pub use registry_image::{Explanation, explain};
 pub use resource::{Resource, resource};

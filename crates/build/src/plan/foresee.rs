@@ -8,6 +8,7 @@ use skycap_image::Platform;
 use super::Planner;
 use super::stage::Beginning;
 use crate::dockerfile::Instruction;
+use crate::named;
 
 /// An image of a registry, and what it is wanted for.
 pub(crate) type Wanted = (String, Platform);
@@ -47,7 +48,7 @@ impl Planner<'_> {
         foreseen.stages.insert(number, platform.clone());
         for instruction in &self.dockerfile.stages[number].instructions {
             for name in sources(&instruction.value) {
-                if name == "scratch" || self.request.images.contains_key(name) {
+                if name == "scratch" || named::find(&self.request.contexts, name, &platform).is_some() {
                     continue;
                 }
                 match self.find_stage(name, number).ok()? {

@@ -17,11 +17,12 @@ pub(crate) mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use skycap_image::{History, Image, ImageConfig, Platform};
+use skycap_image::{Artifact, History, Image, ImageConfig, Platform};
 
 use crate::dockerfile::Dockerfile;
 use crate::error::{BuildError, Fault};
 use crate::graph::{Base, From, Graph, Node, NodeId, Operation};
+use crate::named::{self, NamedContext};
 use crate::request::Request;
 pub(crate) use foresee::Wanted;
 use scope::Variables;
@@ -170,8 +171,8 @@ impl<'a> Planner<'a> {
 
     /// The file system that `--from` names, for the stage `current`.
     fn source(&mut self, name: &str, current: usize, stage: &mut Stage, line: usize) -> Result<From, Fault> {
-        if let Some(artifact) = self.request.images.get(name).filter(|_| name != "scratch") {
-            let image = artifact.for_platform(&stage.platform)?;
+        if let Some(context) = named::find(&self.request.contexts, name, &stage.platform) {
+            let image = at_hand(context)?.for_platform(&stage.platform)?;
             return Ok(From::Node(self.other(name, &stage.platform.clone(), line, Some((image, false)))));
         }
         if let Some(number) = self.find_stage(name, current)? {
@@ -231,6 +232,14 @@ impl<'a> Planner<'a> {
 
     fn file(&self) -> &str {
         &self.dockerfile.name
+    }
+}
+
+/// An image that a context is.
+fn at_hand(context: &NamedContext) -> Result<&Artifact, Fault> {
+    match context {
+        NamedContext::Image(artifact) => Ok(artifact),
+        _ => Err(Fault::new("only images can be named contexts yet")),
     }
 }
 

@@ -3,21 +3,22 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use skycap_image::{Artifact, History, Image, ImageConfig, Platform};
+use skycap_image::{History, Image, ImageConfig, Platform};
 
 use super::scope::Variables;
-use super::{Entry, Planner, Stage, Step};
+use super::{Entry, Planner, Stage, Step, at_hand};
 use crate::dockerfile::{Instruction, Spanned, expand, parse_trigger};
 use crate::error::{BuildError, Fault};
 use crate::graph::{Base, Node, NodeId, Operation};
+use crate::named::{self, NamedContext};
 
 /// What BuildKit sets if the base does not.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a stage begins with.
 pub(super) enum Beginning<'a> {
-    /// An image that is at hand.
-    Given(&'a Artifact),
+    /// What a context of that name is.
+    Given(&'a NamedContext),
     /// An earlier stage.
     Stage(usize),
     /// `scratch`
@@ -75,8 +76,8 @@ impl Planner<'_> {
     fn begin(&mut self, number: usize) -> Result<(Stage, Vec<Spanned<Instruction>>), Fault> {
         let (name, platform, beginning) = self.beginning(number)?;
         let mut stage = match beginning {
-            Beginning::Given(artifact) => {
-                let image = artifact.for_platform(&platform)?;
+            Beginning::Given(context) => {
+                let image = at_hand(context)?.for_platform(&platform)?;
                 self.on_image(number, &name, platform, &image, false)
             }
             Beginning::Stage(base) => self.on_stage(base)?,
@@ -111,8 +112,8 @@ impl Planner<'_> {
             }
         }
         let earlier = self.dockerfile.stages[..number].iter().rposition(|s| s.from.value.name.as_ref() == Some(&name));
-        let beginning = match (self.request.images.get(&name).filter(|_| name != "scratch"), earlier) {
-            (Some(artifact), _) => Beginning::Given(artifact),
+        let beginning = match (named::find(&self.request.contexts, &name, &platform), earlier) {
+            (Some(context), _) => Beginning::Given(context),
             (None, Some(base)) => Beginning::Stage(base),
             (None, None) if name == "scratch" => Beginning::Nothing,
             (None, None) => Beginning::Registry,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use skycap_build::SandboxAccess;
 use skycap_image::Compression;
 
-use crate::world::{World, list, outcomes};
+use crate::world::{World, around, list, outcomes};
 
 pub const TESTS: &[crate::Test] = &[
     ("a_second_build_is_cached_and_the_same", a_second_build_is_cached_and_the_same),
@@ -271,7 +271,8 @@ fn two_builds_at_once_agree() {
     let request = world.request(DOCKERFILE);
     let build = || {
         let sandbox = SandboxAccess::Refused(&skycap_sandbox::Refused { attempts: Vec::new() });
-        let built = skycap_build::build(&request, &world.images, &world.store(), sandbox, &skycap_image::Silent);
+        let store = world.store();
+        let built = skycap_build::build(&request, &around(&world.images, &store, sandbox, &skycap_image::Silent));
         built.map_err(|error| error.to_string()).unwrap().remove(0).image
     };
     let images: Vec<_> = std::thread::scope(|scope| {
@@ -397,7 +398,8 @@ fn a_step_that_dies_ends_the_build() {
         request.threads = 4;
         let sandbox = SandboxAccess::Refused(&skycap_sandbox::Refused { attempts: Vec::new() });
         let progress = Deadly("COPY first");
-        let built = skycap_build::build(&request, &world.images, &world.store(), sandbox, &progress);
+        let store = world.store();
+        let built = skycap_build::build(&request, &around(&world.images, &store, sandbox, &progress));
         let _ = send.send(built.err().map(|error| error.to_string()));
     });
     let error = receive.recv_timeout(Duration::from_secs(20)).expect("the build ends");

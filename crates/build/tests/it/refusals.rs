@@ -203,7 +203,9 @@ fn images_are_looked_up_together_and_the_first_error_is_told() {
     let refused = skycap_sandbox::Refused { attempts: Vec::new() };
     let sandbox = skycap_build::SandboxAccess::Refused(&refused);
     // The last stage is planned first, and its base is the first thing in it.
-    let error = skycap_build::build(&request, &images, &world.store(), sandbox, &skycap_image::Silent).err().unwrap();
+    let store = world.store();
+    let world = crate::world::around(&images, &store, sandbox, &skycap_image::Silent);
+    let error = skycap_build::build(&request, &world).err().unwrap();
     let error = crate::world::chain(&error);
     assert!(error.starts_with("Dockerfile:6: the image third cannot be had"), "{error}");
     assert!(error.contains("nothing is here"), "{error}");

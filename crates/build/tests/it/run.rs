@@ -308,7 +308,9 @@ fn without_a_sandbox_only_what_is_cached_runs() {
     let refused = Refused { attempts: vec![(Rung::NestedUserNamespace, attempt)] };
     let build = |dockerfile: &str| {
         let request = world.request(dockerfile);
-        skycap_build::build(&request, &world.images, &world.store(), SandboxAccess::Refused(&refused), &world.log)
+        let store = world.store();
+        let around = crate::world::around(&world.images, &store, SandboxAccess::Refused(&refused), &world.log);
+        skycap_build::build(&request, &around)
     };
     let error = build("FROM shell\nRUN echo a\nRUN echo b\n").err().unwrap();
     let text = error.to_string();

@@ -140,7 +140,8 @@ impl World {
     pub fn build(&self, request: &Request) -> Result<Vec<Built>, BuildError> {
         self.log.lines.lock().unwrap().clear();
         self.log.output.lock().unwrap().clear();
-        build(request, &self.images, &self.store(), access(), &self.log)
+        let (store, sandbox) = (self.store(), access());
+        build(request, &around(&self.images, &store, sandbox, &self.log))
     }
 
     /// Builds one target that must succeed.
@@ -165,6 +166,16 @@ impl World {
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&self.log.output.lock().unwrap()).into_owned()
     }
+}
+
+/// A world without a network.
+pub fn around<'a>(
+    resolver: &'a dyn Resolver,
+    store: &'a Store,
+    sandbox: SandboxAccess<'a>,
+    progress: &'a dyn Progress,
+) -> skycap_build::World<'a> {
+    skycap_build::World { resolver, remote: &skycap_build::remote::Offline, store, sandbox, progress }
 }
 
 /// The sandbox of this process.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use skycap_build::NamedContext;
 use skycap_image::layout::Layout;
 use skycap_image::{
     Artifact, Descriptor, Event, ImageSource, Progress, Reference, Repository, Resolver, SourceError, archive,
@@ -23,7 +24,7 @@ pub(super) struct AtHand {
     /// The build arguments that name them.
     pub(super) arguments: Vec<(String, String)>,
     /// The images by those names.
-    pub(super) images: BTreeMap<String, Artifact>,
+    pub(super) contexts: BTreeMap<String, NamedContext>,
 }
 
 impl AtHand {
@@ -36,10 +37,10 @@ impl AtHand {
             let image =
                 open(Path::new(&path), inputs).map_err(|failure| failure.during(format!("IMAGE_ARG_{name}")))?;
             let plain = format!("{IMAGE_ARG_REGISTRY}/{}", name.to_lowercase());
-            let taken = at_hand.images.contains_key(&plain);
+            let taken = at_hand.contexts.contains_key(&plain);
             let reference = if taken { format!("{plain}-{position}") } else { plain };
             at_hand.arguments.push((name, reference.clone()));
-            at_hand.images.insert(reference, image);
+            at_hand.contexts.insert(reference, NamedContext::Image(image));
         }
         Ok(at_hand)
     }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skycap_build::ignore::Ignore;
-use skycap_build::{BuildError, Request, build};
+use skycap_build::{BuildError, Request, World, build};
 use skycap_image::{Event, Image, Secret};
 use skycap_registry::Keychain;
 use skycap_sandbox::Cancel;
@@ -27,7 +27,7 @@ use crate::failure::chain;
 use crate::files::io_failure;
 use crate::inputs::{Inputs, Reader};
 use crate::progress::Talkative;
-use crate::{Failure, Host, Workshop};
+use crate::{Failure, Fetcher, Host, Workshop};
 
 /// The output of the target that is built last.
 const IMAGE: &str = "image";
@@ -74,7 +74,14 @@ pub fn run_cancellable(
         host.progress.event(Event::Note(&note));
     }
 
-    let built = build(&request, &images, workshop.store, workshop.sandbox, &*host.progress);
+    let world = World {
+        resolver: &images,
+        remote: &Fetcher::new(host),
+        store: workshop.store,
+        sandbox: workshop.sandbox,
+        progress: &*host.progress,
+    };
+    let built = build(&request, &world);
     let built = built.map_err(|error| failed(&error))?;
     let per_target = built.len().checked_div(request.targets.len()).unwrap_or_default().max(1);
     let built: Vec<Image> = built.into_iter().map(|built| built.image).collect();
@@ -139,7 +146,7 @@ fn request(params: &Params, files: &Files<'_>, workshop: &Workshop<'_>) -> Resul
         build_args,
         labels: files.labels(params)?,
         platforms: values::platforms(&params.image_platform)?,
-        images: at_hand.images,
+        contexts: at_hand.contexts,
         secrets: files.secrets(params)?,
         add_hosts: values::hosts(&params.add_hosts)?,
         docker_media_types: !params.output_oci,

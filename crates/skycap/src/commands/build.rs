@@ -4,7 +4,8 @@ use std::fs;
 use std::str::FromStr;
 use std::time::Instant;
 
-use skycap_build::{Built, Outcome, Request, build, ignore::Ignore};
+use skycap_build::{Built, Outcome, Request, World, build, ignore::Ignore};
+use skycap_concourse::Fetcher;
 use skycap_image::transport::Transport;
 use skycap_image::{Artifact, Image, ImageSink, Platform, Reference};
 use skycap_registry::{Access, Client, Registries};
@@ -25,7 +26,14 @@ pub fn run(arguments: &Build, context: &Context) -> Result<(), Failure> {
     for destination in &destinations {
         destination.check_writable()?;
     }
-    let built = build(&request, &registries, &store, context.sandbox()?, &*context.progress)?;
+    let world = World {
+        resolver: &registries,
+        remote: &Fetcher::new(&context.host()?),
+        store: &store,
+        sandbox: context.sandbox()?,
+        progress: &*context.progress,
+    };
+    let built = build(&request, &world)?;
     let Some(Built { image, steps, .. }) = built.into_iter().next() else { return Ok(()) };
     let count = |outcome| steps.iter().filter(|step| step.outcome == outcome).count();
     say!("{} steps done, {} cached", count(Outcome::Done), count(Outcome::Cached) + count(Outcome::Skipped));

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use skycap_build::{Request, build};
+use skycap_build::remote::Offline;
+use skycap_build::{Request, World, build};
 use skycap_image::{Artifact, ImageSink, ImageSource, Name, Repository};
 use skycap_pipeline::{Options, Puts, Vars};
 use skycap_registry::server::{self, Server};
@@ -139,7 +140,10 @@ impl Stage {
         request.build_args.insert("version".to_owned(), version.to_owned());
         let registries = Registries::new(client.clone(), skycap_registry::Keychain::default());
         let store = self.store()?;
-        let built = build(&request, &registries, &store, context.sandbox()?, &skycap_image::Silent)?;
+        let sandbox = context.sandbox()?;
+        let progress = &skycap_image::Silent;
+        let world = World { resolver: &registries, remote: &Offline, store: &store, sandbox, progress };
+        let built = build(&request, &world)?;
         for base in built {
             place.put(&Artifact::Image(base.image), std::slice::from_ref(tag))?;
         }

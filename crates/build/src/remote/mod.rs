@@ -1,0 +1,148 @@
+//! What a build asks of the network beside images: files by their address, and trees of git repositories.
+//!
+//! Nothing here opens a socket or starts a program: a [`Remote`] is handed in. Everything that has to be decided is decided
+//! on this side of it, so that an implementation only carries bytes.
+
+use std::fs::File;
+use std::path::Path;
+
+use skycap_image::{Kind, Secret, SourceError};
+
+/// Fetches what an address names. Addresses in errors are without what stands before `@` and after `?`.
+pub trait Remote: Send + Sync {
+    /// GETs a file into `into`, which is empty. Redirects are followed without credentials to other origins, and what may
+    /// pass is tried again.
+    fn http(&self, ask: &HttpAsk<'_>, into: &mut File) -> Result<HttpAnswer, SourceError>;
+
+    /// Which commit a name stands for now, without fetching it.
+    fn git_commit(&self, ask: &GitAsk<'_>) -> Result<GitCommit, SourceError>;
+
+    /// Writes the files of a commit into an empty directory, `.git` included where it is asked for.
+    fn git_checkout(&self, ask: &GitAsk<'_>, checkout: &GitCheckout<'_>, into: &Path) -> Result<GitTree, SourceError>;
+}
+
+/// A file to GET.
+#[derive(Clone, Copy)]
+pub struct HttpAsk<'a> {
+    /// An http or https URL.
+    pub url: &'a str,
+    /// The `Authorization` header, for the URL's own origin only.
+    pub authorization: Option<&'a Secret>,
+    /// What is known of the file: the server may answer that it is still so.
+    pub known: Option<&'a Validators>,
+    /// More bytes than that are an error.
+    pub largest: u64,
+}
+
+/// What a server says of a file so that it can be asked about it later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// The `ETag`, quotes and all.
+    pub etag: Option<String>,
+    /// The `Last-Modified`, as it was written.
+    pub last_modified: Option<String>,
+}
+
+/// What a server answered. An answer that is no success is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpAnswer {
+    /// The file is what [`HttpAsk::known`] says; nothing was written.
+    Unchanged,
+    /// The whole file was written.
+    Fetched(Validators),
+}
+
+/// A repository, and a name in it.
+#[derive(Clone, Copy)]
+pub struct GitAsk<'a> {
+    /// The address as git takes it: an https, http, ssh, git or (where allowed) file URL, or `user@host:path`.
+    pub url: &'a str,
+    /// A branch, tag, full reference or commit; `None` for the remote's `HEAD`. It never begins with a dash.
+    pub reference: Option<&'a str>,
+    /// The `Authorization` header for the host of `url`.
+    pub authorization: Option<&'a Secret>,
+    /// The socket of an SSH agent.
+    pub ssh_agent: Option<&'a Path>,
+}
+
+/// What a name in a repository stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitCommit {
+    /// The commit, in full, in lower-case hexadecimal digits.
+    pub commit: String,
+    /// For an annotated tag the tag's own object.
+    pub tag: Option<String>,
+    /// The reference's full name (`refs/heads/main`); `None` if it was asked for by its commit.
+    pub reference: Option<String>,
+}
+
+/// What to check out.
+#[derive(Clone, Copy)]
+pub struct GitCheckout<'a> {
+    /// The commit.
+    pub commit: &'a str,
+    /// The full name that led to it, where there is one: servers give commits by name more readily.
+    pub reference: Option<&'a str>,
+    /// Whether `.git` stays.
+    pub keep_git_dir: bool,
+    /// Whether submodules are filled.
+    pub submodules: bool,
+}
+
+/// What was checked out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GitTree {
+    /// The commit's time, in seconds since 1970.
+    pub time: i64,
+}
+
+/// Refuses everything: for builds that must not touch the network.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Offline;
+
+impl Remote for Offline {
+    fn http(&self, ask: &HttpAsk<'_>, _into: &mut File) -> Result<HttpAnswer, SourceError> {
+        Err(refused(ask.url))
+    }
+
+    fn git_commit(&self, ask: &GitAsk<'_>) -> Result<GitCommit, SourceError> {
+        Err(refused(ask.url))
+    }
+
+    fn git_checkout(&self, ask: &GitAsk<'_>, _: &GitCheckout<'_>, _: &Path) -> Result<GitTree, SourceError> {
+        Err(refused(ask.url))
+    }
+}
+
+fn refused(url: &str) -> SourceError {
+    SourceError::new(Kind::Denied, format!("cannot fetch {}: this build may not fetch anything", shown(url)))
+}
+
+/// An address without user, password and query, for messages.
+pub(crate) fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    if scheme.is_empty() {
+        return rest.to_owned();
+    }
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_show_neither_users_nor_queries() {
+        for (url, expected) in [
+            ("https://hunter2@h/a?token=hunter2#x", "https://h/a"),
+            ("https://u:hunter2@h", "https://h"),
+            ("git@h:a/b.git#v1", "git@h:a/b.git"),
+            ("https://h/a@b", "https://h/a@b"),
+        ] {
+            assert_eq!(shown(url), expected, "{url}");
+        }
+    }
+}
