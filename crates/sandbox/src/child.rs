@@ -4,15 +4,20 @@
 //! The *second* is the first process of the new pid namespace ([`init`]): it makes the mounts, starts the command and
 //! reaps what is left over; when it ends, the kernel ends the rest. The *third* becomes the command ([`command`]). The
 //! socket to the caller is open in the first two until all is over, so its end tells the caller that nobody is left; and
-//! the other way round its end tells the second that the caller has died.
+//! the other way round its end tells the second that the caller has died. A [`takeover`] has no namespaces and needs two
+//! processes only.
 
 mod command;
+mod cover;
+mod exchange;
+mod herd;
 mod init;
 mod inside;
 mod overlay;
 mod pretend;
 mod special;
 mod stage;
+mod takeover;
 mod terminal;
 mod volumes;
 
@@ -23,6 +28,7 @@ use rustix::thread::{CapabilitySet, UnshareFlags};
 
 use crate::channel::Channel;
 use crate::error::Failure;
+use crate::ladder::Rung;
 use crate::spawn::{MARK, Order, Report, RunOrder};
 use crate::spec::{Network, UserNamespace};
 use crate::sys::{self, Fork};
@@ -57,6 +63,14 @@ fn obey(order: Order, fds: Vec<OwnedFd>, channel: &Channel) {
         Order::Try(ids) => userns::try_out(ids.as_ref()).map_or_else(Report::Refused, |()| Report::Works),
         Order::TryUpper { directory, trusted } => {
             overlay::try_upper(&directory, trusted).map_or_else(Report::Refused, |()| Report::Works)
+        }
+        Order::PutBack { territory, tree } => {
+            let answer = takeover::put_back(&territory, &tree);
+            answer.map_or_else(|failure| Report::Refused(failure.into()), |()| Report::Works)
+        }
+        Order::Run(order) if order.ground.rung == Rung::Takeover => {
+            takeover::main(&order, fds, channel);
+            return;
         }
         Order::Run(order) => match run(&order, fds, channel) {
             Ok(()) => return,

@@ -81,6 +81,12 @@ impl Failure {
     }
 }
 
+impl From<Failure> for Attempt {
+    fn from(failure: Failure) -> Self {
+        Self { call: failure.step, errno: failure.errno, hint: failure.hint }
+    }
+}
+
 /// Why a command was not run, or its end is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {

@@ -58,6 +58,11 @@ impl IdMap {
         self.0.iter().any(|extent| id.checked_sub(extent.inside).is_some_and(|offset| offset < extent.count))
     }
 
+    /// Whether root is this id outside.
+    pub(crate) fn root_is_from(&self, outside: u32) -> bool {
+        self.0.iter().any(|extent| extent.inside == 0 && extent.outside == outside)
+    }
+
     /// The map of a child namespace in which every id is the same as in this one. The kernel wants each line to lie
     /// within one line of ours.
     pub(crate) fn identity(&self) -> Self {

@@ -5,6 +5,7 @@
 //! afterwards (unpacking, owners, overlays) sees the ids of the containers.
 
 use std::fmt;
+use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use crate::hints::{self, Facts};
 use crate::ids::{self, IdMap};
 use crate::sandbox::Sandbox;
 use crate::spawn::{self, Ground, Order};
+use crate::territory::{self, Territory};
 use crate::userns::{self, NewIds, Writer};
 
 /// A way to get a world of one's own, strongest first.
@@ -27,10 +29,13 @@ pub enum Rung {
     SubordinateIds,
     /// An ordinary user with one id: all owners are root, and changing one is pretended.
     SingleId,
+    /// Root of a container that may make no namespace: its own root file system changes places with that of the command.
+    /// Only builds run there, and only if asked for by name.
+    Takeover,
 }
 
 impl Rung {
-    /// All of them, strongest first.
+    /// Those with a world of their own, strongest first.
     pub const ALL: [Self; 4] = [Self::Privileged, Self::NestedUserNamespace, Self::SubordinateIds, Self::SingleId];
 }
 
@@ -41,16 +46,19 @@ impl fmt::Display for Rung {
             Self::NestedUserNamespace => "nested user namespace",
             Self::SubordinateIds => "subordinate ids",
             Self::SingleId => "single id",
+            Self::Takeover => "takeover",
         })
     }
 }
 
 /// Climbs the ladder: finds the strongest rung that carries (or tries only `want`) and moves this process onto it.
 ///
+/// [`Rung::Takeover`] is entered only if it is wanted: it is no world of one's own.
+///
 /// To be called early in `main`, while this process has one thread: the kernel moves no process with several.
 pub fn enter(want: Option<Rung>) -> Result<Sandbox, Refused> {
     let mut attempts = Vec::new();
-    let rungs = Rung::ALL.into_iter().filter(|rung| want.is_none_or(|want| want == *rung));
+    let rungs = want.map_or_else(|| Rung::ALL.to_vec(), |want| vec![want]);
     for rung in rungs {
         match climb(rung) {
             Ok(sandbox) => return Ok(sandbox),
@@ -62,10 +70,15 @@ pub fn enter(want: Option<Rung>) -> Result<Sandbox, Refused> {
 
 /// What each rung says here, for a report; this process stays as it is.
 pub fn probe() -> Vec<(Rung, Result<(), Attempt>)> {
-    Rung::ALL.into_iter().map(|rung| (rung, try_rung(rung).map(drop))).collect()
+    let own = Rung::ALL.into_iter().map(|rung| (rung, try_rung(rung).map(drop)));
+    let takeover = territory::check().map_err(with_hint);
+    own.chain([(Rung::Takeover, takeover)]).collect()
 }
 
 fn climb(rung: Rung) -> Result<Sandbox, Attempt> {
+    if rung == Rung::Takeover {
+        return take_over();
+    }
     let uid = userns::own_ids().0;
     let ids = try_rung(rung)?;
     if let Some(ids) = &ids {
@@ -89,8 +102,19 @@ fn climb(rung: Rung) -> Result<Sandbox, Attempt> {
             format!("user {uid} with {count} subordinate ids")
         }
         Rung::SingleId => format!("user {uid} without subordinate ids; owners of files are not kept"),
+        Rung::Takeover => String::new(),
     };
-    Ok(Sandbox { ground, why })
+    Ok(Sandbox { ground, why, territory: None })
+}
+
+fn take_over() -> Result<Sandbox, Attempt> {
+    let territory = Territory::create().map_err(with_hint)?;
+    let ground = Ground { rung: Rung::Takeover, real_root: false, trusted: false };
+    let why =
+        "no namespace may be made here; RUN uses this container's own root file system and is not kept apart from \
+               the builder"
+            .to_owned();
+    Ok(Sandbox { ground, why, territory: Some(Arc::new(territory)) })
 }
 
 /// Tries a rung in a child. The ids of the user namespace it needs, if it needs one.
@@ -123,6 +147,7 @@ fn ids_for(rung: Rung) -> Result<Option<NewIds>, Failure> {
         }
         Rung::NestedUserNamespace => Err(Failure::new("we are not root with CAP_SETUID and CAP_SETGID", 0)),
         Rung::SubordinateIds => subordinate(uid, gid).map(Some),
+        Rung::Takeover => Err(Failure::new("a takeover needs no ids", 0)),
         Rung::SingleId => {
             Ok(Some(NewIds { uids: IdMap::single(uid), gids: IdMap::single(gid), writer: Writer::Inside }))
         }

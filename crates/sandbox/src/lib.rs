@@ -20,6 +20,7 @@ mod sandbox;
 mod spawn;
 mod spec;
 mod sys;
+mod territory;
 mod userns;
 
 pub use cancel::Cancel;
@@ -28,3 +29,4 @@ pub use error::{Attempt, Refused, RunError};
 pub use ladder::{Rung, enter, probe};
 pub use sandbox::{Exit, Output, Sandbox, Stdin};
 pub use spec::{Capabilities, Mount, Network, NetworkFiles, Root, RunSpec, TerminalSize, Upper, User, UserNamespace};
+pub use territory::container_is_disposable;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
@@ -13,7 +14,8 @@ use crate::cancel::Cancel;
 use crate::error::{Failure, RunError};
 use crate::ladder::Rung;
 use crate::spawn::{self, END, Ground, Order, Report, RunOrder, Spawned};
-use crate::spec::RunSpec;
+use crate::spec::{Root, RunSpec};
+use crate::territory::Territory;
 
 /// What a command reads from its standard input. On a terminal, its end is an end-of-file character.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,6 +48,8 @@ pub enum Exit {
 pub struct Sandbox {
     pub(crate) ground: Ground,
     pub(crate) why: String,
+    /// Of a takeover.
+    pub(crate) territory: Option<Arc<Territory>>,
 }
 
 impl Sandbox {
@@ -70,6 +74,12 @@ impl Sandbox {
         self.ground.trusted
     }
 
+    /// Of a takeover: the directory, on the file system of `/`, in which trees for [`Root::TakenOver`] are made. What a
+    /// [`Mount::Bind`](crate::Mount::Bind) shows is moved instead of copied if it lies here.
+    pub fn territory(&self) -> Option<&Path> {
+        self.territory.as_deref().map(Territory::path)
+    }
+
     /// Whether an overlay's upper directory may lie in `directory`, which must be an empty directory of the caller's own;
     /// tried out, with what that leaves in it. It may not on another overlay, nor on a file system without the extended
     /// attributes.
@@ -87,7 +97,12 @@ impl Sandbox {
         output: &mut dyn Output,
         cancel: &Cancel,
     ) -> Result<Exit, RunError> {
-        let order = Order::Run(Box::new(RunOrder { spec: spec.clone(), ground: self.ground }));
+        let territory = self.territory.as_deref();
+        // While roots are exchanged, no path of this process is right: one at a time.
+        let _turn = territory.map(Territory::turn);
+        let territory = territory.map(|territory| territory.path().to_owned());
+        let order = RunOrder { spec: spec.clone(), ground: self.ground, territory: territory.clone() };
+        let order = Order::Run(Box::new(order));
         let (ours, theirs) = if spec.terminal.is_some() {
             (Streams::of_terminal(stdin), Vec::new())
         } else {
@@ -105,7 +120,13 @@ impl Sandbox {
             Some(Report::Signal(signal)) => Ok(Exit::Signal(signal)),
             Some(Report::NotFound { name, searched }) => Err(RunError::ExecNotFound { name, searched }),
             Some(Report::Failed(failure)) => Err(setup(failure)),
-            _ => Err(RunError::Died),
+            _ => {
+                if let (Some(territory), Root::TakenOver(tree)) = (territory, &spec.root) {
+                    // That it died is what is told, whether this works or not.
+                    let _ = spawn::ask(&Order::PutBack { territory, tree: tree.clone() });
+                }
+                Err(RunError::Died)
+            }
         }
     }
 }

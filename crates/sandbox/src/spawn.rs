@@ -31,6 +31,8 @@ pub(crate) enum Order {
     TryUpper { directory: PathBuf, trusted: bool },
     /// Run a command. Its standard input, output and error come with the message, unless it gets a terminal.
     Run(Box<RunOrder>),
+    /// Undo an exchange of roots whose child died. The territory and the tree that took the root's place.
+    PutBack { territory: PathBuf, tree: PathBuf },
 }
 
 /// What a run needs to know.
@@ -38,6 +40,8 @@ pub(crate) enum Order {
 pub(crate) struct RunOrder {
     pub(crate) spec: RunSpec,
     pub(crate) ground: Ground,
+    /// The directory of a takeover.
+    pub(crate) territory: Option<PathBuf>,
 }
 
 /// What is known about the place we stand on.

@@ -85,6 +85,9 @@ pub enum Root {
     },
     /// A directory, written to in place.
     Directory(#[serde(with = "path")] PathBuf),
+    /// A directory in the [territory](crate::Sandbox::territory) of a [takeover](crate::Rung::Takeover), written to in
+    /// place: while the command runs, its entries change places with those of `/`.
+    TakenOver(#[serde(with = "path")] PathBuf),
 }
 
 /// A mount inside the root file system. A missing target is created, and removed again afterwards if it is still empty.

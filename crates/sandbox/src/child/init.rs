@@ -49,9 +49,11 @@ fn start_and_wait(order: &RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Res
     drop(terminal);
     // Pipes are the command's alone. A terminal must stay open here: without any, the caller would see its end.
     let terminal = matches!(standard, Standard::Terminal(_)).then_some(standard);
-    let end = wait_for(command, &children, channel);
+    // Nobody left to be signalled is no error.
+    let signal_all = |signal: Signal| drop(sys::kill_all(signal.as_raw()));
+    let end = wait_for(command, &children, channel, &signal_all);
     // Whatever the command left running ends here, before its mount points are taken away.
-    let _ = sys::kill_all(libc::SIGKILL);
+    signal_all(Signal::KILL);
     while let Ok(Some(_)) | Err(rustix::io::Errno::INTR) = rustix::process::wait(WaitOptions::empty()) {}
     stubs.iter().rev().for_each(Stub::remove);
     drop(terminal);
@@ -68,7 +70,7 @@ struct World {
 
 impl World {
     fn make(order: &RunOrder, fds: Vec<OwnedFd>) -> Result<Self, Failure> {
-        let RunOrder { spec, ground } = order;
+        let RunOrder { spec, ground, .. } = order;
         rustix::system::sethostname(spec.hostname.as_bytes()).map_err(Failure::at("sethostname"))?;
         if spec.network == Network::None {
             sys::loopback_up().map_err(Failure::at("switch the loopback interface on"))?;
@@ -106,7 +108,7 @@ impl World {
     }
 }
 
-fn three(fds: Vec<OwnedFd>) -> Result<Standard, Failure> {
+pub(super) fn three(fds: Vec<OwnedFd>) -> Result<Standard, Failure> {
     let [input, output, error] = <[OwnedFd; 3]>::try_from(fds)
         .map_err(|_| Failure::new("standard input, output and error did not arrive", libc::EBADF))?;
     Ok(Standard::Three(input, output, error))
@@ -114,7 +116,12 @@ fn three(fds: Vec<OwnedFd>) -> Result<Standard, Failure> {
 
 /// Reaps until the command has ended. None if the caller has gone, or if the command has told the caller itself that it
 /// could not start.
-fn wait_for(command: Pid, children: &OwnedFd, channel: &Channel) -> Option<Report> {
+pub(super) fn wait_for(
+    command: Pid,
+    children: &OwnedFd,
+    channel: &Channel,
+    signal_all: &dyn Fn(Signal),
+) -> Option<Report> {
     let mut deadline: Option<Instant> = None;
     loop {
         if let Some(status) = reap(command, children) {
@@ -122,7 +129,7 @@ fn wait_for(command: Pid, children: &OwnedFd, channel: &Channel) -> Option<Repor
         }
         let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         if timeout == Some(Duration::ZERO) {
-            let _ = sys::kill_all(libc::SIGKILL);
+            signal_all(Signal::KILL);
             deadline = None;
             continue;
         }
@@ -135,7 +142,7 @@ fn wait_for(command: Pid, children: &OwnedFd, channel: &Channel) -> Option<Repor
             let mut byte = [0];
             match rustix::io::read(channel, &mut byte) {
                 Ok(1) if byte == [END] => {
-                    let _ = sys::kill_all(libc::SIGTERM);
+                    signal_all(Signal::TERM);
                     deadline.get_or_insert_with(|| Instant::now() + GRACE);
                 }
                 Err(rustix::io::Errno::INTR) => {}

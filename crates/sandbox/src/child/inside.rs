@@ -50,6 +50,11 @@ impl Inside {
         self.root.as_fd()
     }
 
+    /// How many mount points were made.
+    pub(super) fn stubs(&self) -> usize {
+        self.stubs.len()
+    }
+
     /// The mount points that were made, in that order.
     pub(super) fn into_stubs(self) -> Vec<Stub> {
         self.stubs
@@ -57,17 +62,30 @@ impl Inside {
 
     /// The file that `path` means inside, opened as a place only. Links are followed, and end inside.
     pub(super) fn find(&mut self, path: &Path, missing: Missing) -> Result<OwnedFd, Failure> {
-        self.walk(path, missing).map_err(Failure::at(format!("find {} in the root file system", path.display())))
+        let found = self.walk(path, missing).map(|(found, _)| found);
+        found.map_err(Failure::at(format!("find {} in the root file system", path.display())))
     }
 
-    fn walk(&mut self, path: &Path, missing: Missing) -> rustix::io::Result<OwnedFd> {
-        let mut parents: Vec<OwnedFd> = Vec::new();
+    /// The directory and the name of what `path` means inside; what is missing on the way and there becomes a mount point.
+    pub(super) fn place(&mut self, path: &Path, missing: Missing) -> Result<(OwnedFd, OsString), Failure> {
+        let step = || format!("find {} in the root file system", path.display());
+        let (_, mut parents) = self.walk(path, missing).map_err(Failure::at(step()))?;
+        // It is there now, so the walk's last name is that of an entry of the last parent.
+        let (parent, name) = parents.pop().ok_or_else(|| Failure::new(step(), libc::EBUSY))?;
+        let readable = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = rustix::fs::openat(&parent, ".", readable, Mode::empty()).map_err(Failure::at(step()))?;
+        Ok((parent, name))
+    }
+
+    /// What `path` means, and the directories and names that lead there.
+    fn walk(&mut self, path: &Path, missing: Missing) -> rustix::io::Result<(OwnedFd, Vec<(OwnedFd, OsString)>)> {
+        let mut parents: Vec<(OwnedFd, OsString)> = Vec::new();
         let mut current = open_place(self.root.as_fd(), OsStr::new("."))?;
         let mut names = components(path.as_os_str());
         let mut links = 0;
         while let Some(name) = names.pop_front() {
             if name == ".." {
-                if let Some(parent) = parents.pop() {
+                if let Some((parent, _)) = parents.pop() {
                     current = parent;
                 }
                 continue;
@@ -92,10 +110,10 @@ impl Inside {
                 followed.append(&mut names);
                 names = followed;
             } else {
-                parents.push(std::mem::replace(&mut current, next));
+                parents.push((std::mem::replace(&mut current, next), name));
             }
         }
-        Ok(current)
+        Ok((current, parents))
     }
 
     fn make(
@@ -180,7 +198,7 @@ impl Stub {
     }
 }
 
-fn modified(directory: &OwnedFd) -> rustix::io::Result<Timespec> {
+pub(super) fn modified(directory: &OwnedFd) -> rustix::io::Result<Timespec> {
     let time = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MTIME)?.stx_mtime;
     Ok(Timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec.into() })
 }

@@ -42,7 +42,7 @@ pub(super) fn open(mount: &Mount) -> Result<OpenMount<'_>, Failure> {
     })
 }
 
-fn open_source(source: &Path, within: Option<&Path>) -> Result<OwnedFd, Failure> {
+pub(super) fn open_source(source: &Path, within: Option<&Path>) -> Result<OwnedFd, Failure> {
     match within {
         Some(root) => Inside::new(overlay::open_directory(root)?).find(source, Missing::Error),
         None => rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
@@ -179,16 +179,7 @@ pub(super) fn network_files(inside: &mut Inside, stage: &mut Stage, spec: &RunSp
     if spec.network_files == NetworkFiles::Absent {
         return Ok(());
     }
-    let resolver = match spec.network {
-        // A machine without the file has no name servers to tell.
-        Network::Host => std::fs::read("/etc/resolv.conf").unwrap_or_default(),
-        Network::None => Vec::new(),
-    };
-    let files = [
-        ("/etc/hosts", hosts(spec).into_bytes()),
-        ("/etc/hostname", format!("{}\n", spec.hostname).into_bytes()),
-        ("/etc/resolv.conf", resolver),
-    ];
+    let files = network_texts(spec);
     for (path, content) in files {
         let source = stage.file(&content, 0o644)?;
         let place = inside.find(Path::new(path), Missing::MountPointFile)?;
@@ -199,6 +190,20 @@ pub(super) fn network_files(inside: &mut Inside, stage: &mut Stage, spec: &RunSp
         }
     }
     Ok(())
+}
+
+/// The three files and what is in them.
+pub(super) fn network_texts(spec: &RunSpec) -> [(&'static str, Vec<u8>); 3] {
+    let resolver = match spec.network {
+        // A machine without the file has no name servers to tell.
+        Network::Host => std::fs::read("/etc/resolv.conf").unwrap_or_default(),
+        Network::None => Vec::new(),
+    };
+    [
+        ("/etc/hosts", hosts(spec).into_bytes()),
+        ("/etc/hostname", format!("{}\n", spec.hostname).into_bytes()),
+        ("/etc/resolv.conf", resolver),
+    ]
 }
 
 /// Tells `apt` not to change to a user of its own, which it verifies: there is one id only, and the change is pretended.
