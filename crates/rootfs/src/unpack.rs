@@ -82,6 +82,22 @@ pub fn unpack_until(
     Work { overlay: None, layers, options, progress, stop }.at(destination)
 }
 
+/// Applies further layers, lowest first, to a tree that [`unpack`] or this has made and that nobody else sees. If it fails,
+/// the tree is of no use any more. What is in the way is deleted in the tree's parent directory.
+pub fn unpack_onto(
+    layers: &[Layer],
+    tree: &Path,
+    options: &Unpack,
+    progress: &dyn Progress,
+) -> Result<(), UnpackError> {
+    let mut beside = tree.as_os_str().to_owned();
+    beside.push("-onto");
+    let stage = Stage::create(Path::new(&beside))?;
+    let work = Work { overlay: None, layers, options, progress, stop: &|| false };
+    let root = crate::directory::open_root(tree).map_err(at("open", tree))?;
+    work.in_order_onto(&stage, root)
+}
+
 /// Makes `destination` one layer as overlayfs wants it: deleted files are devices 0:0, directories that hide what is below
 /// them carry an attribute. `index` is the layer's listing and `below` the view of the layers under it, which is only looked
 /// at if the layer [needs it](LayerIndex::needs_below).
@@ -164,9 +180,14 @@ impl Work<'_> {
     }
 
     fn in_order(&self, stage: &Stage) -> Result<(), UnpackError> {
+        self.in_order_onto(stage, stage.root().map_err(at("prepare", stage.destination()))?)
+    }
+
+    /// The directory is that of the stage, or one that has files already.
+    fn in_order_onto(&self, stage: &Stage, root: std::os::fd::OwnedFd) -> Result<(), UnpackError> {
         let layers: Vec<&Layer> = self.layers.iter().collect();
         self.with_crew(stage, &layers, |crew, fetch| {
-            let begin = || Directory::new(stage.root()?, stage.trash()?, Writers::new(crew));
+            let begin = || Directory::new(root, stage.trash()?, Writers::new(crew));
             let mut tree = begin().map_err(at("prepare", stage.destination()))?;
             if let Some((difference, style)) = self.overlay {
                 return self.apart(tree, difference, style, fetch);

@@ -7,6 +7,8 @@
 //! changed or if something in them did; a changed time alone is no change, because mount points and temporary files leave
 //! that behind and a RUN that does nothing must make an empty layer.
 //!
+//! Where no overlay can be mounted, a RUN works on a whole tree; then [`Recorded`] says what it did not touch.
+//!
 //! With [`Owners::Squash`] the disk does not know owners (`docs/decisions/0003-ownership-with-a-single-id.md`): what the
 //! view has under the same path and type keeps the view's owner, and what is new belongs to 0:0.
 
@@ -15,10 +17,10 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use crate::directory::handle::list;
+use crate::directory::handle::{file_type, list};
 use crate::pack::{add_scanned, named};
 use crate::scan::{Content, Marks, Scanned, open_directory, scan};
-use crate::{Change, Device, Entry, Kind, Metadata, Owners, Pack, TreePath, View};
+use crate::{Change, Device, Entry, Kind, Metadata, Owners, Pack, Recorded, TreePath, View};
 
 /// What overlayfs makes of a deleted file.
 const WHITEOUT: Device = Device { block: false, major: 0, minor: 0 };
@@ -39,14 +41,35 @@ pub fn pack_overlay_upper<W: Write>(
 ) -> io::Result<usize> {
     let before = pack.entries();
     let root = crate::directory::open_root(upper)?;
-    let mut difference = Difference { root, lower, owners, exclude, pack, waiting: Vec::new(), files: HashMap::new() };
+    let (waiting, files) = (Vec::new(), HashMap::new());
+    let mut difference = Difference { root, lower, before: None, owners, exclude, pack, waiting, files };
     difference.whole()?;
     Ok(pack.entries() - before)
+}
+
+/// The same for a whole tree: packs what makes it differ from `lower`, of which it was made, and is not as it was when
+/// `before` was recorded.
+pub fn pack_changed_tree<W: Write>(
+    tree: &Path,
+    lower: &View,
+    before: &Recorded,
+    pack: &mut Pack<W>,
+) -> io::Result<usize> {
+    let entries = pack.entries();
+    let root = crate::directory::open_root(tree)?;
+    let (waiting, files) = (Vec::new(), HashMap::new());
+    let exclude = &|_: &TreePath| false;
+    let before = Some(before);
+    let mut difference = Difference { root, lower, before, owners: Owners::Keep, exclude, pack, waiting, files };
+    difference.whole()?;
+    Ok(pack.entries() - entries)
 }
 
 struct Difference<'d, W: Write> {
     root: OwnedFd,
     lower: &'d View,
+    /// How a whole tree looked when it was `lower`; without it, there is only what was written.
+    before: Option<&'d Recorded>,
     owners: Owners,
     exclude: &'d dyn Fn(&TreePath) -> bool,
     pack: &'d mut Pack<W>,
@@ -68,7 +91,8 @@ impl<W: Write> Difference<'_, W> {
         let mut steps = Vec::new();
         let root = scan(&open_directory(&self.root, &TreePath::root())?, b".")?;
         if let Some(Scanned { content: Content::Directory(marks), .. }) = root {
-            self.children(&TreePath::root(), is_opaque(&marks)?, &mut steps)?;
+            // A whole tree hides all that it has not.
+            self.children(&TreePath::root(), self.before.is_some() || is_opaque(&marks)?, &mut steps)?;
         }
         while let Some(step) = steps.pop() {
             match step {
@@ -77,6 +101,9 @@ impl<W: Write> Difference<'_, W> {
                     let (parent, name) = path.split().unwrap_or_default();
                     let parent = TreePath::parse(parent).map_err(io::Error::other)?;
                     let directory = open_directory(&self.root, &parent).map_err(|error| named(&parent, &error))?;
+                    if self.is_unchanged(&directory, name, &path).map_err(|error| named(&path, &error))? {
+                        continue;
+                    }
                     let scanned = scan(&directory, name).map_err(|error| named(&path, &error))?;
                     if let Some(scanned) = scanned {
                         self.visit(&path, scanned, hides, &mut steps).map_err(|error| named(&path, &error))?;
@@ -85,6 +112,21 @@ impl<W: Write> Difference<'_, W> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a file of a whole tree is as it was.
+    fn is_unchanged(&self, directory: &OwnedFd, name: &[u8], path: &TreePath) -> io::Result<bool> {
+        let Some(before) = self.before else { return Ok(false) };
+        let stat = rustix::fs::statat(directory, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(file_type(&stat) != rustix::fs::FileType::Directory && before.has(directory, path, &stat)?)
+    }
+
+    /// Whether nothing was done to a directory of a whole tree. Where the disk could not keep what the view knows, it
+    /// must not count as changed.
+    fn is_untouched(&self, path: &TreePath) -> io::Result<bool> {
+        let Some(before) = self.before else { return Ok(false) };
+        let stat = rustix::fs::fstat(&open_directory(&self.root, path)?)?;
+        Ok(before.has_directory(path, &stat))
     }
 
     fn visit(&mut self, path: &TreePath, mut scanned: Scanned, hides: bool, steps: &mut Vec<Step>) -> io::Result<()> {
@@ -115,7 +157,8 @@ impl<W: Write> Difference<'_, W> {
 
     fn directory(&mut self, path: &TreePath, metadata: &Metadata) -> io::Result<()> {
         let below = self.lower.lookup(path).filter(|entry| entry.is_directory());
-        if below.is_some_and(|entry| is_same_but_time(&entry.metadata, metadata)) {
+        let is_same = below.is_some_and(|entry| is_same_but_time(&entry.metadata, metadata));
+        if is_same || self.is_untouched(path)? {
             self.waiting.push((path.clone(), metadata.clone()));
             return Ok(());
         }

@@ -1,0 +1,128 @@
+//! How the files of a tree looked, so that later it can be told which of them changed, without reading them all.
+//!
+//! A file that was not touched has the inode, size, times, mode and owner that it had. The time of the last change of
+//! status shows everything that a program does to a file, also if it sets the other times back; but it changes as well when
+//! a file is renamed or gets or loses another name. Files to which that may happen without a program's doing have a digest,
+//! too: those in the root directory, which a takeover renames, those that the caller names, and those with several names.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+use skycap_image::{Algorithm, Digest, Hasher};
+
+use crate::TreePath;
+use crate::directory::handle::{file_type, list, open_child};
+use crate::scan::open_directory;
+
+/// How the files of a tree looked at one moment.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Everything but directories.
+    files: HashMap<TreePath, Look>,
+    /// Every directory; the time of modification does not count.
+    directories: HashMap<TreePath, (u64, Moment)>,
+}
+
+/// A time with nanoseconds.
+type Moment = (i64, u32);
+
+/// How a file looked.
+#[derive(Debug, PartialEq, Eq)]
+struct Look {
+    plain: Plain,
+    changed: Moment,
+    /// Of its content, if it had to be read.
+    digest: Option<Digest>,
+}
+
+/// What no renaming changes.
+#[derive(Debug, PartialEq, Eq)]
+struct Plain {
+    device: u64,
+    inode: u64,
+    mode: u32,
+    owner: (u32, u32),
+    size: i64,
+    modified: Moment,
+}
+
+impl Recorded {
+    /// Looks at everything in a directory. `covered` names files that may be renamed without being changed.
+    pub fn of(tree: &Path, covered: &[TreePath]) -> io::Result<Self> {
+        let root = crate::directory::open_root(tree)?;
+        let mut recorded = Self::default();
+        let mut open = vec![TreePath::root()];
+        while let Some(path) = open.pop() {
+            let directory = open_directory(&root, &path)?;
+            for child in list(&directory)? {
+                let path = path.join(&child.name).map_err(io::Error::other)?;
+                let stat = rustix::fs::statat(&directory, &*child.name, AtFlags::SYMLINK_NOFOLLOW)?;
+                if file_type(&stat) == FileType::Directory {
+                    recorded.directories.insert(path.clone(), (stat.st_ino, changed(&stat)));
+                    open.push(path);
+                    continue;
+                }
+                let may_move = path.components().count() == 1 || covered.contains(&path) || stat.st_nlink > 1;
+                let digest = if may_move { digest(&directory, &child.name, &stat)? } else { None };
+                let look = Look { plain: Plain::of(&stat), changed: changed(&stat), digest };
+                recorded.files.insert(path, look);
+            }
+        }
+        Ok(recorded)
+    }
+
+    /// Whether the file of this name, which looks like `stat` now, is what it was.
+    pub(crate) fn has(&self, parent: &OwnedFd, path: &TreePath, stat: &Stat) -> io::Result<bool> {
+        let Some(look) = self.files.get(path).filter(|look| look.plain == Plain::of(stat)) else { return Ok(false) };
+        if look.changed == changed(stat) {
+            return Ok(true);
+        }
+        let name = path.split().map(|(_, name)| name).unwrap_or_default();
+        Ok(look.digest.is_some() && look.digest == digest(parent, name, stat)?)
+    }
+
+    /// Whether nothing was done to the directory of this name, not even to the names in it.
+    pub(crate) fn has_directory(&self, path: &TreePath, stat: &Stat) -> bool {
+        self.directories.get(path) == Some(&(stat.st_ino, changed(stat)))
+    }
+}
+
+impl Plain {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            mode: stat.st_mode,
+            owner: (stat.st_uid, stat.st_gid),
+            size: stat.st_size,
+            modified: (stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
+        }
+    }
+}
+
+/// Below a milliard, whatever the type that an architecture gives them.
+fn nanoseconds<N: TryInto<u32>>(number: N) -> u32 {
+    number.try_into().unwrap_or_default()
+}
+
+fn changed(stat: &Stat) -> Moment {
+    (stat.st_ctime, nanoseconds(stat.st_ctime_nsec))
+}
+
+/// Of what a file holds or a link says; nothing for others, which hold nothing.
+fn digest(parent: &OwnedFd, name: &[u8], stat: &Stat) -> io::Result<Option<Digest>> {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    match file_type(stat) {
+        FileType::RegularFile => {
+            let file = File::from(open_child(parent, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC)?);
+            return Digest::sha256_of(file).map(|(digest, _)| Some(digest));
+        }
+        FileType::Symlink => hasher.update(rustix::fs::readlinkat(parent, name, Vec::new())?.as_bytes()),
+        _ => {}
+    }
+    Ok(Some(hasher.finish()))
+}
