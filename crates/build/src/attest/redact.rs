@@ -1,0 +1,80 @@
+//! What must not be told: the values of secrets, and credentials in addresses.
+
+use skycap_image::Secret;
+
+/// What stands where something was taken out.
+const HIDDEN: &str = "***";
+/// Shorter secrets are found everywhere by chance, and protect nothing.
+const SHORTEST: usize = 4;
+
+/// Takes secrets out of texts.
+pub(crate) struct Redact<'a> {
+    /// Longest first: one may hold another.
+    values: Vec<&'a str>,
+}
+
+impl<'a> Redact<'a> {
+    /// Takes out these, wherever they stand.
+    pub fn new(secrets: impl Iterator<Item = &'a Secret>) -> Self {
+        let lines = secrets.flat_map(|secret| [secret.reveal(), secret.reveal().trim()]);
+        let mut values: Vec<&str> = lines.filter(|value| value.len() >= SHORTEST).collect();
+        values.sort_by_key(|value| (std::cmp::Reverse(value.len()), *value));
+        values.dedup();
+        Self { values }
+    }
+
+    /// The text without secrets and without the credentials of any address in it.
+    pub fn text(&self, text: &str) -> String {
+        let text = self.values.iter().fold(text.to_owned(), |text, value| text.replace(value, HIDDEN));
+        without_user_info(&text)
+    }
+}
+
+/// An address without user name, password and query: queries carry tokens.
+pub(crate) fn without_credentials(url: &str) -> String {
+    let url = without_user_info(url);
+    let (before, fragment) = url.split_once('#').map_or((url.as_str(), None), |(url, rest)| (url, Some(rest)));
+    let before = if before.contains("://") { before.split('?').next().unwrap_or_default() } else { before };
+    fragment.map_or_else(|| before.to_owned(), |fragment| format!("{before}#{fragment}"))
+}
+
+/// A text whose addresses have lost their user names and passwords. The user `git` of ssh addresses is no secret.
+fn without_user_info(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        clean.push_str(before);
+        let ends = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '`' | '<' | '>' | '\\');
+        let authority = after.find(ends).map_or(after, |end| &after[..end]);
+        let user = authority.rfind('@').map_or(0, |at| at + 1);
+        let is_plain_git = authority.starts_with("git@") && user == 4;
+        rest = &after[if is_plain_git { 0 } else { user }..];
+    }
+    clean.push_str(rest);
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S01, S06
+    #[test]
+    fn secrets_and_credentials_leave_texts() {
+        let secrets = [Secret::new("hunter2-long\n"), Secret::new("hunter2"), Secret::new("abc")];
+        let redact = Redact::new(secrets.iter());
+        for (text, expected) in [
+            ("TOKEN=hunter2 x", "TOKEN=*** x"),
+            ("a hunter2-long b", "a *** b"),
+            ("abc stays", "abc stays"),
+            ("curl https://me:pass@host/x && ls", "curl https://host/x && ls"),
+            ("http://u@h https://v:w@i:1/", "http://h https://i:1/"),
+            ("ssh://git@host/x", "ssh://git@host/x"),
+            ("ssh://git:pw@host/x", "ssh://host/x"),
+            ("mail me@example.org", "mail me@example.org"),
+        ] {
+            assert_eq!(redact.text(text), expected);
+        }
+    }
+}
