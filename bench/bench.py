@@ -3,7 +3,7 @@
 
 usage: bench/bench.py [--dir DIR] [--runs-dir DIR] [--runs N] [--only NAME[,NAME]]
 
-Needs a release build of skycap and Debian's docker-registry, skopeo, umoci, buildah, mmdebstrap, isal (igzip), curl and jq;
+Needs a release build of skycap and Debian's docker-registry, skopeo, umoci, buildah, mmdebstrap, isal (igzip), runc, curl and jq;
 root, because umoci and buildah then do the same work as skycap (owners are kept). Commands of one comparison take turns
 (A B A B ...), so a drift of the machine hits both. Every extraction goes to a fresh directory that is not removed between
 runs: removing a large tree on ext4 makes the next extraction slow. Prints Markdown.
@@ -25,6 +25,10 @@ BENCHES = {
     "heads": moving.heads,
     "build-small": lambda machine, runs: building.build(machine, "small", runs),
     "build-touch": lambda machine, runs: building.build(machine, "touch", runs),
+    "build-copy": lambda machine, runs: building.build(machine, "copy", runs),
+    "build-many": lambda machine, runs: building.build(machine, "many", runs),
+    "build-stages": building.stages,
+    "sandbox": building.sandbox,
 }
 
 

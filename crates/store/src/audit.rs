@@ -14,7 +14,7 @@ use crate::inventory::{Item, Sort, digest_of};
 use crate::lowers::{ROOT, SEAL, Seal};
 use crate::records::{claimed_key, opened, read};
 use crate::remove::remove;
-use crate::seal::{Stamp, settle};
+use crate::seal::{Lasts, Stamp, settle};
 use crate::{Store, hashed, locks, session, table};
 
 /// What an audit found.
@@ -101,7 +101,7 @@ impl Store {
             return Finding::Wrong(error.to_string());
         }
         if file.sync_all().is_ok() && stamp(&file).is_ok_and(|after| after == before) {
-            self.seal(&digest, &before);
+            self.seal(&digest, &before, Lasts::Forever);
         }
         Finding::Right
     }

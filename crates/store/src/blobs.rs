@@ -12,8 +12,8 @@ use skycap_image::{
 };
 
 use crate::remove::remove;
-use crate::seal::{Stamp, settle};
-use crate::{BLOBS, Store};
+use crate::seal::{Lasts, Stamp, settle};
+use crate::{BLOBS, Store, boot};
 
 /// A blob that is being written and whose digest comes out at the end.
 pub struct BlobWriter {
@@ -44,7 +44,7 @@ impl Store {
         let mut reader = Verified::new(reader, blob);
         io::copy(&mut reader, &mut staged)?;
         reader.finish()?;
-        self.place(staged, &blob.digest)
+        self.place(staged, &blob.digest, Lasts::Forever)
     }
 
     /// Begins a blob whose digest is not known yet.
@@ -58,7 +58,7 @@ impl Store {
         io::Error::new(error.kind(), format!("{}: {error}", self.dir().display()))
     }
 
-    fn place(&self, staged: Staged, digest: &Digest) -> io::Result<()> {
+    fn place(&self, staged: Staged, digest: &Digest, lasts: Lasts) -> io::Result<()> {
         self.lease(&entry(digest))?;
         let path = self.blob_path(digest);
         if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
@@ -68,10 +68,15 @@ impl Store {
         fs::create_dir_all(parent)?;
         settle(staged.file())?;
         let file = staged.file().try_clone()?;
-        staged.commit(&path, 0o644)?;
-        File::open(parent)?.sync_all()?;
+        match lasts {
+            Lasts::Forever => {
+                staged.commit(&path, 0o644)?;
+                File::open(parent)?.sync_all()?;
+            }
+            Lasts::ThisBoot => staged.commit_unsynced(&path, 0o644)?,
+        }
         // Renaming is a change of status.
-        self.seal(digest, &Stamp::from(&file.metadata()?));
+        self.seal(digest, &Stamp::from(&file.metadata()?), lasts);
         Ok(())
     }
 
@@ -103,7 +108,7 @@ impl Store {
         }
         let seen = read_whole(file, blob);
         if let Some(stamp) = seen {
-            self.seal(&blob.digest, &stamp);
+            self.seal(&blob.digest, &stamp, Lasts::Forever);
         }
         seen.is_some() && (&*file).rewind().is_ok()
     }
@@ -178,11 +183,13 @@ impl BlobSource for Store {
 }
 
 impl BlobWriter {
-    /// Keeps what was written.
+    /// Keeps what was written. It was made here and can be made again, so nobody waits for the disk: after a reboot its bytes
+    /// are read before they are believed.
     pub fn commit(self, media_type: MediaType) -> io::Result<Descriptor> {
         let digest = self.hasher.finish();
         let store = self.store.clone();
-        store.place(self.staged, &digest).map_err(|error| store.named(&error))?;
+        let lasts = if boot::id().is_some() { Lasts::ThisBoot } else { Lasts::Forever };
+        store.place(self.staged, &digest, lasts).map_err(|error| store.named(&error))?;
         Ok(Descriptor::new(media_type, digest, self.size))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skycap_image::{Descriptor, Kind, Layer, SourceError};
@@ -68,18 +68,33 @@ impl Store {
         is_damaged
     }
 
-    /// A directory that outlives builds, made if it is missing: what `RUN --mount=type=cache` mounts. Its content is the
-    /// user's; the collector may remove it when nobody uses it.
-    pub fn cache_mount(&self, id: &str) -> io::Result<PathBuf> {
+    /// A directory that outlives builds: what `RUN --mount=type=cache` mounts. Its content is the user's; the collector may
+    /// remove it when nobody uses it.
+    ///
+    /// A new one is filled by `fill` first. Others wait meanwhile, and one that was not filled to the end is begun again.
+    pub fn cache_mount<E: From<io::Error>>(
+        &self,
+        id: &str,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
         let entry = format!("{MOUNTS}/{}", hashed(id));
         self.lease(&entry)?;
         let path = self.dir().join(&entry);
-        fs::create_dir_all(path.join(ROOT))?;
-        if !path.join(ID).exists() {
-            // For people who list the store; nothing depends on it.
-            let _ = fs::write(path.join(ID), id);
+        let (root, name) = (path.join(ROOT), path.join(ID));
+        if name.exists() && root.exists() {
+            return Ok(root);
         }
-        Ok(path.join(ROOT))
+        let _lock = self.lock(&format!("new {entry}"))?;
+        if !(name.exists() && root.exists()) {
+            match fs::remove_dir_all(&root) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => fs::create_dir_all(&root)?,
+            }
+            fill(&root)?;
+            // The name is for people who list the store, and says that the directory was filled.
+            fs::write(&name, id)?;
+        }
+        Ok(root)
     }
 }
 
@@ -104,7 +119,7 @@ mod tests {
     use skycap_testkit::listing::image;
 
     use crate::Store;
-    use crate::seal::Stamp;
+    use crate::seal::{Lasts, Stamp};
 
     /// K13: what the file does not show, as when the disk itself forgets.
     #[test]
@@ -120,7 +135,7 @@ mod tests {
             bytes[0] ^= 1;
             fs::write(&path, bytes).unwrap();
             super::super::seal::settle(&fs::File::open(&path).unwrap()).unwrap();
-            store.seal(&digest, &Stamp::from(&fs::metadata(&path).unwrap()));
+            store.seal(&digest, &Stamp::from(&fs::metadata(&path).unwrap()), Lasts::Forever);
             fs::remove_dir_all(dir.path().join("records-1")).unwrap();
             index
         };

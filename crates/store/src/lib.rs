@@ -6,7 +6,7 @@
 //! | below the directory | what | why it is believed |
 //! |---|---|---|
 //! | `blobs/<algorithm>/<hex>` | blobs, as in an OCI layout | their size and digest; the digest is computed once and again when the file looks touched, and while it is read |
-//! | `seals-1/<algorithm>-<hex>` | what a blob's file looked like when its digest was computed | a checksum, and that the file still looks so |
+//! | `seals-1/<algorithm>-<hex>` | what a blob's file looked like when its digest was computed, and the boot of the machine until which it may be lost, if it was made here | a checksum, and that the file still looks so |
 //! | `records-1/<kind>/<hash of the key>` | small documents, among them layer listings | a checksum over key and content |
 //! | `lowers-2/<name>/root` | layers unpacked for overlayfs | a seal beside it: the attributes of all files, and the boot of the machine until which they may be lost |
 //! | `mounts-1/<hash of the id>/root` | cache mounts | not at all: their content is the user's |
@@ -48,7 +48,7 @@ pub use audit::{Audit, Damage};
 pub use blobs::BlobWriter;
 pub use gc::Collected;
 pub use inventory::{Item, Sort};
-pub use locks::Lock;
+pub use locks::{Hold, Lock};
 pub use session::Scratch;
 pub use temporary::Temporary;
 

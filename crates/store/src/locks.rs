@@ -24,7 +24,34 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[must_use = "a lock that is dropped at once locks nothing"]
 pub struct Lock(File);
 
+/// How a lock is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hold {
+    /// By one at a time.
+    Alone,
+    /// Together with others that hold it so.
+    Together,
+}
+
 impl Store {
+    /// The lock of this name, unless somebody holds it in a way that does not go together with this one.
+    pub fn try_lock(&self, name: &str, hold: Hold) -> io::Result<Option<Lock>> {
+        let path = self.dir().join(LOCKS).join(hashed(name));
+        loop {
+            let file = open(&path)?;
+            let locked = match hold {
+                Hold::Alone => file.try_lock(),
+                Hold::Together => file.try_lock_shared(),
+            };
+            match locked {
+                Ok(()) if is_current(&file, &path) => return Ok(Some(Lock(file))),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(explained(error)),
+            }
+        }
+    }
+
     /// Waits for the lock of this name, as long as it takes.
     pub fn lock(&self, name: &str) -> io::Result<Lock> {
         let path = self.dir().join(LOCKS).join(hashed(name));
@@ -174,6 +201,21 @@ mod tests {
             drop(held);
             assert!(waiting.join().unwrap(), "one that works was waited for");
         });
+    }
+
+    #[test]
+    fn a_lock_is_held_alone_or_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let lock = |hold| store.try_lock("name", hold).unwrap();
+        let (one, two) = (lock(Hold::Together).unwrap(), lock(Hold::Together).unwrap());
+        drop(one);
+        assert!(lock(Hold::Alone).is_none());
+        drop(two);
+        let alone = lock(Hold::Alone).unwrap();
+        assert!(lock(Hold::Together).is_none() && lock(Hold::Alone).is_none());
+        drop(alone);
+        assert!(lock(Hold::Alone).is_some());
     }
 
     /// K16

@@ -17,11 +17,11 @@ use std::time::{Duration, SystemTime};
 use skycap_image::Digest;
 
 use crate::records::{opened, sealed};
-use crate::{SEALS, Store};
+use crate::{SEALS, Store, boot};
 
 /// The modification time of all blobs, in seconds since 1970.
 const SETTLED: u64 = 1_000_000_000;
-/// A seal is a line of seven numbers under a checksum.
+/// A seal is a line of six numbers, and of a boot's name where it speaks for one boot only, under a checksum.
 const LARGEST: u64 = 4096;
 
 /// What tells whether somebody touched a file. The same stamp means the same bytes.
@@ -57,11 +57,10 @@ impl Stamp {
 
     fn encode(&self) -> String {
         let Self { inode, size, modified, changed } = self;
-        format!("{inode} {size} {} {} {} {}\n", modified.0, modified.1, changed.0, changed.1)
+        format!("{inode} {size} {} {} {} {}", modified.0, modified.1, changed.0, changed.1)
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut words = std::str::from_utf8(bytes).ok()?.split_ascii_whitespace();
+    fn decode<'w>(words: &mut impl Iterator<Item = &'w str>) -> Option<Self> {
         let mut next = || words.next()?.parse::<i64>().ok();
         Some(Self {
             inode: next()?.try_into().ok()?,
@@ -70,6 +69,28 @@ impl Stamp {
             changed: (next()?, next()?),
         })
     }
+}
+
+/// For how long the bytes of a file are certainly there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lasts {
+    /// They are on the disk.
+    Forever,
+    /// They may be lost when the machine stops.
+    ThisBoot,
+}
+
+fn encode(stamp: &Stamp, lasts: Lasts) -> String {
+    let boot = if lasts == Lasts::ThisBoot { boot::id().unwrap_or_default() } else { String::new() };
+    format!("{} {boot}\n", stamp.encode())
+}
+
+/// The stamp that a seal speaks of, if it still does.
+fn decode(bytes: &[u8]) -> Option<Stamp> {
+    let mut words = std::str::from_utf8(bytes).ok()?.split_ascii_whitespace();
+    let stamp = Stamp::decode(&mut words)?;
+    let holds = words.next().is_none_or(|name| boot::id().is_some_and(|id| id == name));
+    holds.then_some(stamp)
 }
 
 /// Gives a blob's file the time that all of them have.
@@ -82,11 +103,11 @@ pub(crate) fn settle(file: &File) -> io::Result<()> {
 
 impl Store {
     /// Notes that the file with this stamp holds what its digest says. Best effort: without a seal it is read again.
-    pub(crate) fn seal(&self, digest: &Digest, stamp: &Stamp) {
+    pub(crate) fn seal(&self, digest: &Digest, stamp: &Stamp, lasts: Lasts) {
         self.state().whole.insert(*digest, *stamp);
         if stamp.is_settled() {
             let staged = self.0.session.temporary("seal");
-            let bytes = sealed(&digest.to_string(), stamp.encode().as_bytes());
+            let bytes = sealed(&digest.to_string(), encode(stamp, lasts).as_bytes());
             if fs::write(&staged, bytes).and_then(|()| fs::rename(&staged, self.seal_path(digest))).is_err() {
                 let _ = fs::remove_file(&staged);
             }
@@ -100,7 +121,7 @@ impl Store {
         }
         let path = self.seal_path(digest);
         let is_small = fs::symlink_metadata(&path).is_ok_and(|seal| seal.is_file() && seal.len() < LARGEST);
-        let read = || Stamp::decode(opened(&fs::read(&path).ok()?, &digest.to_string())?);
+        let read = || decode(opened(&fs::read(&path).ok()?, &digest.to_string())?);
         let is_sealed = is_small && stamp.is_settled() && read().as_ref() == Some(stamp);
         if is_sealed {
             self.state().whole.insert(*digest, *stamp);
@@ -131,9 +152,11 @@ mod tests {
     #[test]
     fn a_stamp_survives_its_encoding() {
         let stamp = Stamp { inode: 7, size: 1 << 40, modified: (-3, 5), changed: (i64::MAX, 999_999_999) };
-        assert_eq!(Stamp::decode(stamp.encode().as_bytes()), Some(stamp));
-        for text in ["", "1 2 3 4 5", "x 2 3 4 5 6", "-1 2 3 4 5 6"] {
-            assert_eq!(Stamp::decode(text.as_bytes()), None, "{text:?}");
+        for lasts in [Lasts::Forever, Lasts::ThisBoot] {
+            assert_eq!(decode(encode(&stamp, lasts).as_bytes()), Some(stamp));
+        }
+        for text in ["", "1 2 3 4 5", "x 2 3 4 5 6", "-1 2 3 4 5 6", "1 2 3 4 5 6 another-boot"] {
+            assert_eq!(decode(text.as_bytes()), None, "{text:?}");
         }
     }
 }

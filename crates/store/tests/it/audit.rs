@@ -17,7 +17,7 @@ fn filled() -> (tempfile::TempDir, Store) {
     let user = Store::open(dir.path()).unwrap();
     user.lower(&image(LISTING).layers()[0], &[], Owners::Squash, OverlayXattrs::User, &Silent).unwrap();
     user.set_record("step", "the key", b"content").unwrap();
-    fs::write(user.cache_mount("npm").unwrap().join("file"), [0; 300]).unwrap();
+    fs::write(user.cache_mount("npm", |_| std::io::Result::Ok(())).unwrap().join("file"), [0; 300]).unwrap();
     (dir, store)
 }
 

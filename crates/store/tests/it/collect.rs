@@ -72,7 +72,7 @@ fn everything_can_go_and_come_back() {
     {
         let user = Store::open(dir.path()).unwrap();
         user.lower(&layers[0], &[], Owners::Squash, OverlayXattrs::User, &Silent).unwrap();
-        fs::write(user.cache_mount("x").unwrap().join("file"), [0; 300]).unwrap();
+        fs::write(user.cache_mount("x", |_| std::io::Result::Ok(())).unwrap().join("file"), [0; 300]).unwrap();
         user.set_record("step", "key", b"content").unwrap();
     }
     let collected = store.gc(0, Duration::ZERO).unwrap();

@@ -97,10 +97,10 @@ fn a_lock_keeps_others_out_also_while_lock_files_are_swept() {
 #[test]
 fn a_cache_mount_stays() {
     let (dir, store) = store();
-    let mount = store.cache_mount("../npm").unwrap();
+    let mount = store.cache_mount("../npm", |_| std::io::Result::Ok(())).unwrap();
     fs::write(mount.join("file"), "x").unwrap();
     drop(store);
-    let again = Store::open(dir.path()).unwrap().cache_mount("../npm").unwrap();
+    let again = Store::open(dir.path()).unwrap().cache_mount("../npm", |_| std::io::Result::Ok(())).unwrap();
     assert_eq!(fs::read(again.join("file")).unwrap(), b"x");
     assert!(again.starts_with(dir.path().join("mounts-1")));
 }
