@@ -10,16 +10,18 @@
 mod command;
 mod cover;
 mod exchange;
+mod filter;
 mod herd;
 mod init;
 mod inside;
 mod overlay;
-mod pretend;
 mod special;
 mod stage;
 mod takeover;
 mod terminal;
 mod volumes;
+
+pub(crate) use filter::docker::IS_KNOWN_HERE as FILTER_IS_KNOWN_HERE;
 
 use std::os::fd::OwnedFd;
 

@@ -28,5 +28,7 @@ pub use child::child_main;
 pub use error::{Attempt, Refused, RunError};
 pub use ladder::{Rung, enter, probe};
 pub use sandbox::{Exit, Output, Sandbox, Stdin};
-pub use spec::{Capabilities, Mount, Network, NetworkFiles, Root, RunSpec, TerminalSize, Upper, User, UserNamespace};
+pub use spec::{
+    Capabilities, Filter, Mount, Network, NetworkFiles, Root, RunSpec, TerminalSize, Upper, User, UserNamespace,
+};
 pub use territory::container_is_disposable;

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
 use crate::cancel::Cancel;
+use crate::child::FILTER_IS_KNOWN_HERE;
 use crate::error::{Failure, RunError};
 use crate::ladder::Rung;
 use crate::spawn::{self, END, Ground, Order, Report, RunOrder, Spawned};
@@ -60,7 +61,12 @@ impl Sandbox {
 
     /// One line for the log: which rung, and why.
     pub fn describe(&self) -> String {
-        format!("{} ({})", self.ground.rung, self.why)
+        let filter = if FILTER_IS_KNOWN_HERE || self.ground.rung == Rung::Takeover {
+            ""
+        } else {
+            "; there is no filter on system calls for this architecture"
+        };
+        format!("{} ({}{filter})", self.ground.rung, self.why)
     }
 
     /// Whether owners set by commands are kept; false on [`Rung::SingleId`].

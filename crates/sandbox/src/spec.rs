@@ -37,6 +37,8 @@ pub struct RunSpec {
     pub network_files: NetworkFiles,
     /// What root may do inside.
     pub capabilities: Capabilities,
+    /// Which system calls are refused.
+    pub filter: Filter,
     /// Runs the command on a terminal of this size; its output then comes as standard output.
     pub terminal: Option<TerminalSize>,
     /// A user namespace of the command's own.
@@ -45,7 +47,7 @@ pub struct RunSpec {
 
 impl RunSpec {
     /// `args` as root in `root`, with the defaults of a build step: no environment, `/`, the host's network, the 14
-    /// default capabilities, no terminal.
+    /// default capabilities, Docker's filter, no terminal.
     pub fn new(root: Root, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
             root,
@@ -60,6 +62,7 @@ impl RunSpec {
             hosts: Vec::new(),
             network_files: NetworkFiles::ReadOnly,
             capabilities: Capabilities::Default14,
+            filter: Filter::Docker,
             terminal: None,
             user_namespace: None,
         }
@@ -199,6 +202,17 @@ pub enum Capabilities {
     Default14,
     /// All that we have ourselves; `/sys` is writable and `/dev/fuse` is there if we have it.
     All,
+}
+
+/// A filter on system calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Filter {
+    /// Docker's default for the 14 usual capabilities: no mounts, no namespaces, no `bpf`, no key rings, no kernel modules.
+    /// On x86-64 and `AArch64`, and wherever a filter can be installed without `no_new_privs`, which would switch off `sudo`:
+    /// not in a [takeover](crate::Rung::Takeover), whose container has its own. Of no effect with [`Capabilities::All`].
+    Docker,
+    /// None of ours.
+    None,
 }
 
 /// The size of a terminal.

@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use skycap_image::Digest;
 use skycap_sandbox::{
-    Capabilities, Exit, Mount, Network, NetworkFiles, Root, RunError, RunSpec, Stdin, TerminalSize, Upper, User,
-    UserNamespace,
+    Capabilities, Exit, Filter, Mount, Network, NetworkFiles, Root, RunError, RunSpec, Stdin, TerminalSize, Upper,
+    User, UserNamespace,
 };
 
 use super::engine::{Engine, Trouble, during, make};
@@ -90,6 +90,8 @@ impl Container<'_> {
         spec.network = if self.hermetic { Network::None } else { Network::Host };
         spec.hostname = handle(dir);
         spec.network_files = NetworkFiles::Writable;
+        // Tasks that build images make namespaces of their own, as on workers that permit it.
+        spec.filter = Filter::None;
         spec.capabilities = if self.privileged { Capabilities::All } else { Capabilities::Default14 };
         spec.terminal = self.terminal.then_some(TERMINAL);
         spec.user_namespace =

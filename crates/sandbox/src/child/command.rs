@@ -8,12 +8,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{FileType, Gid, Mode, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::pretend;
+use super::filter::{docker, network, pretend};
 use crate::channel::Channel;
 use crate::error::Failure;
 use crate::ladder::Rung;
 use crate::spawn::Report;
-use crate::spec::{Capabilities, RunSpec, User};
+use crate::spec::{Capabilities, Filter, Network, RunSpec, User};
 use crate::sys;
 
 /// What a path is searched on when the environment has none.
@@ -124,6 +124,7 @@ fn prepare(spec: &RunSpec, rung: Rung, standard: &Standard, channel: &Channel) -
         Capabilities::All => CapabilitySet::from_bits_retain(u64::MAX),
     };
     bound(keep)?;
+    filter(spec, rung)?;
     switch_user(&user, rung)?;
     drop_capabilities(keep, rung)?;
     if early.is_err() {
@@ -173,6 +174,33 @@ fn drop_capabilities(keep: CapabilitySet, rung: Rung) -> Result<(), Failure> {
     sets.permitted &= keep;
     sets.effective &= keep;
     rustix::thread::set_capabilities(None, sets).map_err(Failure::at(step()))
+}
+
+/// Installs the filters that need no `no_new_privs`: that takes `CAP_SYS_ADMIN` in our user namespace, which is about to go.
+fn filter(spec: &RunSpec, rung: Rung) -> Result<(), Failure> {
+    if rung == Rung::Takeover {
+        return without_network(spec);
+    }
+    if spec.filter == Filter::None || spec.capabilities == Capabilities::All {
+        return Ok(());
+    }
+    match docker::program().map(|program| sys::install_filter(&program)) {
+        // A kernel without filters.
+        Some(Err(error)) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => Ok(()),
+        Some(installed) => installed.map_err(Failure::at("seccomp")),
+        None => Ok(()),
+    }
+}
+
+/// Where no network namespace can be made, a filter takes its place, at the price of `no_new_privs`.
+fn without_network(spec: &RunSpec) -> Result<(), Failure> {
+    if spec.network == Network::Host {
+        return Ok(());
+    }
+    rustix::thread::set_no_new_privs(true)
+        .map_err(std::io::Error::from)
+        .and_then(|()| sys::install_filter(&network::program()))
+        .map_err(Failure::at("switch the network off (seccomp)"))
 }
 
 fn bound(keep: CapabilitySet) -> Result<(), Failure> {

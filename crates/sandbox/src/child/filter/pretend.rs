@@ -6,6 +6,10 @@
 
 use libc::sock_filter;
 
+use super::{
+    AARCH64, ALLOW, ARCHITECTURE, ARGUMENTS, ARM, I386, NUMBER, SUCCESS, X86_64, answer, load, statement, unless_equal,
+};
+
 /// The numbers of one architecture's calls.
 struct Calls {
     /// The kernel's name of the architecture (`AUDIT_ARCH_…`).
@@ -20,13 +24,13 @@ const ARCHITECTURES: [Calls; 4] = [
     // x86-64: chown fchown lchown fchownat, setuid setgid setreuid setregid setgroups setresuid setresgid setfsuid setfsgid,
     // capset
     Calls {
-        architecture: 0xc000_003e,
+        architecture: X86_64,
         pretended: &[92, 93, 94, 260, 105, 106, 113, 114, 116, 117, 119, 122, 123, 126],
         make_node: &[(133, 1), (259, 2)],
     },
     // i386: the 16-bit calls, then those whose names end in 32
     Calls {
-        architecture: 0x4000_0003,
+        architecture: I386,
         pretended: &[
             16, 95, 182, 298, 23, 46, 70, 71, 81, 138, 139, 164, 170, 185, 198, 203, 204, 206, 207, 208, 210, 212, 213,
             214, 215, 216,
@@ -35,13 +39,13 @@ const ARCHITECTURES: [Calls; 4] = [
     },
     // AArch64
     Calls {
-        architecture: 0xc000_00b7,
+        architecture: AARCH64,
         pretended: &[54, 55, 91, 143, 144, 145, 146, 147, 149, 151, 152, 159],
         make_node: &[(33, 2)],
     },
     // 32-bit ARM
     Calls {
-        architecture: 0x4000_0028,
+        architecture: ARM,
         pretended: &[
             16, 95, 182, 325, 23, 46, 70, 71, 81, 138, 139, 164, 170, 185, 198, 203, 204, 206, 207, 208, 210, 212, 213,
             214, 215, 216,
@@ -50,16 +54,8 @@ const ARCHITECTURES: [Calls; 4] = [
     },
 ];
 
-/// Where the kernel puts what a filter looks at (`struct seccomp_data`).
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const ARGUMENTS: u32 = 16;
-
-const SUCCESS: u32 = libc::SECCOMP_RET_ERRNO;
-const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
-
 /// The filter.
-pub(super) fn program() -> Vec<sock_filter> {
+pub(in crate::child) fn program() -> Vec<sock_filter> {
     let mut program = vec![load(ARCHITECTURE)];
     for calls in &ARCHITECTURES {
         let block = block(calls);
@@ -91,56 +87,13 @@ fn block(calls: &Calls) -> Vec<sock_filter> {
     block
 }
 
-fn load(offset: u32) -> sock_filter {
-    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset)
-}
-
-fn answer(value: u32) -> sock_filter {
-    statement(libc::BPF_RET | libc::BPF_K, value)
-}
-
-/// Goes on if the loaded value is `value`, and skips `skip` instructions otherwise.
-fn unless_equal(value: u32, skip: u8) -> sock_filter {
-    sock_filter { jf: skip, ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value) }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "codes of instructions have 16 bits")]
-fn statement(code: u32, k: u32) -> sock_filter {
-    sock_filter { code: code as u16, jt: 0, jf: 0, k }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tests::verdict;
     use super::*;
-
-    /// Runs the filter on a call, as the kernel would.
-    fn verdict(architecture: u32, number: u32, arguments: [u32; 3]) -> u32 {
-        let program = program();
-        let (mut at, mut value) = (0, 0);
-        loop {
-            let step = &program[at];
-            let (code, k) = (u32::from(step.code), step.k);
-            at += 1;
-            if code == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS {
-                value = match k {
-                    NUMBER => number,
-                    ARCHITECTURE => architecture,
-                    _ => arguments[((k - ARGUMENTS) / 8) as usize],
-                };
-            } else if code == libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K {
-                at += usize::from(if value == k { step.jt } else { step.jf });
-            } else if code == libc::BPF_ALU | libc::BPF_AND | libc::BPF_K {
-                value &= k;
-            } else {
-                return k;
-            }
-        }
-    }
 
     #[test]
     fn owners_are_pretended_and_everything_else_passes() {
-        const X86_64: u32 = 0xc000_003e;
-        const ARM64: u32 = 0xc000_00b7;
         let device = [0, libc::S_IFCHR | 0o600, 0];
         let fifo = [0, libc::S_IFIFO | 0o600, 0];
         for (what, architecture, number, arguments, expected) in [
@@ -153,16 +106,16 @@ mod tests {
             ("mknod of a fifo", X86_64, 133, fifo, ALLOW),
             ("mknodat of a disk", X86_64, 259, [0, 0, libc::S_IFBLK], SUCCESS),
             ("mknodat of a file", X86_64, 259, [0, 0, libc::S_IFREG], ALLOW),
-            ("i386 lchown", 0x4000_0003, 16, [0; 3], SUCCESS),
-            ("i386 chown32", 0x4000_0003, 212, [0; 3], SUCCESS),
-            ("i386 chown's number of x86-64", 0x4000_0003, 92, [0; 3], ALLOW),
-            ("arm64 fchownat", ARM64, 54, [0; 3], SUCCESS),
-            ("arm64 mknodat of a device", ARM64, 33, [0, 0, libc::S_IFCHR], SUCCESS),
-            ("arm64 execve", ARM64, 221, [0; 3], ALLOW),
-            ("arm fchownat", 0x4000_0028, 325, [0; 3], SUCCESS),
+            ("i386 lchown", I386, 16, [0; 3], SUCCESS),
+            ("i386 chown32", I386, 212, [0; 3], SUCCESS),
+            ("i386 chown's number of x86-64", I386, 92, [0; 3], ALLOW),
+            ("arm64 fchownat", AARCH64, 54, [0; 3], SUCCESS),
+            ("arm64 mknodat of a device", AARCH64, 33, [0, 0, libc::S_IFCHR], SUCCESS),
+            ("arm64 execve", AARCH64, 221, [0; 3], ALLOW),
+            ("arm fchownat", ARM, 325, [0; 3], SUCCESS),
             ("chown's number elsewhere", 0x8000_0016, 92, [0; 3], ALLOW),
         ] {
-            assert_eq!(verdict(architecture, number, arguments), expected, "{what}");
+            assert_eq!(verdict(&program(), architecture, number, arguments), expected, "{what}");
         }
     }
 }
