@@ -130,6 +130,18 @@ impl Host {
         Self { keychain, ..self }
     }
 
+    /// A copy that reaches servers in another way.
+    pub(crate) fn with_settings(self, settings: Settings) -> Result<Self, Failure> {
+        let client = self.client_with(settings.clone())?;
+        Ok(Self { client, settings, restarting: Arc::default(), checking: Arc::default(), ..self })
+    }
+
+    /// A client of our own that reaches servers in another way.
+    pub(crate) fn client_with(&self, settings: Settings) -> Result<Client, Failure> {
+        let client = Client::new(settings, Arc::clone(&self.progress))?;
+        Ok(self.stop.iter().fold(client, |client, stop| client.with_stop(stop.clone())))
+    }
+
     /// A copy with another environment, for another step.
     #[must_use]
     pub fn with_environment(self, environment: Environment) -> Self {

@@ -15,7 +15,7 @@ pub struct Component {
 pub const COMPONENTS: [Component; 3] = [
     Component { name: "registry-image", directory: "/opt/resource", executables: &["check", "in", "out"] },
     Component { name: "registry-tag", directory: "/opt/resource", executables: &["check", "in"] },
-    Component { name: "oci-build", directory: "/usr/bin", executables: &["build"] },
+    Component { name: "oci-build", directory: "/usr/bin", executables: &["build", "task"] },
 ];
 
 /// The component of that name.

@@ -56,3 +56,4 @@ pub use registries::Registries;
 pub use session::RateLimit;
 pub use settings::{Access, ClientCertificate, Credentials, Mirror, Proxies, Retries, Settings};
 pub use stop::Stop;
+pub use trust::check_certificates;

@@ -81,7 +81,7 @@ impl Retries {
 }
 
 /// Proxies as the usual environment variables describe them; the binary reads those.
-#[derive(Clone, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Proxies {
     /// For `http` URLs, such as `http://user:password@proxy:3128`.
     pub http: Option<String>,

@@ -54,6 +54,11 @@ pub(crate) fn certificates(texts: &[String]) -> Result<Vec<CertificateDer<'stati
     Ok(found)
 }
 
+/// Whether each of these texts holds certificates in PEM.
+pub fn check_certificates(texts: &[String]) -> Result<(), SourceError> {
+    client_config(RootCertStore::empty(), texts, None, Trust::Certificates).map(drop)
+}
+
 /// What TLS needs for one set of trusted certificates.
 pub(crate) fn client_config(
     mut roots: RootCertStore,

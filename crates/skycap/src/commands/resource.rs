@@ -92,12 +92,22 @@ fn destination(kind: Kind, directory: Option<&Path>) -> Result<&Path, Failure> {
 
 /// The oci-build task: parameters from the environment, inputs and outputs in the working directory.
 pub fn oci_build(context: &Context) -> Result<(), Failure> {
+    build_task(&oci_build::Params::from_environment(&context.environment)?, context)
+}
+
+/// The same with the parameters as JSON on stdin, as the original's `build` hands them to its `task`.
+pub fn oci_build_request(context: &Context) -> Result<(), Failure> {
+    let mut request = Vec::new();
+    io::stdin().lock().take(LARGEST_REQUEST).read_to_end(&mut request)?;
+    build_task(&oci_build::Params::from_request(&request, &context.environment)?, context)
+}
+
+fn build_task(params: &oci_build::Params, context: &Context) -> Result<(), Failure> {
     let started = Instant::now();
-    let params = oci_build::Params::from_environment(&context.environment)?;
     let working_directory = std::env::current_dir()?;
     let kept = task_store(context, &working_directory)?;
     let (host, workshop) = (context.host()?, context.workshop(&kept.store)?);
-    oci_build::run_cancellable(&params, &working_directory, &host, &workshop, &context.cancel)?;
+    oci_build::run_cancellable(params, &working_directory, &host, &workshop, &context.cancel)?;
     context.summarise(started.elapsed(), None);
     Ok(())
 }
