@@ -42,13 +42,18 @@ pub(crate) fn image(parts: Parts<'_>) -> Result<Image, SourceError> {
     config.history = parts.base_history.into_iter().chain(new).collect();
     fill_times(&mut config.history);
     config.created = config.history.last().and_then(|line| line.created.clone());
-    config.rootfs.diff_ids = parts.layers.iter().map(|layer| layer.diff_id).collect();
-    let descriptors = parts.layers.iter().map(|layer| with_media_type(&layer.descriptor, parts.docker)).collect();
+    put_together(config, parts.layers, parts.docker)
+}
+
+/// An image of a configuration, which gets the layers' diff IDs, and layers, each read where it is.
+pub(crate) fn put_together(mut config: ImageConfig, layers: Vec<Layer>, docker: bool) -> Result<Image, SourceError> {
+    config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+    let descriptors = layers.iter().map(|layer| with_media_type(&layer.descriptor, docker)).collect();
     let blobs = Arc::new(Blobs {
         documents: Memory::default(),
-        layers: parts.layers.into_iter().map(|layer| (layer.descriptor.digest, layer.blobs)).collect(),
+        layers: layers.into_iter().map(|layer| (layer.descriptor.digest, layer.blobs)).collect(),
     });
-    let image = Image::assemble(&config, descriptors, parts.docker, Arc::clone(&blobs) as Arc<dyn BlobSource>)?;
+    let image = Image::assemble(&config, descriptors, docker, Arc::clone(&blobs) as Arc<dyn BlobSource>)?;
     blobs.documents.add(image.manifest().config.media_type.clone(), image.config_bytes());
     blobs.documents.add(image.descriptor().media_type.clone(), image.raw().bytes.as_slice());
     Ok(image)
@@ -70,7 +75,7 @@ fn fill_times(history: &mut [History]) {
 }
 
 /// The same layer under the name that the image's kind of manifest has for it.
-fn with_media_type(layer: &Descriptor, docker: bool) -> Descriptor {
+pub(crate) fn with_media_type(layer: &Descriptor, docker: bool) -> Descriptor {
     use MediaType as M;
     let media_type = match (&layer.media_type, docker) {
         (M::OciLayer, true) => M::DockerLayer,

@@ -3,30 +3,89 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use skycap_image::progress::Task;
 use skycap_image::{Event, Image, Layer, Platform, Progress, Reference, Resolver};
 use skycap_store::Store;
 
 use crate::assemble::{self, Parts};
-use crate::context::Context;
+use crate::attest::{self, Scanned, recipe};
+use crate::cache;
+use crate::commit::Packing;
+use crate::context::{Context, Contexts};
 use crate::dockerfile::{self, Dockerfile, directive};
 use crate::error::{BuildError, Fault};
 use crate::execute::{Engine, Executed, Tools};
 use crate::graph::{Graph, NodeId, Operation};
 use crate::inputs::Inputs;
 use crate::key;
+use crate::lint::{Finding, Linter};
+use crate::named::NamedContext;
 use crate::plan::{Images, Planner, Target, Wanted};
+use crate::remote::resolve;
 use crate::request::{Built, Outcome, Request, StepReport};
 use crate::world::World;
+
+/// The build argument that stands for the directive `check`.
+const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// Builds every target of a request for every platform: targets in their order, and for each the platforms in theirs.
 ///
 /// What `FROM`, `COPY --from` and mounts name is taken from [`Request::contexts`], else from the world's resolver. Layers
 /// and what was learnt about steps stay in its store.
 pub fn build(request: &Request, world: &World<'_>) -> Result<Vec<Built>, BuildError> {
-    let World { resolver, remote: _, store, sandbox, progress } = *world;
+    check_arguments(request)?;
+    attest::check(request)?;
+    let dockerfile = dockerfile::parse(&request.dockerfile, &request.dockerfile_name)?;
+    let lint = Linter::new(&dockerfile, request.build_args.get(CHECK).map(String::as_str));
+    let built = build_parsed(request, world, &dockerfile, &lint);
+    tell(&lint.findings(), world.progress);
+    built
+}
+
+/// What the checks say about a Dockerfile, by line: about all its stages, or about those that the targets of the request
+/// need. Nothing is run and nothing is kept; of images only the configurations are looked at.
+///
+/// A Dockerfile that cannot be planned is an error; what was found until then is told as warnings.
+pub fn check(request: &Request, world: &World<'_>) -> Result<Vec<Finding>, BuildError> {
     check_arguments(request)?;
     let dockerfile = dockerfile::parse(&request.dockerfile, &request.dockerfile_name)?;
+    let lint = Linter::new(&dockerfile, request.build_args.get(CHECK).map(String::as_str));
+    let World { resolver, progress, .. } = *world;
+    let images = Registry { resolver, progress, known: Mutex::default() };
+    let mut graph = Graph::default();
+    let mut checked = asked(request).into_iter().map(|(target, platform)| {
+        Planner::new(request, &dockerfile, &images, &lint, &mut graph, target, &platform)?.check(target)
+    });
+    let failed = checked.find_map(Result::err);
+    drop(checked);
+    match failed {
+        Some(error) => {
+            tell(&lint.findings(), progress);
+            Err(error)
+        }
+        None => Ok(lint.findings()),
+    }
+}
+
+/// The list of findings, as BuildKit's client shows it.
+fn tell(findings: &[Finding], progress: &dyn Progress) {
+    let lines = findings.iter().map(|found| format!("\n - {}: {} (line {})", found.rule, found.message, found.line));
+    let lines: String = lines.collect();
+    match findings.len() {
+        0 => {}
+        1 => progress.event(Event::Warning(&format!("1 warning found:{lines}"))),
+        count => progress.event(Event::Warning(&format!("{count} warnings found:{lines}"))),
+    }
+}
+
+fn build_parsed(
+    request: &Request,
+    world: &World<'_>,
+    dockerfile: &Dockerfile,
+    lint: &Linter<'_>,
+) -> Result<Vec<Built>, BuildError> {
+    let World { resolver, remote, store, sandbox, progress } = *world;
     let file = dockerfile.name.as_str();
     let other = |what: &str| {
         let what = what.to_owned();
@@ -35,37 +94,58 @@ pub fn build(request: &Request, world: &World<'_>) -> Result<Vec<Built>, BuildEr
     let epoch = epoch(request)?;
     let images = Registry { resolver, progress, known: Mutex::default() };
     let mut graph = Graph::default();
-    let targets = plan(request, &dockerfile, &images, &mut graph, progress)?;
-    let context = Context::open(&request.context, request.ignore.clone()).map_err(other("the build context"))?;
-    let inputs = Inputs::read(&graph, &context, file, request.threads)?;
+    let targets = plan(request, dockerfile, &images, lint, &mut graph, progress)?;
+    lint.verdict()?;
+    let contexts = contexts(request, &graph).map_err(other("the build context"))?;
+    resolve::resolve(&mut graph, request, world, file)?;
+    let inputs = Inputs::read(&graph, &contexts, file, request.threads)?;
     let in_context = inputs.keys().map_err(other("the build context"))?;
     let keys = key::keys(&graph, &in_context, request.keep_file_times);
-    let heads: Vec<NodeId> = targets.iter().map(|target| target.head).collect();
-    let tools = Tools { request, context: &context, inputs: &inputs, store, sandbox, progress, file };
+    let mut heads: Vec<NodeId> = targets.iter().map(|target| target.head).collect();
+    if request.attest.sbom.is_some() {
+        heads.extend(targets.iter().flat_map(|target| target.scan.stages.iter().map(|(_, head)| *head)));
+    }
+    let tools = Tools { request, contexts: &contexts, remote, inputs: &inputs, store, sandbox, progress, file };
     let executed = Engine::new(tools, &graph, &keys, &heads).run(&heads)?;
-    let finish = |target: Target| finish(target, request, store, &graph, &executed, epoch.as_deref());
+    let finish = |target: Target| finish(target, request, store, &graph, &executed, epoch);
     targets.into_iter().map(finish).collect()
+}
+
+/// The targets of a request, each with each platform.
+fn asked(request: &Request) -> Vec<(Option<&str>, Platform)> {
+    let own = [Platform::host()];
+    let platforms = if request.platforms.is_empty() { &own[..] } else { &request.platforms };
+    request.targets.iter().flat_map(|target| platforms.iter().map(|p| (target.as_deref(), p.clone()))).collect()
+}
+
+/// The directories outside that a graph reads, the build context first.
+fn contexts(request: &Request, graph: &Graph) -> Result<Contexts, Fault> {
+    let named = graph.directories().iter().filter_map(|name| match request.contexts.get(name) {
+        Some(NamedContext::Directory { path, ignore }) => Some((path, ignore)),
+        _ => None,
+    });
+    let all = std::iter::once((&request.context, &request.ignore)).chain(named);
+    Ok(Contexts::new(all.map(|(path, ignore)| Context::open(path, ignore.clone())).collect::<Result<_, _>>()?))
 }
 
 fn plan(
     request: &Request,
     dockerfile: &Dockerfile,
     images: &Registry<'_>,
+    lint: &Linter<'_>,
     graph: &mut Graph,
     progress: &dyn Progress,
 ) -> Result<Vec<Target>, BuildError> {
-    let own = [Platform::host()];
-    let platforms = if request.platforms.is_empty() { &own[..] } else { &request.platforms };
-    let asked: Vec<(Option<&str>, &Platform)> =
-        request.targets.iter().flat_map(|target| platforms.iter().map(|p| (target.as_deref(), p))).collect();
+    let asked = asked(request);
     let mut wanted = BTreeSet::new();
     for (target, platform) in &asked {
-        wanted.extend(Planner::new(request, dockerfile, images, graph, *target, platform)?.foresee(*target));
+        wanted.extend(Planner::new(request, dockerfile, images, lint, graph, *target, platform)?.foresee(*target));
     }
     images.look_up(wanted);
     let (mut targets, mut used) = (Vec::new(), BTreeSet::new());
     for (target, platform) in asked {
-        let (planned, args) = Planner::new(request, dockerfile, images, graph, target, platform)?.plan(target)?;
+        let (planned, args) =
+            Planner::new(request, dockerfile, images, lint, graph, target, &platform)?.plan(target)?;
         targets.push(planned);
         used.extend(args);
     }
@@ -78,8 +158,9 @@ fn plan(
 
 /// Build arguments that stand for a directive may say what the directive may.
 fn check_arguments(request: &Request) -> Result<(), BuildError> {
-    let rules =
-        [("BUILDKIT_SYNTAX", directive::syntax as fn(&str) -> _), ("BUILDKIT_DOCKERFILE_CHECK", directive::check)];
+    let checks = |value: &str| directive::Checks::parse(value).map(drop);
+    let rules: [(_, fn(&str) -> Result<(), directive::Refused>); 2] =
+        [("BUILDKIT_SYNTAX", directive::syntax), (CHECK, checks)];
     for (name, check) in rules {
         let value = request.build_args.get(name).map(String::as_str).unwrap_or_default();
         if value.is_empty() {
@@ -93,8 +174,8 @@ fn check_arguments(request: &Request) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// The time that the configuration states, in RFC 3339. The build argument of that name means the same.
-fn epoch(request: &Request) -> Result<Option<String>, BuildError> {
+/// The time that everything new states. The build argument of that name means the same.
+fn epoch(request: &Request) -> Result<Option<Timestamp>, BuildError> {
     let what = |text: &str| BuildError::Request {
         what: format!("SOURCE_DATE_EPOCH is {text:?}: only a number of seconds since 1970 is supported"),
         hint: None,
@@ -104,8 +185,7 @@ fn epoch(request: &Request) -> Result<Option<String>, BuildError> {
         (None, Some(text)) if !text.is_empty() => text.parse().map_err(|_| what(text))?,
         (None, _) => return Ok(None),
     };
-    let time = jiff::Timestamp::from_second(seconds).map_err(|_| what(&seconds.to_string()))?;
-    Ok(Some(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
+    Timestamp::from_second(seconds).map(Some).map_err(|_| what(&seconds.to_string()))
 }
 
 fn finish(
@@ -114,26 +194,27 @@ fn finish(
     store: &Store,
     graph: &Graph,
     executed: &Executed,
-    epoch: Option<&str>,
+    epoch: Option<Timestamp>,
 ) -> Result<Built, BuildError> {
-    let missing = || BuildError::Request { what: "a layer of the image was not made".to_owned(), hint: None };
-    let mut layers: Vec<Layer> = Vec::new();
-    for id in graph.chain(target.head) {
-        match &graph.node(id).operation {
-            Operation::Base(base) => {
-                layers.extend(base.layers.iter().map(|layer| base_layer(layer, base.is_remote, store)));
-            }
-            _ => layers.push(executed.made(id).ok_or_else(missing)?.layer(store)),
-        }
-    }
+    let layers_of = |head: NodeId| layers(head, request, store, graph, executed, epoch);
+    let layers = layers_of(target.head)?;
+    let of_node =
+        |id: NodeId| layers.iter().filter(|(made, _)| *made == id).map(|(_, l)| l.descriptor.clone()).collect();
+    let recipe = recipe::record(graph, target.head, &of_node);
+    let wants_stages = request.attest.sbom.is_some();
+    let scan = target.scan.stages.into_iter().filter(|_| wants_stages);
+    let scanned =
+        scan.map(|(name, head)| Ok(Scanned { name, layers: layers_of(head)?.into_iter().map(|(_, l)| l).collect() }));
+    let scanned = scanned.collect::<Result<_, BuildError>>()?;
+    let base_history = target.base_history.len();
     let created = |id: NodeId| executed.made(id).map(|made| made.created.clone());
     let image = assemble::image(Parts {
         config: target.config,
         base_history: target.base_history,
         entries: target.entries.iter().map(|entry| (entry, entry.node.and_then(created))).collect(),
-        layers,
+        layers: layers.into_iter().map(|(_, layer)| layer).collect(),
         docker: request.docker_media_types,
-        epoch: epoch.map(str::to_owned),
+        epoch: epoch.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
     })
     .map_err(|error| BuildError::Other { what: "the image cannot be put together".to_owned(), source: error.into() })?;
     let outcome = |node: Option<NodeId>| match node {
@@ -148,7 +229,47 @@ fn finish(
         label: step.label,
         line: step.line,
     });
-    Ok(Built { target: target.name, platform: target.platform, image, steps: steps.collect() })
+    Ok(Built {
+        target: target.name,
+        platform: target.platform,
+        image,
+        steps: steps.collect(),
+        materials: recipe.materials.clone(),
+        recipe,
+        scanned,
+        scans_context: target.scan.context,
+        base_history,
+    })
+}
+
+/// The layers of a file system and the nodes that they are of, lowest first.
+fn layers(
+    head: NodeId,
+    request: &Request,
+    store: &Store,
+    graph: &Graph,
+    executed: &Executed,
+    epoch: Option<Timestamp>,
+) -> Result<Vec<(NodeId, Layer)>, BuildError> {
+    let missing = || BuildError::Request { what: "a layer of the image was not made".to_owned(), hint: None };
+    let mut layers: Vec<(NodeId, Layer)> = Vec::new();
+    for id in graph.chain(head) {
+        match &graph.node(id).operation {
+            Operation::Base(base) => {
+                layers.extend(base.layers.iter().map(|layer| (id, base_layer(layer, base.is_remote, store))));
+            }
+            _ => {
+                let made = executed.made(id).ok_or_else(missing)?.clone();
+                let made = match epoch {
+                    Some(epoch) => cache::timed(store, made, Packing::of(request), epoch.as_second()),
+                    None => Ok(made),
+                };
+                let line = graph.node(id).line;
+                layers.push((id, made.map_err(|fault| fault.at(&request.dockerfile_name, line))?.layer(store)));
+            }
+        }
+    }
+    Ok(layers)
 }
 
 /// A base's layer as the image holds it: what comes from far away stays in the store once it was read.
@@ -198,16 +319,7 @@ impl Registry<'_> {
             .for_platform(platform)
             .map_err(|error| Fault::caused(format!("the image {name} cannot be had for {platform}"), error))?;
         task.finish("done");
-        self.warn_of_other_platform(name, platform, &image);
         Ok(image)
-    }
-
-    /// An image that is in no index is taken whatever it is for, as by every builder; RUN may then fail oddly.
-    fn warn_of_other_platform(&self, name: &str, platform: &Platform, image: &Image) {
-        let own = image.config().platform();
-        if !own.os.is_empty() && !platform.accepts(&own) {
-            self.progress.event(Event::Warning(&format!("the image {name} is for {own}, not for {platform}")));
-        }
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<Wanted, Result<Image, Fault>>> {

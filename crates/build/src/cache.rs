@@ -9,11 +9,14 @@ use skycap_store::Store;
 
 use crate::commit::{self, Packing};
 use crate::error::Fault;
+use crate::times::Rule;
 
 /// A step's result by its key.
 const STEPS: &str = "build-step-v1";
 /// A layer in another packing, by diff ID and packing.
 const PACKINGS: &str = "build-packing-v1";
+/// A layer with other file times, by diff ID, packing and what decides the times.
+const TIMES: &str = "build-times-v1";
 
 /// What a step made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +27,9 @@ pub(crate) struct Made {
     pub diff_id: Digest,
     /// When it was made, in RFC 3339.
     pub created: String,
+    /// When the first of the programs began that may have written files of it, in seconds since 1970.
+    #[serde(default)]
+    pub since: Option<i64>,
 }
 
 impl Made {
@@ -50,13 +56,35 @@ pub(crate) fn packed(store: &Store, made: Made, packing: Packing) -> Result<Made
         return Ok(made);
     }
     let key = format!("{}-{}", made.diff_id.hex(), name(packing.compression));
-    let known = store.record(PACKINGS, &key).and_then(|bytes| serde_json::from_slice::<Made>(&bytes).ok());
-    if let Some(known) = known.filter(|known| known.diff_id == made.diff_id && store.verify(&known.blob)) {
-        return Ok(Made { blob: known.blob, ..made });
+    derived(store, PACKINGS, &key, made, |made| Ok((commit::repack(store, &made.layer(store), packing)?, made.diff_id)))
+}
+
+/// The layer with the times of its files settled (`crate::times`).
+pub(crate) fn timed(store: &Store, made: Made, packing: Packing, epoch: i64) -> Result<Made, Fault> {
+    let rule = Rule { epoch, since: made.since };
+    if !rule.changes(store, &made.layer(store))? {
+        return Ok(made);
     }
-    let blob = commit::repack(store, &made.layer(store), packing)?;
-    let made = Made { blob, ..made };
-    keep_record(store, PACKINGS, &key, &made);
+    let since = made.since.map_or_else(String::new, |since| since.to_string());
+    let key = format!("{}-{}-{epoch}-{since}", made.diff_id.hex(), name(packing.compression));
+    derived(store, TIMES, &key, made, |made| rule.apply(store, &made.layer(store), packing))
+}
+
+/// Another form of a layer: the one that is remembered under a key, or one that is made now.
+fn derived(
+    store: &Store,
+    kind: &str,
+    key: &str,
+    made: Made,
+    make: impl FnOnce(&Made) -> Result<(Descriptor, Digest), Fault>,
+) -> Result<Made, Fault> {
+    let known = store.record(kind, key).and_then(|bytes| serde_json::from_slice::<Made>(&bytes).ok());
+    if let Some(known) = known.filter(|known| store.verify(&known.blob)) {
+        return Ok(Made { blob: known.blob, diff_id: known.diff_id, ..made });
+    }
+    let (blob, diff_id) = make(&made)?;
+    let made = Made { blob, diff_id, ..made };
+    keep_record(store, kind, key, &made);
     Ok(made)
 }
 

@@ -10,6 +10,7 @@ use skycap_rootfs::{Entry, Kind, Metadata, Time, TreePath, View};
 
 use crate::error::Fault;
 use crate::files;
+use crate::graph::From;
 use crate::owner::Owner;
 
 /// The time of everything that a build makes itself, and of files of the context: 1980-01-02T00:00:00Z
@@ -25,6 +26,15 @@ pub(crate) struct Item {
     pub content: Content,
 }
 
+/// A file of a tree that is copied from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// The tree.
+    pub tree: From,
+    /// Where the file is in it.
+    pub path: TreePath,
+}
+
 /// Where the bytes of a regular file are.
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
@@ -32,8 +42,8 @@ pub(crate) enum Content {
     None,
     /// In memory.
     Bytes(Arc<[u8]>),
-    /// A file of the tree that is copied from.
-    Source(TreePath),
+    /// A file of a tree that is copied from.
+    Source(Place),
     /// A part of the spool. Files of the same part are one file with several names.
     Spooled {
         /// Where it begins.
@@ -121,6 +131,15 @@ impl<'v> Changes<'v> {
             }
             above = directory.parent();
         }
+    }
+
+    /// The files of other trees that it takes, each once, in order.
+    pub fn sources(&self) -> BTreeSet<Place> {
+        let places = self.items.values().filter_map(|item| match &item.content {
+            Content::Source(place) => Some(place.clone()),
+            _ => None,
+        });
+        places.collect()
     }
 
     /// Everything to write, parents first, and whether it hides the directory that is below it.

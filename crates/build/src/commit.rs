@@ -10,9 +10,11 @@ use skycap_image::{Algorithm, Compression, Descriptor, Digest, Hasher, Layer};
 use skycap_rootfs::{Change, Kind, Pack, TreePath};
 use skycap_store::{BlobWriter, Store};
 
-use crate::changes::{Changes, Content, Item};
-use crate::context::Context;
+use crate::changes::{Changes, Content, Item, Place};
+use crate::context::{Contexts, Read as WasRead};
 use crate::error::Fault;
+use crate::graph::From;
+use crate::request::Request;
 
 /// Where a layer's tar is written to.
 pub(crate) type LayerPack = Pack<BufWriter<LayerEncoder<BlobWriter>>>;
@@ -26,6 +28,13 @@ pub(crate) struct Packing {
     pub compression: Compression,
     /// By how many threads.
     pub threads: usize,
+}
+
+impl Packing {
+    /// How the layers of images are packed.
+    pub fn of(request: &Request) -> Self {
+        Self { compression: request.compression, threads: request.threads.max(1) }
+    }
 }
 
 /// Writes a layer into the store. `fill` says what is in it.
@@ -72,22 +81,22 @@ fn unwritten(error: io::Error) -> Fault {
 
 /// Where the bytes of changed files are read.
 pub(crate) struct Sources<'a> {
-    /// The build context and what its files held when they were first read.
-    pub context: &'a Context,
-    /// The digests that the step's key was made of.
-    pub digests: &'a BTreeMap<TreePath, Digest>,
+    /// The directories outside.
+    pub contexts: &'a Contexts,
+    /// What their files held when the step's key was made.
+    pub read: &'a BTreeMap<Place, WasRead>,
     /// Files of other file systems: where in the spool.
-    pub copied: &'a BTreeMap<TreePath, u64>,
+    pub copied: &'a BTreeMap<Place, u64>,
     /// Bytes set aside.
     pub spool: &'a File,
 }
 
 /// Writes changes as a layer, sorted.
 pub(crate) fn write(changes: &Changes<'_>, sources: &Sources<'_>, pack: &mut LayerPack) -> Result<(), Fault> {
-    let mut links: BTreeMap<u64, (&TreePath, Option<&TreePath>)> = BTreeMap::new();
+    let mut links: BTreeMap<Inode, (&TreePath, Option<&Place>)> = BTreeMap::new();
     for (path, item, is_opaque) in changes.items() {
-        if let Some((offset, source)) = part_of_spool(item, sources) {
-            match links.get(&offset) {
+        if let Some((file, source)) = file_of(item, sources) {
+            match links.get(&file) {
                 // One file of the source that was copied to two places is two files.
                 Some((_, first_source)) if source.is_some() && *first_source == source => {}
                 Some((first, _)) => {
@@ -95,7 +104,7 @@ pub(crate) fn write(changes: &Changes<'_>, sources: &Sources<'_>, pack: &mut Lay
                     continue;
                 }
                 None => {
-                    links.insert(offset, (path, source));
+                    links.insert(file, (path, source));
                 }
             }
         }
@@ -107,11 +116,24 @@ pub(crate) fn write(changes: &Changes<'_>, sources: &Sources<'_>, pack: &mut Lay
     Ok(())
 }
 
-/// Where a file that may have further names is in the spool, and which file of the source it is.
-fn part_of_spool<'i>(item: &'i Item, sources: &Sources<'_>) -> Option<(u64, Option<&'i TreePath>)> {
+/// What makes two names one file.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Inode {
+    /// The same part of the spool.
+    Spooled(u64),
+    /// The same file of a directory outside.
+    Outside(u64, u64),
+}
+
+/// Which file an item is, if it may have further names, and which file of the source.
+fn file_of<'i>(item: &'i Item, sources: &Sources<'_>) -> Option<(Inode, Option<&'i Place>)> {
     match &item.content {
-        Content::Spooled { offset } => Some((*offset, None)),
-        Content::Source(source) => sources.copied.get(source).map(|offset| (*offset, Some(source))),
+        Content::Spooled { offset } => Some((Inode::Spooled(*offset), None)),
+        Content::Source(source) => {
+            let spooled = sources.copied.get(source).map(|offset| Inode::Spooled(*offset));
+            let outside = || sources.read.get(source)?.inode.map(|(device, number)| Inode::Outside(device, number));
+            Some((spooled.or_else(outside)?, Some(source)))
+        }
         Content::Bytes(_) | Content::None => None,
     }
 }
@@ -136,7 +158,7 @@ fn write_item(path: &TreePath, item: &Item, sources: &Sources<'_>, pack: &mut La
     match &item.content {
         Content::Source(source) => match sources.copied.get(source) {
             Some(offset) => add_spooled(path, item, *offset, size, sources, pack),
-            None => add_from_context(path, item, source, size, sources, pack),
+            None => add_from_outside(path, item, source, size, sources, pack),
         },
         Content::Spooled { offset } => add_spooled(path, item, *offset, size, sources, pack),
         Content::Bytes(bytes) => pack.add(path, Change::File(metadata, size, &mut &**bytes)).map_err(unwritten),
@@ -157,19 +179,21 @@ fn add_spooled(
 }
 
 /// A file that changed after it was looked at would be kept under a key that is not its own.
-fn add_from_context(
+fn add_from_outside(
     path: &TreePath,
     item: &Item,
-    source: &TreePath,
+    source: &Place,
     size: u64,
     sources: &Sources<'_>,
     pack: &mut LayerPack,
 ) -> Result<(), Fault> {
-    let changed = || Fault::new(format!("{source} of the build context changed while it was being read"));
-    let mut content = Hashing { inner: sources.context.file(source)?, hasher: Hasher::new(Algorithm::Sha256) };
+    let From::Context(context) = source.tree else { return Err(Fault::new("a file to copy was not read")) };
+    let changed = || Fault::new(format!("{} of the build context changed while it was being read", source.path));
+    let inner = sources.contexts.get(context).file(&source.path)?;
+    let mut content = Hashing { inner, hasher: Hasher::new(Algorithm::Sha256) };
     let added = pack.add(path, Change::File(&item.entry.metadata, size, &mut content));
     let grew = content.read(&mut [0; 1]).map_err(unwritten)? != 0;
-    if sources.digests.get(source) != Some(&content.hasher.finish()) || grew {
+    if sources.read.get(source).map(|read| read.digest) != Some(content.hasher.finish()) || grew {
         return Err(changed());
     }
     added.map_err(unwritten)
@@ -222,6 +246,8 @@ pub(crate) fn end_spool<W: Write>(spool: crate::archive::Spool<W>) -> Result<(),
 mod tests {
     use super::*;
     use crate::changes::FIXED_TIME;
+    use crate::context::Context;
+    use crate::graph::ContextId;
     use crate::ignore::Ignore;
     use skycap_rootfs::{Entry, Metadata, View};
 
@@ -231,15 +257,17 @@ mod tests {
         let store = Store::open(&directory.path().join("store")).unwrap();
         std::fs::write(directory.path().join("a"), later).unwrap();
         let context = Context::open(directory.path(), Ignore::default()).unwrap();
+        let contexts = Contexts::new(vec![context]);
         let path = TreePath::parse(b"a").unwrap();
+        let place = Place { tree: From::Context(ContextId::MAIN), path: path.clone() };
         let view = View::default();
         let mut changes = Changes::to(&view);
         let kind = Kind::File { size: first.len() as u64 };
         let entry = Entry { kind, metadata: Metadata { mtime: FIXED_TIME, ..Metadata::default() } };
-        changes.put(&path, Item { entry, content: Content::Source(path.clone()) });
-        let digests = BTreeMap::from([(path, Digest::sha256(first.as_bytes()))]);
+        changes.put(&path, Item { entry, content: Content::Source(place.clone()) });
+        let read = BTreeMap::from([(place, WasRead { digest: Digest::sha256(first.as_bytes()), inode: None })]);
         let (spool, _) = spool(directory.path())?;
-        let sources = Sources { context: &context, digests: &digests, copied: &BTreeMap::new(), spool: &spool };
+        let sources = Sources { contexts: &contexts, read: &read, copied: &BTreeMap::new(), spool: &spool };
         let packing = Packing { compression: Compression::None, threads: 1 };
         commit(&store, packing, |pack| write(&changes, &sources, pack)).map(|(_, diff_id)| diff_id)
     }

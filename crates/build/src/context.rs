@@ -20,9 +20,34 @@ use skycap_rootfs::{Device, Entry, Kind, Metadata, Time, TreePath};
 
 use crate::error::Fault;
 use crate::files::{Files, outside};
+use crate::graph::ContextId;
 use crate::ignore::Ignore;
 
 const BUFFER: usize = 128 * 1024;
+
+/// All directories outside that a build reads.
+pub(crate) struct Contexts(Vec<Context>);
+
+impl Contexts {
+    /// The build context first, then the others in the order of their numbers.
+    pub fn new(contexts: Vec<Context>) -> Self {
+        Self(contexts)
+    }
+
+    /// The directory of a number that the graph gave.
+    pub fn get(&self, id: ContextId) -> &Context {
+        &self.0[id.number()]
+    }
+}
+
+/// What a regular file held when it was read for the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Read {
+    /// Its content.
+    pub digest: Digest,
+    /// The file that it is one name of, where it has several.
+    pub inode: Option<(u64, u64)>,
+}
 
 /// A directory to copy from.
 pub(crate) struct Context {
@@ -56,15 +81,17 @@ impl Context {
     }
 
     /// The digests of regular files, computed by several threads.
-    pub fn digests(&self, paths: &[TreePath], threads: usize) -> Result<BTreeMap<TreePath, Digest>, Fault> {
+    pub fn digests(&self, paths: &[TreePath], threads: usize) -> Result<BTreeMap<TreePath, Read>, Fault> {
         let next = AtomicUsize::new(0);
         let found = Mutex::new(BTreeMap::new());
         let work = || -> Result<(), Fault> {
             let mut buffer = vec![0; BUFFER];
             while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let digest = hash(&self.file(path)?, &mut buffer)
-                    .map_err(|error| Fault::caused(format!("cannot read {path} of the build context"), error))?;
-                found.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), digest);
+                let failed = |error| Fault::caused(format!("cannot read {path} of the build context"), error);
+                let file = self.file(path)?;
+                let inode = names(&file).map_err(failed)?;
+                let digest = hash(&file, &mut buffer).map_err(failed)?;
+                found.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), Read { digest, inode });
             }
             Ok(())
         };
@@ -168,6 +195,13 @@ impl Files for Context {
 
 fn device(stat: &Stat, block: bool) -> Device {
     Device { block, major: rustix::fs::major(stat.st_rdev), minor: rustix::fs::minor(stat.st_rdev) }
+}
+
+/// Which file it is, if that has several names.
+fn names(file: &File) -> std::io::Result<Option<(u64, u64)>> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = file.metadata()?;
+    Ok((metadata.nlink() > 1).then(|| (metadata.dev(), metadata.ino())))
 }
 
 /// One buffer serves all files: most are smaller than a buffer of their own would be.

@@ -5,18 +5,54 @@
 //! * Missing directories get mode 0755 and the owner of `--chown`; the destination itself keeps what it is, directories
 //!   inside it become what the source says.
 
-use std::io::{BufWriter, Write};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Seek as _, Write};
+use std::path::Path;
 
-use skycap_rootfs::{Entry, Kind, Metadata, TreePath};
+use skycap_image::Layer;
+use skycap_rootfs::{Entry, Kind, Metadata, TreePath, View};
 
 use crate::archive::{self, Spool};
-use crate::changes::{Changes, Content, FIXED_TIME, Item};
-use crate::context::Context;
+use crate::changes::{Changes, Content, FIXED_TIME, Item, Place};
+use crate::context::Contexts;
 use crate::error::Fault;
 use crate::files::tree_path;
-use crate::graph::{Copy, From};
+use crate::graph::{ContextId, Copy, From, NodeId, Source};
 use crate::owner::Owner;
 use crate::pick::{Picked, below};
+
+/// The file systems that a copy reads, with their layers.
+pub(crate) type Trees = BTreeMap<NodeId, (View, Vec<Layer>)>;
+
+/// Where archives are read.
+pub(crate) struct Files<'a> {
+    /// The directories outside.
+    pub contexts: &'a Contexts,
+    /// Other file systems.
+    pub trees: &'a Trees,
+    /// Takes a file of a layer while it is read.
+    pub scratch: &'a Path,
+}
+
+impl Files<'_> {
+    /// Opens a regular file of a tree.
+    fn open(&self, place: &Place) -> Result<File, Fault> {
+        let missing = || Fault::new(format!("{} is not there any more", place.path));
+        let node = match place.tree {
+            From::Context(id) => return self.contexts.get(id).file(&place.path),
+            From::Node(node) => node,
+        };
+        let (view, layers) = self.trees.get(&node).ok_or_else(missing)?;
+        let path = self.scratch.join("archive");
+        let mut file = File::options().create(true).truncate(true).read(true).write(true).open(&path)?;
+        view.contents(std::slice::from_ref(&place.path), layers, &mut |_, _, content| {
+            std::io::copy(content, &mut file).map(drop)
+        })?;
+        file.rewind()?;
+        Ok(file)
+    }
+}
 
 /// Puts files into a layer.
 pub(crate) struct Putting<'a, 'v, W: Write> {
@@ -27,7 +63,7 @@ pub(crate) struct Putting<'a, 'v, W: Write> {
     /// Whether files of the context keep their times.
     pub keep_file_times: bool,
     /// Where archives are read from.
-    pub context: &'a Context,
+    pub files: &'a Files<'a>,
     /// What the layer is made of.
     pub changes: &'a mut Changes<'v>,
     /// Where files of archives go meanwhile.
@@ -36,47 +72,50 @@ pub(crate) struct Putting<'a, 'v, W: Write> {
 
 impl<W: Write> Putting<'_, '_, W> {
     /// Puts everything that the instruction names.
-    pub fn put_all(&mut self, picked: &[Picked]) -> Result<(), Fault> {
-        for source in picked {
-            if self.is_archive(source)? {
-                self.unpack(source)?;
-            } else {
-                self.put(source)?;
+    pub fn put_all(&mut self, sources: &[(&Source, Vec<Picked>)]) -> Result<(), Fault> {
+        for (source, picked) in sources.iter().flat_map(|(source, all)| all.iter().map(|one| (*source, one))) {
+            if !source.unpack || !self.unpack(picked)? {
+                self.put(picked)?;
             }
         }
         for (name, content) in &self.copy.documents {
             let metadata = Metadata { mode: 0o644, mtime: FIXED_TIME, ..Metadata::default() };
             let entry = Entry { kind: Kind::File { size: content.len() as u64 }, metadata };
             let target = self.target(name.as_bytes(), &entry)?;
-            self.place(&target, &entry, Content::Bytes(content.as_bytes().into()))?;
+            let content = Content::Bytes(content.as_bytes().into());
+            self.place(&target, &entry, content, From::Context(ContextId::MAIN))?;
         }
         Ok(())
     }
 
-    fn is_archive(&self, source: &Picked) -> Result<bool, Fault> {
-        if !self.copy.unpack || self.copy.from != From::Context || !source.entry.is_file() {
+    /// Unpacks a source if it is an archive, and says whether it is.
+    fn unpack(&mut self, source: &Picked) -> Result<bool, Fault> {
+        if !source.entry.is_file() {
             return Ok(false);
         }
-        archive::is_archive(self.context.file(&source.path)?, &source.name)
-    }
-
-    fn unpack(&mut self, source: &Picked) -> Result<(), Fault> {
+        let mut file = self.files.open(&source.at(&TreePath::root())?)?;
+        if !archive::is_archive(&file, &source.name)? {
+            return Ok(false);
+        }
+        file.rewind()?;
         let directory = self.changes.resolve(&self.destination()?)?;
         self.changes.make_directories(&directory, self.owner.unwrap_or_default())?;
-        archive::unpack(self.context.file(&source.path)?, &directory, self.changes, self.spool)
+        archive::unpack(file, &directory, self.changes, self.spool)?;
+        Ok(true)
     }
 
     fn put(&mut self, source: &Picked) -> Result<(), Fault> {
         let target = self.target(&source.name, &source.entry)?;
         if !source.entry.is_directory() {
-            return self.place(&target, &source.entry, Content::Source(source.path.clone()));
+            let place = source.at(&TreePath::root())?;
+            return self.place(&target, &source.entry, Content::Source(place), source.tree);
         }
         for (relative, entry) in &source.below {
             let content = match entry.kind {
-                Kind::File { .. } => Content::Source(below(&source.path, relative)?),
+                Kind::File { .. } => Content::Source(source.at(relative)?),
                 _ => Content::None,
             };
-            self.place(&below(&target, relative)?, entry, content)?;
+            self.place(&below(&target, relative)?, entry, content, source.tree)?;
         }
         Ok(())
     }
@@ -107,7 +146,7 @@ impl<W: Write> Putting<'_, '_, W> {
     }
 
     /// Puts one file or directory exactly there.
-    fn place(&mut self, target: &TreePath, entry: &Entry, content: Content) -> Result<(), Fault> {
+    fn place(&mut self, target: &TreePath, entry: &Entry, content: Content, tree: From) -> Result<(), Fault> {
         match (self.changes.find(target).map(Entry::is_directory), entry.is_directory()) {
             (Some(false), true) => return Err(Fault::new(format!("cannot copy to non-directory: /{target}"))),
             (Some(true), false) => {
@@ -124,7 +163,7 @@ impl<W: Write> Putting<'_, '_, W> {
         {
             metadata.mode = chmod.apply(metadata.mode, entry.is_directory());
         }
-        if self.copy.from == From::Context && !self.keep_file_times {
+        if matches!(tree, From::Context(_)) && !self.keep_file_times {
             metadata.mtime = FIXED_TIME;
         }
         self.changes.put(target, Item { entry: Entry { kind: entry.kind.clone(), metadata }, content });

@@ -45,6 +45,12 @@ pub enum BuildError {
         #[source]
         source: Cause,
     },
+    /// The Dockerfile wants what its checks find to be an error, and they found something.
+    #[error("lint violation found for rules: {rules}")]
+    Lint {
+        /// The rules' names.
+        rules: String,
+    },
     /// The build was asked to stop.
     #[error("the build was cancelled")]
     Cancelled,
@@ -108,6 +114,15 @@ impl Fault {
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         match self {
             Self::Failed { what, source, .. } => Self::Failed { what, hint: Some(hint.into()), source },
+            other => other,
+        }
+    }
+
+    /// The same as the cause of a wider fault.
+    #[must_use]
+    pub fn in_doing(self, doing: &str) -> Self {
+        match self {
+            Self::Failed { what, hint, source } => Self::Failed { what: format!("{doing}: {what}"), hint, source },
             other => other,
         }
     }

@@ -14,18 +14,24 @@ use skycap_store::Store;
 
 use crate::cache::{self, Made};
 use crate::commit::Packing;
-use crate::context::Context;
+use crate::context::Contexts;
 use crate::error::{BuildError, Fault};
 use crate::graph::{Graph, NodeId, Operation};
 use crate::inputs::Inputs;
+use crate::remote::Remote;
 use crate::request::Request;
 use crate::run::Upper;
+use crate::takeover::{self, Parked};
 use crate::world::SandboxAccess;
+
+/// Steps under way at once for each thread of the request: many a program waits, for the network or for time to pass.
+const PER_THREAD: usize = 4;
 
 /// What the steps of a build are done with.
 pub(crate) struct Tools<'a> {
     pub request: &'a Request,
-    pub context: &'a Context,
+    pub contexts: &'a Contexts,
+    pub remote: &'a dyn Remote,
     pub inputs: &'a Inputs,
     pub store: &'a Store,
     pub sandbox: SandboxAccess<'a>,
@@ -52,6 +58,8 @@ pub(crate) struct Engine<'a> {
     pub announced: Once,
     /// Whether the store's file system can carry an overlay's upper directory.
     pub carries_overlays: OnceLock<bool>,
+    /// Where nothing can be mounted: trees that RUNs have left.
+    pub parked: Parked,
 }
 
 #[derive(Default)]
@@ -119,6 +127,7 @@ impl<'a> Engine<'a> {
             changed: Condvar::new(),
             announced: Once::new(),
             carries_overlays: OnceLock::new(),
+            parked: Parked::default(),
         }
     }
 
@@ -126,7 +135,8 @@ impl<'a> Engine<'a> {
     pub fn run(self, heads: &[NodeId]) -> Result<Executed, BuildError> {
         self.look_up(heads)?;
         std::thread::scope(|scope| {
-            let threads = self.tools.request.threads.clamp(1, self.lock().open.len().max(1));
+            let threads = (self.tools.request.threads * PER_THREAD).clamp(1, self.lock().open.len().max(1));
+            let threads = takeover::steps_at_once(self.tools.sandbox, threads);
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| self.work())).collect();
             for worker in workers {
                 // One that died has left an error behind.
@@ -255,21 +265,34 @@ impl<'a> Engine<'a> {
     fn step(&self, id: NodeId) -> Result<(Made, Option<Upper>), BuildError> {
         let node = self.graph.node(id);
         let task = Task::start(self.tools.progress, &node.label, None);
+        let since = self.since(id);
         let at = |fault: Fault| fault.at(self.tools.file, node.line);
         let (blob, diff_id, upper) = match &node.operation {
             // Bases are never open.
             Operation::Base(_) => return Err(at(Fault::new("a base cannot be made"))),
             Operation::Run(run) => self.run_program(id, run, &task).map_err(at)?,
+            Operation::Fetch(fetch) => {
+                self.fetch(id, fetch).map(|(blob, diff_id)| (blob, diff_id, None)).map_err(at)?
+            }
             Operation::Copy(copy) => self.copy(id, copy).map(|(blob, diff_id)| (blob, diff_id, None)).map_err(at)?,
             Operation::Workdir(dir) => {
                 self.workdir(id, dir).map(|(blob, diff_id)| (blob, diff_id, None)).map_err(at)?
             }
         };
         let created = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let made = Made { blob, diff_id, created };
+        let made = Made { blob, diff_id, created, since };
         cache::keep(self.tools.store, &self.keys[id.number()], &made);
         task.finish("done");
         Ok((made, upper))
+    }
+
+    /// When the first of the programs began, or begins now, that may write files of a node's layer.
+    fn since(&self, id: NodeId) -> Option<i64> {
+        let is_run = matches!(self.graph.node(id).operation, Operation::Run(_));
+        let now = is_run.then(|| jiff::Timestamp::now().as_second());
+        let state = self.lock();
+        let before = self.inputs_of(id).into_iter().filter_map(|input| state.made.get(&input)?.since);
+        before.chain(now).min()
     }
 
     /// The layers of a node, lowest first. Everything that it is made from must have been made.
@@ -294,12 +317,23 @@ impl<'a> Engine<'a> {
 
     /// How a node's layer is packed. Layers that no image gets are packed fast.
     pub fn packing(&self, id: NodeId) -> Packing {
+        let packing = Packing::of(self.tools.request);
         let is_shipped = self.shipped.contains(&self.canonical(id));
-        let compression = if is_shipped { self.tools.request.compression } else { Compression::Zstd };
-        Packing { compression, threads: self.tools.request.threads.max(1) }
+        if is_shipped { packing } else { Packing { compression: Compression::Zstd, ..packing } }
     }
 
-    fn canonical(&self, id: NodeId) -> NodeId {
+    /// What a node depends on.
+    pub fn key(&self, id: NodeId) -> &Digest {
+        &self.keys[id.number()]
+    }
+
+    /// What is still to be done.
+    pub fn open(&self) -> BTreeSet<NodeId> {
+        self.lock().open.clone()
+    }
+
+    /// The first of the nodes that are the same as this one.
+    pub fn canonical(&self, id: NodeId) -> NodeId {
         self.same[id.number()]
     }
 

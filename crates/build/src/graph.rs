@@ -2,18 +2,36 @@
 
 use std::net::IpAddr;
 
-use skycap_image::{Layer, Platform};
+use skycap_image::{Descriptor, Digest, Image, Layer, Platform};
 
-use crate::dockerfile::{Mount, Network};
+use crate::attest::Material;
+use crate::dockerfile::{Mount, Network, Security};
+use crate::remote::address::GitAddress;
 
 /// A node of a [`Graph`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct NodeId(usize);
 
-/// File systems, each after those that it is made from.
+/// File systems, each after those that it is made from, and the directories outside that they read.
 #[derive(Default)]
 pub(crate) struct Graph {
     nodes: Vec<Node>,
+    /// Named directories, by the names of the request; the build context itself is not among them.
+    directories: Vec<String>,
+}
+
+/// A directory outside that files are copied from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct ContextId(usize);
+
+impl ContextId {
+    /// The build context.
+    pub const MAIN: Self = Self(0);
+
+    /// Its place among all of them; the build context is the first.
+    pub fn number(self) -> usize {
+        self.0
+    }
 }
 
 /// A file system.
@@ -32,6 +50,8 @@ pub(crate) struct Node {
 pub(crate) enum Operation {
     /// The layers of an image, or none.
     Base(Base),
+    /// What a server holds.
+    Fetch(Fetch),
     /// What a program leaves.
     Run(Run),
     /// Files put into it.
@@ -47,6 +67,8 @@ pub(crate) struct Base {
     pub layers: Vec<Layer>,
     /// Whether their blobs come from far away, so that they are worth keeping.
     pub is_remote: bool,
+    /// What it is, for provenance; none if it is nothing.
+    pub material: Option<Material>,
 }
 
 /// A program to run.
@@ -69,6 +91,10 @@ pub(crate) struct Run {
     pub mounts: Vec<RunMount>,
     /// What it may talk to.
     pub network: Network,
+    /// What it may do.
+    pub security: Security,
+    /// What the machine is called, if not as usual.
+    pub hostname: Option<String>,
     /// Lines for `/etc/hosts`.
     pub add_hosts: Vec<(String, IpAddr)>,
 }
@@ -86,8 +112,8 @@ pub(crate) struct RunMount {
 /// Where files come from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum From {
-    /// The build context.
-    Context,
+    /// A directory outside.
+    Context(ContextId),
     /// Another file system.
     Node(NodeId),
 }
@@ -97,10 +123,8 @@ pub(crate) enum From {
 pub(crate) struct Copy {
     /// Where they go.
     pub parent: NodeId,
-    /// Where `sources` are.
-    pub from: From,
-    /// Paths or patterns, relative to the root of `from`.
-    pub sources: Vec<String>,
+    /// What is put, in order.
+    pub sources: Vec<Source>,
     /// Files that the Dockerfile itself holds: name and content.
     pub documents: Vec<(String, String)>,
     /// An absolute path without `.` and `..`.
@@ -113,12 +137,81 @@ pub(crate) struct Copy {
     pub chmod: Option<crate::mode::Chmod>,
     /// Patterns of what is left out, relative to each source.
     pub exclude: Vec<String>,
-    /// Whether archives are unpacked instead of copied.
-    pub unpack: bool,
     /// Whether the layer is made as if nothing were below it, so that it fits any base.
     pub link: bool,
     /// Whether a source keeps the directories that it is in, from its pivot `/./` on.
     pub parents: bool,
+}
+
+/// A source of a [`Copy`].
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    /// Where it is.
+    pub from: From,
+    /// A path or a pattern, relative to the root of `from`.
+    pub path: String,
+    /// Whether the path is no pattern and its links are not followed.
+    pub is_exact: bool,
+    /// Whether an archive is unpacked instead of copied.
+    pub unpack: bool,
+}
+
+impl Source {
+    /// What a source says that is only a path, or a pattern.
+    pub fn plain(from: From, path: &str) -> Self {
+        Self { from, path: path.to_owned(), is_exact: false, unpack: false }
+    }
+}
+
+/// Files that a server holds, as a file system.
+#[derive(Clone)]
+pub(crate) struct Fetch {
+    /// What is asked for.
+    pub what: Wanted,
+    /// What it was when the server was asked.
+    pub found: Option<Found>,
+}
+
+/// What is asked of a server.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wanted {
+    /// A file at a URL.
+    Http {
+        /// The URL.
+        url: String,
+        /// What the file is called.
+        name: String,
+        /// The digest that it must have.
+        checksum: Option<Digest>,
+        /// Whether an archive is its content.
+        unpack: bool,
+    },
+    /// A tree of a repository.
+    Git {
+        /// Which.
+        address: GitAddress,
+        /// Whether `.git` stays.
+        keep_git_dir: bool,
+    },
+}
+
+/// What a server holds now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A file, kept in the store.
+    Http {
+        /// The blob.
+        blob: Descriptor,
+        /// When it changed last, in seconds since 1970, where the server says so.
+        modified: Option<i64>,
+    },
+    /// A commit.
+    Git {
+        /// In full.
+        commit: String,
+        /// The full name that led to it.
+        reference: Option<String>,
+    },
 }
 
 /// A directory to make.
@@ -131,11 +224,41 @@ pub(crate) struct Workdir {
     pub user: String,
 }
 
+impl Base {
+    /// What an image brings that a Dockerfile calls by this name.
+    pub fn of(name: &str, platform: &Platform, image: &Image, is_remote: bool) -> Self {
+        let material = Some(Material::image(name, platform, image.descriptor().digest));
+        Self { layers: image.layers(), is_remote, material }
+    }
+}
+
 impl Graph {
     /// Adds a node whose inputs are in the graph.
     pub fn add(&mut self, node: Node) -> NodeId {
         self.nodes.push(node);
         NodeId(self.nodes.len() - 1)
+    }
+
+    /// The directory of a name of the request.
+    pub fn directory(&mut self, name: &str) -> ContextId {
+        let known = self.directories.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.directories.push(name.to_owned());
+            self.directories.len() - 1
+        });
+        ContextId(known + 1)
+    }
+
+    /// The names of the directories, in the order of their numbers, which begin at 1.
+    pub fn directories(&self) -> &[String] {
+        &self.directories
+    }
+
+    /// Everything that servers are asked for, with what they answered.
+    pub fn fetches(&mut self) -> impl Iterator<Item = (&mut Fetch, usize)> {
+        self.nodes.iter_mut().filter_map(|node| match &mut node.operation {
+            Operation::Fetch(fetch) => Some((fetch, node.line)),
+            _ => None,
+        })
     }
 
     /// The node of a number that [`Graph::add`] gave.
@@ -182,7 +305,7 @@ impl Node {
     /// The file system that this one adds to.
     pub fn parent(&self) -> Option<NodeId> {
         match &self.operation {
-            Operation::Base(_) => None,
+            Operation::Base(_) | Operation::Fetch(_) => None,
             Operation::Run(run) => Some(run.parent),
             Operation::Copy(copy) => Some(copy.parent),
             Operation::Workdir(workdir) => Some(workdir.parent),
@@ -192,9 +315,9 @@ impl Node {
     /// Other file systems that are read to make this one.
     pub fn sources(&self) -> Vec<NodeId> {
         let froms: Vec<From> = match &self.operation {
-            Operation::Base(_) | Operation::Workdir(_) => Vec::new(),
+            Operation::Base(_) | Operation::Fetch(_) | Operation::Workdir(_) => Vec::new(),
             Operation::Run(run) => run.mounts.iter().map(|mount| mount.from).collect(),
-            Operation::Copy(copy) => vec![copy.from],
+            Operation::Copy(copy) => copy.sources.iter().map(|source| source.from).collect(),
         };
         froms.into_iter().filter_map(|from| if let From::Node(id) = from { Some(id) } else { None }).collect()
     }

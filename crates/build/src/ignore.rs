@@ -109,6 +109,16 @@ impl Ignore {
         self.rules.is_empty()
     }
 
+    /// Whether some pattern takes something back.
+    pub fn takes_back(&self) -> bool {
+        self.rules.iter().any(|rule| rule.takes_back)
+    }
+
+    /// Whether some pattern leaves out whatever the context holds.
+    pub fn leaves_out_everything(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.takes_back && matches!(rule.text.as_slice(), b"*" | b"**" | b"**/*"))
+    }
+
     /// Whether a path is left out: it or a directory above it matches, and no later `!` takes it back. The path is relative
     /// to the context, with `/` between its parts.
     pub fn matches(&self, path: &[u8]) -> bool {

@@ -1,54 +1,64 @@
-//! What the steps of a graph read from the build context: looked at once, before anything is done.
+//! What the steps of a graph read from directories outside: looked at once, before anything is done.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use skycap_image::Digest;
 use skycap_rootfs::TreePath;
 
-use crate::context::Context;
+use crate::changes::Place;
+use crate::context::{Context, Contexts, Read};
 use crate::dockerfile::MountKind;
 use crate::error::{BuildError, Fault};
 use crate::files::Files;
-use crate::graph::{Copy, From, Graph, Node, NodeId, Operation, RunMount};
+use crate::graph::{ContextId, From, Graph, Node, NodeId, Operation, RunMount};
 use crate::key::Encoder;
 use crate::pick::{self, Picked};
 
-/// The context as the steps see it.
+/// The directories as the steps see them.
 #[derive(Default)]
 pub(crate) struct Inputs {
-    /// For a COPY its sources, for a RUN one entry per bind mount of the context, in order.
+    /// For a COPY an entry per source (empty for those of other file systems), for a RUN one per bind mount of a directory
+    /// outside, in order.
     picked: BTreeMap<NodeId, Vec<Vec<Picked>>>,
     /// Regular files that some step reads.
-    digests: BTreeMap<TreePath, Digest>,
+    read: BTreeMap<Place, Read>,
 }
 
 impl Inputs {
     /// Looks at everything that the graph needs.
-    pub fn read(graph: &Graph, context: &Context, file: &str, threads: usize) -> Result<Self, BuildError> {
+    pub fn read(graph: &Graph, contexts: &Contexts, file: &str, threads: usize) -> Result<Self, BuildError> {
         let mut inputs = Self::default();
-        let mut paths = BTreeSet::new();
+        let mut paths: BTreeMap<ContextId, BTreeSet<TreePath>> = BTreeMap::new();
         for (id, node) in graph.iter() {
-            let picked = pick_for(node, context).map_err(|fault| fault.at(file, node.line))?;
+            let picked = pick_for(node, contexts).map_err(|fault| fault.at(file, node.line))?;
             for source in &picked {
-                paths.extend(pick::regular_files(source).map_err(|fault| fault.at(file, node.line))?);
+                for place in pick::regular_files(source).map_err(|fault| fault.at(file, node.line))? {
+                    if let From::Context(context) = place.tree {
+                        paths.entry(context).or_default().insert(place.path);
+                    }
+                }
             }
-            if !picked.is_empty() {
+            if picked.iter().any(|source| !source.is_empty()) {
                 inputs.picked.insert(id, picked);
             }
         }
-        let paths: Vec<TreePath> = paths.into_iter().collect();
-        let digests = context.digests(&paths, threads);
-        inputs.digests = digests.map_err(|fault| BuildError::of_request("the build context", fault))?;
+        for (context, paths) in paths {
+            let paths: Vec<TreePath> = paths.into_iter().collect();
+            let read = contexts.get(context).digests(&paths, threads);
+            let read = read.map_err(|fault| BuildError::of_request("the build context", fault))?;
+            let place = |path| Place { tree: From::Context(context), path };
+            inputs.read.extend(read.into_iter().map(|(path, read)| (place(path), read)));
+        }
         Ok(inputs)
     }
 
-    /// For each node that reads the context, what it reads there.
+    /// For each node that reads directories outside, what it reads there.
     pub fn keys(&self) -> Result<BTreeMap<NodeId, Digest>, Fault> {
-        let content = |path: &TreePath| self.digests.get(path).copied();
+        let read = |place: &Place| self.read.get(place).copied();
         let key = |picked: &Vec<Vec<Picked>>| -> Result<Digest, Fault> {
             let mut encoder = Encoder::new("context");
             for source in picked {
-                encoder.text(&pick::digest(source, &content)?.to_string());
+                encoder.text(&pick::digest(source, &read)?.to_string());
             }
             Ok(encoder.finish())
         };
@@ -60,42 +70,51 @@ impl Inputs {
         self.picked.get(&id).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The digests of regular files.
-    pub fn digests(&self) -> &BTreeMap<TreePath, Digest> {
-        &self.digests
+    /// What regular files held.
+    pub fn files(&self) -> &BTreeMap<Place, Read> {
+        &self.read
     }
 }
 
-fn pick_for(node: &Node, context: &Context) -> Result<Vec<Vec<Picked>>, Fault> {
+fn pick_for(node: &Node, contexts: &Contexts) -> Result<Vec<Vec<Picked>>, Fault> {
     match &node.operation {
-        Operation::Copy(copy) if copy.from == From::Context => {
-            let picked = pick::pick(context, copy).map_err(|fault| explain(fault, context, copy))?;
-            Ok(vec![picked])
-        }
-        Operation::Run(run) => run
-            .mounts
+        Operation::Copy(copy) => copy
+            .sources
             .iter()
-            .filter(|mount| is_of_context(mount))
-            .map(|mount| pick::whole(context, mount.mount.source.as_deref().unwrap_or("/")))
+            .map(|source| match source.from {
+                From::Context(id) => {
+                    let context = contexts.get(id);
+                    pick::pick(context, copy, source).map_err(|fault| explain(fault, context, &source.path))
+                }
+                From::Node(_) => Ok(Vec::new()),
+            })
             .collect(),
+        Operation::Run(run) => {
+            let outside = run.mounts.iter().filter_map(|mount| Some((mount, outside(mount)?)));
+            let whole = |(mount, id): (&RunMount, ContextId)| {
+                pick::whole(contexts.get(id), mount.from, mount.mount.source.as_deref().unwrap_or("/"))
+            };
+            outside.map(whole).collect()
+        }
         _ => Ok(Vec::new()),
     }
 }
 
-/// Whether a mount shows files of the build context.
-pub(crate) fn is_of_context(mount: &RunMount) -> bool {
-    mount.mount.kind == MountKind::Bind && mount.from == From::Context
+/// The directory outside whose files a mount shows, if it does.
+pub(crate) fn outside(mount: &RunMount) -> Option<ContextId> {
+    match mount.from {
+        From::Context(id) if mount.mount.kind == MountKind::Bind => Some(id),
+        _ => None,
+    }
 }
 
 /// A source that is there but ignored is the usual reason for not finding it.
-fn explain(fault: Fault, context: &Context, copy: &Copy) -> Fault {
-    let ignored = copy.sources.iter().find(|source| {
-        pick::clean(source).is_ok_and(|path| matches!(context.find(&path), Ok(None)) && context.is_ignored(&path))
-    });
-    match ignored {
-        Some(source) => {
-            fault.with_hint(format!("{source} is there, but the ignore file (.dockerignore) leaves it out"))
-        }
-        None => fault,
+fn explain(fault: Fault, context: &Context, source: &str) -> Fault {
+    let is_ignored =
+        pick::clean(source).is_ok_and(|path| matches!(context.find(&path), Ok(None)) && context.is_ignored(&path));
+    if is_ignored {
+        fault.with_hint(format!("{source} is there, but the ignore file (.dockerignore) leaves it out"))
+    } else {
+        fault
     }
 }

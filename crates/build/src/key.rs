@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 
 use skycap_image::{Digest, Layer, Platform};
 
-use crate::dockerfile::{Mount, Sharing};
-use crate::graph::{Copy, From, Graph, Node, NodeId, Operation, Run, RunMount, Workdir};
+use crate::dockerfile::{Mount, MountKind, Security};
+use crate::graph::{Copy, Fetch, Found, From, Graph, Node, NodeId, Operation, Run, RunMount, Source, Wanted, Workdir};
 use crate::plan::text;
 
 /// Changes whenever a step's result changes though its definition does not. Old records are then never found again.
-const VERSION: &str = "skycap build step 2";
+const VERSION: &str = "skycap build step 3";
 
 /// Values, each with its length.
 pub(crate) struct Encoder(Vec<u8>);
@@ -93,6 +93,7 @@ impl Known<'_> {
     fn key(&self, node: &Node, keep_file_times: bool) -> Digest {
         match &node.operation {
             Operation::Base(image) => base(&image.layers, &node.platform),
+            Operation::Fetch(fetch) => fetched(fetch),
             Operation::Run(run) => self.run(run, &node.platform),
             Operation::Copy(copy) => self.copy(copy, keep_file_times),
             Operation::Workdir(workdir) => self.workdir(workdir),
@@ -106,17 +107,19 @@ impl Known<'_> {
     fn from(&self, encoder: &mut Encoder, from: From) {
         match from {
             From::Node(id) => encoder.text("node").bytes(self.of(id)),
-            From::Context => encoder.text("context").bytes(self.context.map(Digest::as_bytes).unwrap_or_default()),
+            From::Context(_) => encoder.text("context").bytes(self.context.map(Digest::as_bytes).unwrap_or_default()),
         };
     }
 
     // Here and below, structs are taken apart, so that a new field must be decided upon.
     fn run(&self, run: &Run, platform: &Platform) -> Digest {
-        let Run { parent, args, script, env, hidden_env: _, cwd, user, mounts, network, add_hosts } = run;
+        let Run { parent, args, script, env, hidden_env: _, cwd, user, mounts, network, security, hostname, add_hosts } =
+            run;
         let mut encoder = Encoder::new(VERSION);
         encoder.text("run").bytes(self.of(*parent)).text(&platform.normalized().to_string());
         encoder.texts(args.iter()).pairs(script.as_slice()).pairs(env).text(cwd).text(user);
-        encoder.text(text::network(network)).number(mounts.len() as u64);
+        encoder.text(text::network(network)).number(u64::from(*security == Security::Insecure));
+        encoder.option(hostname.as_deref()).number(mounts.len() as u64);
         for mount in mounts {
             self.mount(&mut encoder, mount);
         }
@@ -131,10 +134,12 @@ impl Known<'_> {
     fn mount(&self, encoder: &mut Encoder, mount: &RunMount) {
         let RunMount { mount, target, from } = mount;
         // `from` and `target` of the instruction became those of the node.
-        let Mount { kind, from: _, source, target: _, read_only, id, sharing, required, size, mode, uid, gid, env } =
+        let Mount { kind, from: _, source, target: _, read_only, id, sharing: _, required, size, mode, uid, gid, env } =
             mount;
         encoder.text(kind.name()).text(target).option(source.as_deref()).number(u64::from(*read_only));
-        encoder.option(id.as_deref()).option(sharing.map(Sharing::name)).number(u64::from(*required));
+        // As in BuildKit, which cache it is does not matter: what is in it is no part of what a step is.
+        let id = id.as_deref().filter(|_| *kind != MountKind::Cache);
+        encoder.option(id).number(u64::from(*required));
         for number in [*size, mode.map(u64::from), uid.map(u64::from), gid.map(u64::from)] {
             encoder.number(u64::from(number.is_some())).number(number.unwrap_or_default());
         }
@@ -144,31 +149,24 @@ impl Known<'_> {
 
     fn copy(&self, copy: &Copy, keep_file_times: bool) -> Digest {
         let is_free = copy.is_free_of_parent();
-        let Copy {
-            parent,
-            from,
-            sources,
-            documents,
-            destination,
-            into_directory,
-            chown,
-            chmod,
-            exclude,
-            unpack,
-            link,
-            parents,
-        } = copy;
+        let Copy { parent, sources, documents, destination, into_directory, chown, chmod, exclude, link, parents } =
+            copy;
         let mut encoder = Encoder::new(VERSION);
         encoder.text("copy").number(u64::from(*link));
         if !is_free {
             encoder.bytes(self.of(*parent));
         }
-        encoder.texts(sources.iter()).pairs(documents);
+        encoder.number(sources.len() as u64);
+        for Source { from, path, is_exact, unpack } in sources {
+            encoder.text(path).number(u64::from(*is_exact)).number(u64::from(*unpack));
+            self.from(&mut encoder, *from);
+        }
+        encoder.pairs(documents);
         encoder.text(destination).number(u64::from(*into_directory));
         encoder.option(chown.as_deref()).option(chmod.as_ref().map(crate::mode::Chmod::text));
-        encoder.texts(exclude.iter()).number(u64::from(*unpack)).number(u64::from(*parents));
-        encoder.number(u64::from(keep_file_times && *from == From::Context));
-        self.from(&mut encoder, *from);
+        encoder.texts(exclude.iter()).number(u64::from(*parents));
+        let is_of_context = sources.iter().any(|source| matches!(source.from, From::Context(_)));
+        encoder.number(u64::from(keep_file_times && is_of_context));
         encoder.finish()
     }
 
@@ -177,6 +175,27 @@ impl Known<'_> {
         let mut encoder = Encoder::new(VERSION);
         encoder.text("workdir").bytes(self.of(*parent)).text(path).text(user).finish()
     }
+}
+
+/// A file counts by its content and what it is called, a tree by its commit. When the file changed is no part of it, as no
+/// file's time is.
+fn fetched(fetch: &Fetch) -> Digest {
+    let mut encoder = Encoder::new(VERSION);
+    encoder.text("fetch");
+    match (&fetch.what, &fetch.found) {
+        (Wanted::Http { url: _, name, checksum: _, unpack }, Some(Found::Http { blob, modified: _ })) => {
+            encoder.text("http").text(name).text(&blob.digest.to_string()).number(u64::from(*unpack));
+        }
+        (Wanted::Git { address, keep_git_dir }, Some(Found::Git { commit, reference })) => {
+            // Submodules have addresses that are relative to that of the repository.
+            encoder.text("git").text(&address.url).text(commit).option(address.directory.as_deref());
+            encoder.number(u64::from(address.submodules.unwrap_or(true))).number(u64::from(address.commit_times));
+            encoder.number(u64::from(*keep_git_dir)).option(reference.as_deref().filter(|_| *keep_git_dir));
+        }
+        // Nobody has looked. Nothing is kept under this key, because nothing is made of it.
+        (wanted, _) => drop(encoder.text(&format!("{wanted:?}"))),
+    }
+    encoder.finish()
 }
 
 /// A base is its layers as unpacked: the same files pulled again in another packing are the same base. What its

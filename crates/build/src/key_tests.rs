@@ -1,6 +1,6 @@
 use super::*;
-use crate::dockerfile::{Mount, MountKind, Network, Sharing};
-use crate::graph::{Base, RunMount};
+use crate::dockerfile::{Mount, MountKind, Network, Security, Sharing};
+use crate::graph::{Base, ContextId, RunMount};
 use crate::mode::Chmod;
 use skycap_image::{MediaType, Memory};
 
@@ -85,7 +85,7 @@ fn layer(text: &str) -> Base {
     let memory = Memory::default();
     let descriptor = memory.add(MediaType::OciLayer, text.as_bytes().to_vec());
     let layer = Layer { diff_id: descriptor.digest, descriptor, blobs: std::sync::Arc::new(memory) };
-    Base { layers: vec![layer], is_remote: false }
+    Base { layers: vec![layer], is_remote: false, material: None }
 }
 
 fn text(text: &str) -> String {
@@ -108,6 +108,8 @@ fn run() -> Case {
             user: String::new(),
             mounts: Vec::new(),
             network: Network::Default,
+            security: Security::Sandbox,
+            hostname: None,
             add_hosts: Vec::new(),
         })
     })
@@ -130,23 +132,25 @@ fn mounted(kind: MountKind) -> Case {
         gid: None,
         env: None,
     };
-    case.run().mounts.push(RunMount { mount, target: text("/m"), from: From::Context });
+    case.run().mounts.push(RunMount { mount, target: text("/m"), from: outside() });
     case
+}
+
+fn outside() -> From {
+    From::Context(ContextId::MAIN)
 }
 
 fn copy() -> Case {
     Case::of(|[parent, _]| {
         Operation::Copy(Copy {
             parent,
-            from: From::Context,
-            sources: vec![text("a")],
+            sources: vec![Source::plain(outside(), "a")],
             documents: Vec::new(),
             destination: text("/d"),
             into_directory: false,
             chown: None,
             chmod: None,
             exclude: Vec::new(),
-            unpack: false,
             link: false,
             parents: false,
         })
@@ -208,6 +212,8 @@ fn what_counts_of_a_run() {
         ("user", COUNTS, |case| case.run().user = text("app:app")),
         ("network none", COUNTS, |case| case.run().network = Network::None),
         ("network host", COUNTS, |case| case.run().network = Network::Host),
+        ("security", COUNTS, |case| case.run().security = Security::Insecure),
+        ("hostname", COUNTS, |case| case.run().hostname = Some(text("builder"))),
         ("a host", COUNTS, |case| case.run().add_hosts.push((text("db"), [127, 0, 0, 1].into()))),
         ("a mount", COUNTS, |case| case.run().mounts = mounted(MountKind::Tmpfs).run().mounts.drain(..).collect()),
         ("the context without a mount of it", DOES_NOT, |case| case.context = Digest::sha256(b"another")),
@@ -236,8 +242,7 @@ fn what_counts_of_a_mount() {
         ("target", COUNTS, |case| case.mount().target = text("/n")),
         ("source", COUNTS, |case| case.mount().mount.source = Some(text("s"))),
         ("read_only", COUNTS, |case| case.mount().mount.read_only = false),
-        ("id", COUNTS, |case| case.mount().mount.id = Some(text("one"))),
-        ("sharing", COUNTS, |case| case.mount().mount.sharing = Some(Sharing::Locked)),
+        ("sharing", DOES_NOT, |case| case.mount().mount.sharing = Some(Sharing::Locked)),
         ("required", COUNTS, |case| case.mount().mount.required = true),
         ("size", COUNTS, |case| case.mount().mount.size = Some(1 << 20)),
         ("mode", COUNTS, |case| case.mount().mount.mode = Some(0o700)),
@@ -264,6 +269,12 @@ fn what_counts_of_a_mount() {
         for (other, another) in kinds {
             assert_eq!(case().key() == another().key(), name == other, "{name} and {other}");
         }
+    }
+    for (counts, kind) in [(COUNTS, MountKind::Secret), (COUNTS, MountKind::Ssh), (DOES_NOT, MountKind::Cache)] {
+        let one = mounted(kind).key();
+        let mut other = mounted(kind);
+        other.mount().mount.id = Some(text("one"));
+        assert_eq!(one != other.key(), counts, "the id of {kind:?}");
     }
     let one = || {
         let mut case = mounted(MountKind::Secret);
@@ -299,16 +310,17 @@ fn second() -> From {
 fn what_counts_of_a_copy() {
     let rows: &[Row] = &[
         ("platform", DOES_NOT, |case| case.node.platform = arm64()),
-        ("from", COUNTS, |case| case.copy().from = second()),
+        ("from", COUNTS, |case| case.copy().sources[0].from = second()),
         ("files of the context", COUNTS, |case| case.context = Digest::sha256(b"another")),
-        ("sources", COUNTS, |case| case.copy().sources.push(text("b"))),
+        ("sources", COUNTS, |case| case.copy().sources.push(Source::plain(outside(), "b"))),
         ("document", COUNTS, |case| case.copy().documents.push(pair("EOF", "a"))),
         ("destination", COUNTS, |case| case.copy().destination = text("/e")),
         ("into_directory", COUNTS, |case| case.copy().into_directory = true),
         ("chown", COUNTS, |case| case.copy().chown = Some(text("1"))),
         ("chmod", COUNTS, |case| case.copy().chmod = Some(Chmod::parse("755").unwrap())),
         ("exclude", COUNTS, |case| case.copy().exclude.push(text("*.o"))),
-        ("unpack", COUNTS, |case| case.copy().unpack = true),
+        ("unpack", COUNTS, |case| case.copy().sources[0].unpack = true),
+        ("exact", COUNTS, |case| case.copy().sources[0].is_exact = true),
         ("link", COUNTS, |case| case.copy().link = true),
         ("parents", COUNTS, |case| case.copy().parents = true),
         ("keep_file_times", COUNTS, |case| case.keep_file_times = true),
@@ -317,7 +329,7 @@ fn what_counts_of_a_copy() {
     check("COPY", copy, rows);
     let of_stage = || {
         let mut case = copy();
-        case.copy().from = second();
+        case.copy().sources[0].from = second();
         case
     };
     let stage: &[Row] = &[

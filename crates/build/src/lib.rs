@@ -15,6 +15,7 @@
 
 mod archive;
 mod assemble;
+pub mod attest;
 mod build;
 mod cache;
 mod changes;
@@ -42,11 +43,13 @@ mod request;
 mod run;
 pub mod ssh;
 mod step;
+mod takeover;
+mod times;
 mod world;
 
-pub use build::build;
+pub use build::{build, check};
 pub use error::BuildError;
-pub use lint::{Finding, Rule, check};
+pub use lint::{Finding, Rule};
 pub use named::NamedContext;
 pub use remote::Remote;
 pub use request::{Built, Entitlement, Outcome, Request, StepReport, UnknownEntitlement};

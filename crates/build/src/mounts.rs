@@ -1,21 +1,25 @@
 //! `RUN --mount`.
 
+mod cache;
+mod seed;
+
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use skycap_rootfs::{Entry, Kind};
+use skycap_rootfs::{Entry, Kind, TreePath};
 use skycap_sandbox::{Mount, Sandbox, Upper};
-use skycap_store::Lock;
 
-use crate::dockerfile::{MountKind, Sharing};
+use crate::changes::Place;
+use crate::dockerfile::MountKind;
 use crate::error::Fault;
 use crate::execute::Engine;
 use crate::graph::{From, NodeId, Run, RunMount};
-use crate::inputs::is_of_context;
-use crate::pick::{Picked, below};
+use crate::inputs::outside;
+use crate::pick::Picked;
 use crate::run::Room;
+use crate::ssh::Served;
 
 /// What a RUN sees besides its file system.
 #[derive(Default)]
@@ -25,30 +29,32 @@ pub(crate) struct Mounts {
     /// Secrets that are variables.
     pub env: Vec<(String, String)>,
     /// Held while the program runs.
-    pub locks: Vec<Lock>,
+    caches: cache::Caches,
+    /// Listening while the program runs.
+    agents: Vec<Served>,
 }
 
 impl Engine<'_> {
     /// Prepares the mounts of a RUN.
     pub fn mounts(&self, id: NodeId, run: &Run, sandbox: &Sandbox, room: &Room) -> Result<Mounts, Fault> {
-        let mut mounts = Mounts { locks: self.locks(run)?, ..Mounts::default() };
+        let mut mounts = Mounts { caches: self.caches(run, sandbox)?, ..Mounts::default() };
         let mut of_context = self.tools.inputs.of(id).iter();
         for (number, mount) in run.mounts.iter().enumerate() {
             match mount.mount.kind {
-                MountKind::Bind if is_of_context(mount) => {
+                MountKind::Bind if outside(mount).is_some() => {
                     let picked = of_context.next().and_then(|picked| picked.first());
                     let picked = picked.ok_or_else(|| Fault::new("a bind mount has no source"))?;
                     mounts.list.push(self.bind_context(mount, picked, room, number)?);
                 }
                 MountKind::Bind => mounts.list.push(self.bind_node(mount, sandbox, room, number)?),
-                MountKind::Cache => mounts.list.push(self.cache(mount, sandbox)?),
+                MountKind::Cache => mounts.list.push(self.cache_mount(mount, &mounts.caches)?),
                 MountKind::Tmpfs => mounts.list.push(Mount::Tmpfs {
                     target: PathBuf::from(&mount.target),
                     size: mount.mount.size,
                     mode: mount.mount.mode.unwrap_or(0o1777),
                 }),
                 MountKind::Secret => self.secret(mount, &mut mounts)?,
-                MountKind::Ssh => return Err(Fault::new("RUN --mount=type=ssh is not supported yet")),
+                MountKind::Ssh => self.agent(mount, sandbox, room, number, &mut mounts)?,
             }
         }
         mounts.list.extend(run.script.as_ref().map(|(path, content)| Mount::File {
@@ -67,15 +73,15 @@ impl Engine<'_> {
         let root = room.directory(&format!("context-{number}"))?;
         let top = root.join("top");
         let fail = |error| Fault::caused("files of the build context cannot be shown to RUN", error);
-        self.write_out(&top, &picked.path, &picked.entry).map_err(fail)?;
+        self.write_out(&top, &picked.at(&TreePath::root())?, &picked.entry).map_err(fail)?;
         for (relative, entry) in &picked.below {
-            self.write_out(&top.join(relative.as_path()), &below(&picked.path, relative)?, entry).map_err(fail)?;
+            self.write_out(&top.join(relative.as_path()), &picked.at(relative)?, entry).map_err(fail)?;
         }
         let read_only = mount.mount.read_only;
         Ok(Mount::Bind { source: top, within: None, target: PathBuf::from(&mount.target), read_only })
     }
 
-    fn write_out(&self, to: &Path, from: &skycap_rootfs::TreePath, entry: &Entry) -> io::Result<()> {
+    fn write_out(&self, to: &Path, from: &Place, entry: &Entry) -> io::Result<()> {
         match &entry.kind {
             Kind::Directory => std::fs::create_dir(to)?,
             Kind::Symlink(target) => {
@@ -83,7 +89,9 @@ impl Engine<'_> {
                 return symlink(std::ffi::OsStr::from_bytes(target), to);
             }
             Kind::File { .. } => {
-                let mut source = self.tools.context.file(from).map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+                let gone = || io::Error::from(io::ErrorKind::NotFound);
+                let From::Context(id) = from.tree else { return Err(gone()) };
+                let mut source = self.tools.contexts.get(id).file(&from.path).map_err(|_| gone())?;
                 let mut copy = std::fs::File::create_new(to)?;
                 io::copy(&mut source, &mut copy)?;
                 copy.set_modified(source.metadata()?.modified()?)?;
@@ -95,6 +103,9 @@ impl Engine<'_> {
 
     fn bind_node(&self, mount: &RunMount, sandbox: &Sandbox, room: &Room, number: usize) -> Result<Mount, Fault> {
         let From::Node(node) = mount.from else { return Err(Fault::new("a bind mount has no source")) };
+        if sandbox.territory().is_some() {
+            return self.bind_copy(node, mount, room, number);
+        }
         let upper = if mount.mount.read_only {
             None
         } else {
@@ -110,46 +121,39 @@ impl Engine<'_> {
         })
     }
 
-    fn cache(&self, mount: &RunMount, sandbox: &Sandbox) -> Result<Mount, Fault> {
-        let fail = |error| Fault::caused("the directory of a cache mount cannot be prepared", error);
-        let directory = self.tools.store.cache_mount(&self.cache_id(mount)).map_err(fail)?;
-        let is_new = std::fs::read_dir(&directory).map_err(fail)?.next().is_none();
-        if is_new {
-            let m = &mount.mount;
-            std::fs::set_permissions(&directory, Permissions::from_mode(m.mode.unwrap_or(0o755))).map_err(fail)?;
-            if sandbox.owners_kept() && (m.uid.is_some() || m.gid.is_some()) {
-                std::os::unix::fs::chown(&directory, Some(m.uid.unwrap_or(0)), Some(m.gid.unwrap_or(0)))
-                    .map_err(fail)?;
+    /// An agent's socket that answers as long as the program runs.
+    fn agent(
+        &self,
+        mount: &RunMount,
+        sandbox: &Sandbox,
+        room: &Room,
+        number: usize,
+        mounts: &mut Mounts,
+    ) -> Result<(), Fault> {
+        let m = &mount.mount;
+        let id = m.id.as_deref().unwrap_or_default();
+        let Some(source) = self.tools.request.ssh.get(id) else {
+            if !m.required {
+                return Ok(());
             }
+            let hint = "hand an agent or keys to the build: --ssh, in a task BUILDKIT_SSH";
+            return Err(Fault::new(format!("unset ssh forward key {id}")).with_hint(hint));
+        };
+        let fail = |error| Fault::caused(format!("the agent {id} cannot be offered to RUN"), error);
+        let directory = room.directory(&format!("agent-{number}"))?;
+        let served = Served::start(source, &directory, m.mode.unwrap_or(0o600)).map_err(fail)?;
+        if sandbox.owners_kept() {
+            std::os::unix::fs::chown(served.path(), Some(m.uid.unwrap_or(0)), Some(m.gid.unwrap_or(0)))
+                .map_err(fail)?;
         }
-        Ok(Mount::Bind {
-            source: directory,
+        mounts.list.push(Mount::Bind {
+            source: served.path().to_owned(),
             within: None,
             target: PathBuf::from(&mount.target),
-            read_only: mount.mount.read_only,
-        })
-    }
-
-    fn cache_id(&self, mount: &RunMount) -> String {
-        let namespace = self.tools.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").map(|name| format!("{name}/"));
-        namespace.unwrap_or_default() + mount.mount.id.as_deref().unwrap_or(&mount.target)
-    }
-
-    /// Caches that only one program at a time may use. A private cache is one that nobody else uses now, so it waits, too.
-    /// Always in the same order, so that two programs never wait for each other.
-    fn locks(&self, run: &Run) -> Result<Vec<Lock>, Fault> {
-        let is_exclusive = |mount: &&RunMount| {
-            mount.mount.kind == MountKind::Cache
-                && matches!(mount.mount.sharing, Some(Sharing::Locked | Sharing::Private))
-        };
-        let mut ids: Vec<String> = run.mounts.iter().filter(is_exclusive).map(|mount| self.cache_id(mount)).collect();
-        ids.sort();
-        ids.dedup();
-        let lock = |id: &String| {
-            let lock = self.tools.store.lock(&format!("cache mount {id}"));
-            lock.map_err(|error| Fault::caused("a cache mount cannot be locked", error))
-        };
-        ids.iter().map(lock).collect()
+            read_only: false,
+        });
+        mounts.agents.push(served);
+        Ok(())
     }
 
     fn secret(&self, mount: &RunMount, mounts: &mut Mounts) -> Result<(), Fault> {

@@ -33,14 +33,16 @@ pub(crate) fn find<'c>(
     contexts: &'c BTreeMap<String, NamedContext>,
     name: &str,
     platform: &Platform,
-) -> Option<&'c NamedContext> {
+) -> Option<(&'c str, &'c NamedContext)> {
     if matches!(name, "scratch" | "context") {
         return None;
     }
     let short = familiar(name);
     let platform = platform.normalized().to_string();
     let names = [name, short.as_str()];
-    names.iter().find_map(|name| contexts.get(&format!("{name}::{platform}")).or_else(|| contexts.get(*name)))
+    let found =
+        |name: &str| contexts.get_key_value(&format!("{name}::{platform}")).or_else(|| contexts.get_key_value(name));
+    names.iter().find_map(|name| found(name)).map(|(name, context)| (name.as_str(), context))
 }
 
 /// An image's name as people write it.

@@ -1,18 +1,24 @@
 //! Which files the sources of a `COPY` name: patterns, links, directories, exclusions. The same for every kind of tree.
 
+use std::collections::BTreeMap;
+
 use skycap_image::Digest;
 use skycap_rootfs::{Entry, Kind, TreePath};
 
+use crate::changes::Place;
+use crate::context::Read;
 use crate::error::Fault;
 use crate::files::Files;
 use crate::glob;
-use crate::graph::Copy;
+use crate::graph::{Copy, From, Source};
 use crate::ignore::Ignore;
 use crate::key::Encoder;
 
 /// A file or directory that a source names.
 #[derive(Debug, Clone)]
 pub(crate) struct Picked {
+    /// Which tree it is in.
+    pub tree: From,
     /// The name that it has in a destination directory.
     pub name: Vec<u8>,
     /// Where it is, links followed.
@@ -23,26 +29,40 @@ pub(crate) struct Picked {
     pub below: Vec<(TreePath, Entry)>,
 }
 
-/// What the sources of a copy name, in their order.
-pub(crate) fn pick(files: &dyn Files, copy: &Copy) -> Result<Vec<Picked>, Fault> {
+/// What a source of a copy names.
+pub(crate) fn pick(files: &dyn Files, copy: &Copy, source: &Source) -> Result<Vec<Picked>, Fault> {
     let exclude = patterns(copy.exclude.iter().map(String::as_str))?;
+    let path = source.path.as_str();
+    let tree = source.from;
+    if source.is_exact {
+        return Ok(one(files, tree, TreePath::parse(path.as_bytes())?, &exclude, path)?.into_iter().collect());
+    }
+    if copy.parents {
+        return with_parents(files, tree, path, &exclude);
+    }
     let mut picked = Vec::new();
-    for source in &copy.sources {
-        if copy.parents {
-            picked.extend(with_parents(files, source, &exclude)?);
-            continue;
-        }
-        for path in matches(files, source)? {
-            picked.extend(one(files, &path, &exclude, source)?);
-        }
+    for found in matches(files, path)? {
+        picked.extend(one(files, tree, files.resolve(&found)?, &exclude, path)?.map(|one| one.called(&found)));
     }
     Ok(picked)
 }
 
 /// One path and everything below it.
-pub(crate) fn whole(files: &dyn Files, source: &str) -> Result<Vec<Picked>, Fault> {
-    let picked = one(files, &clean(source)?, &Ignore::default(), source)?;
-    Ok(picked.into_iter().collect())
+pub(crate) fn whole(files: &dyn Files, tree: From, source: &str) -> Result<Vec<Picked>, Fault> {
+    let path = files.resolve(&clean(source)?)?;
+    Ok(one(files, tree, path, &Ignore::default(), source)?.into_iter().collect())
+}
+
+impl Picked {
+    /// The same under the name of the path that led to it.
+    /// Something below it, or itself.
+    pub fn at(&self, relative: &TreePath) -> Result<Place, Fault> {
+        Ok(Place { tree: self.tree, path: below(&self.path, relative)? })
+    }
+
+    fn called(self, path: &TreePath) -> Self {
+        Self { name: path.file_name().unwrap_or_default().to_vec(), ..self }
+    }
 }
 
 fn patterns<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<Ignore, Fault> {
@@ -93,9 +113,8 @@ fn search(
 }
 
 /// A source that must exist; nothing if its own name is excluded.
-fn one(files: &dyn Files, path: &TreePath, exclude: &Ignore, source: &str) -> Result<Option<Picked>, Fault> {
+fn one(files: &dyn Files, tree: From, path: TreePath, exclude: &Ignore, source: &str) -> Result<Option<Picked>, Fault> {
     let name = path.file_name().unwrap_or_default().to_vec();
-    let path = files.resolve(path)?;
     let Some(entry) = files.find(&path)? else { return Err(not_found(source)) };
     if !entry.is_directory() && exclude.matches(&name) {
         return Ok(None);
@@ -104,7 +123,7 @@ fn one(files: &dyn Files, path: &TreePath, exclude: &Ignore, source: &str) -> Re
     if entry.is_directory() {
         walk(files, &path, &TreePath::root(), &|relative| !exclude.matches(relative), exclude, &mut content)?;
     }
-    Ok(Some(Picked { name, path, entry, below: content }))
+    Ok(Some(Picked { tree, name, path, entry, below: content }))
 }
 
 /// Lists what is below a directory and wanted, with the directories that lead to it.
@@ -139,7 +158,7 @@ fn walk(
 }
 
 /// `COPY --parents`: what a pattern matches below the pivot `/./`, or below the root, with the directories in between.
-fn with_parents(files: &dyn Files, source: &str, exclude: &Ignore) -> Result<Vec<Picked>, Fault> {
+fn with_parents(files: &dyn Files, tree: From, source: &str, exclude: &Ignore) -> Result<Vec<Picked>, Fault> {
     let (pivot, pattern) = source.split_once("/./").unwrap_or(("/", source));
     let pattern = clean(pattern)?;
     let pattern_text = String::from_utf8_lossy(pattern.as_bytes()).into_owned();
@@ -155,20 +174,30 @@ fn with_parents(files: &dyn Files, source: &str, exclude: &Ignore) -> Result<Vec
         let wanted = |relative: &[u8]| (pattern.is_root() || include.matches(relative)) && !exclude.matches(relative);
         let mut content = Vec::new();
         walk(files, &path, &TreePath::root(), &wanted, exclude, &mut content)?;
-        picked.push(Picked { name: Vec::new(), path, entry, below: content });
+        picked.push(Picked { tree, name: Vec::new(), path, entry, below: content });
     }
     Ok(picked)
 }
 
-/// Everything of the picked files that makes a difference, but their times. `content` knows the digests of regular files.
-pub(crate) fn digest(picked: &[Picked], content: &dyn Fn(&TreePath) -> Option<Digest>) -> Result<Digest, Fault> {
+/// Everything of the picked files that makes a difference, but their times. `read` knows what regular files hold, and which
+/// of them are one file.
+pub(crate) fn digest(picked: &[Picked], read: &dyn Fn(&Place) -> Option<Read>) -> Result<Digest, Fault> {
     let mut encoder = Encoder::new("files");
+    let mut files = BTreeMap::new();
     encoder.number(picked.len() as u64);
     for source in picked {
         encoder.bytes(&source.name).number(source.below.len() as u64);
-        describe(&mut encoder, &TreePath::root(), &source.entry, content(&source.path));
-        for (relative, entry) in &source.below {
-            describe(&mut encoder, relative, entry, content(&below(&source.path, relative)?));
+        let places = source.below.iter().map(|(relative, entry)| Ok((relative.clone(), entry, source.at(relative)?)));
+        let top = (TreePath::root(), &source.entry, source.at(&TreePath::root())?);
+        for item in std::iter::once(Ok(top)).chain(places) {
+            let (relative, entry, place) = item.map_err(|fault: Fault| fault)?;
+            let read = read(&place);
+            describe(&mut encoder, &relative, entry, read.map(|read| read.digest));
+            // The second name of a file says which one was the first.
+            let next = files.len() as u64;
+            if let Some(inode) = read.and_then(|read| read.inode) {
+                encoder.number(*files.entry(inode).or_insert(next));
+            }
         }
     }
     Ok(encoder.finish())
@@ -193,19 +222,19 @@ fn describe(encoder: &mut Encoder, path: &TreePath, entry: &Entry, content: Opti
 }
 
 /// The regular files among the picked ones.
-pub(crate) fn regular_files(picked: &[Picked]) -> Result<Vec<TreePath>, Fault> {
-    let mut paths = Vec::new();
+pub(crate) fn regular_files(picked: &[Picked]) -> Result<Vec<Place>, Fault> {
+    let mut places = Vec::new();
     for source in picked {
         if source.entry.is_file() {
-            paths.push(source.path.clone());
+            places.push(source.at(&TreePath::root())?);
         }
         for (relative, entry) in &source.below {
             if entry.is_file() {
-                paths.push(below(&source.path, relative)?);
+                places.push(source.at(relative)?);
             }
         }
     }
-    Ok(paths)
+    Ok(places)
 }
 
 /// A path below another.

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use skycap_image::{Compression, Image, Platform, Secret};
 use skycap_sandbox::Cancel;
 
+use crate::attest::Scanned;
+use crate::attest::recipe::Recipe;
+use crate::attest::{Attest, Material};
 use crate::dockerfile::Network;
 use crate::ignore::Ignore;
 use crate::named::NamedContext;
@@ -56,10 +59,12 @@ pub struct Request {
     pub keep_file_times: bool,
     /// Runs every step even if its result is known.
     pub no_cache: bool,
-    /// How many steps run at once, and how many threads read and compress; at least 1.
+    /// How many threads read and compress; at least 1. Four times as many steps run at once.
     pub threads: usize,
     /// A directory for what `RUN` writes, used where the store's file system cannot carry an overlay (it is one itself).
     pub scratch: Option<PathBuf>,
+    /// What is to be attested of the images; [`crate::attest::artifact`] does it.
+    pub attest: Attest,
     /// Ends the build early.
     pub cancel: Cancel,
 }
@@ -89,6 +94,7 @@ impl Request {
             no_cache: false,
             threads: 1,
             scratch: None,
+            attest: Attest::default(),
             cancel: Cancel::default(),
         }
     }
@@ -130,6 +136,16 @@ pub struct Built {
     pub image: Image,
     /// The instructions of the target and of the stages it needs, in the order of the Dockerfile.
     pub steps: Vec<StepReport>,
+    /// What it was made from that came from elsewhere, sorted.
+    pub materials: Vec<Material>,
+    /// How it came to be.
+    pub(crate) recipe: Recipe,
+    /// Stages of which an SBOM was asked for.
+    pub(crate) scanned: Vec<Scanned>,
+    /// Whether one of the build context was asked for.
+    pub(crate) scans_context: bool,
+    /// How many lines of its history are its base's.
+    pub(crate) base_history: usize,
 }
 
 /// What became of an instruction.

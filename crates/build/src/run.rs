@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use skycap_image::progress::Task;
 use skycap_image::{Descriptor, Digest, Event, Layer, Platform};
-use skycap_rootfs::{OverlayXattrs, Owners, pack_overlay_upper};
-use skycap_sandbox::{Exit, Network, Output, Root, RunError, RunSpec, Sandbox, Stdin, User};
+use skycap_rootfs::{OverlayXattrs, Owners};
+use skycap_sandbox::{Capabilities, Exit, Network, Output, RunError, RunSpec, Sandbox, Stdin, User};
 use skycap_store::{Scratch, Temporary};
 
 use crate::commit;
@@ -26,6 +26,11 @@ pub(crate) struct Upper {
 }
 
 impl Upper {
+    /// In this room.
+    pub fn of(room: Arc<Room>) -> Self {
+        Self { room }
+    }
+
     /// The directory.
     pub fn path(&self) -> PathBuf {
         self.room.path().join("upper")
@@ -86,30 +91,38 @@ impl Engine<'_> {
         let who = owner::identity(&run.user, &|path| read_table(&view, &layers, path))?;
         self.announce(sandbox);
         let room = Arc::new(self.room(sandbox)?);
-        let (upper, work) = (room.directory("upper")?, room.directory("work")?);
-        let root = Root::Overlay { lowers: self.lowers(sandbox, run.parent)?, upper: upper.clone(), work };
-        let mut spec = RunSpec::new(root, &run.args);
-        let mounts = self.mounts(id, run, sandbox, &room)?;
-        spec.env = environment(run, &who, mounts.env).into_iter().map(|(n, v)| (n.into(), v.into())).collect();
+        let mut stand = self.stand(sandbox, run.parent, &room)?;
+        let mut spec = RunSpec::new(stand.root(), &run.args);
+        let mut mounts = self.mounts(id, run, sandbox, &room)?;
+        spec.env = environment(run, &who, std::mem::take(&mut mounts.env))
+            .into_iter()
+            .map(|(n, v)| (n.into(), v.into()))
+            .collect();
         spec.cwd = PathBuf::from(&run.cwd);
         spec.create_cwd = true;
         spec.user = User { uid: who.owner.uid, gid: who.owner.gid, groups: who.groups };
-        spec.mounts = mounts.list;
+        spec.mounts = std::mem::take(&mut mounts.list);
+        if run.security == dockerfile::Security::Insecure {
+            spec.capabilities = Capabilities::All;
+        }
+        if let Some(hostname) = &run.hostname {
+            spec.hostname.clone_from(hostname);
+        }
         spec.network = if run.network == dockerfile::Network::None { Network::None } else { Network::Host };
         spec.hosts.clone_from(&run.add_hosts);
+        stand.record(&view, &spec.mounts)?;
         let exit = sandbox.run(&spec, Stdin::Empty, &mut ToTask(task), &self.cancel);
-        drop(mounts.locks);
+        drop(mounts);
         if self.cancel.is_cancelled() {
             return Err(Fault::Cancelled);
         }
         check(exit, text, &node.platform)?;
         let (owners, _) = styles(sandbox);
         let (blob, diff_id) = commit::commit(self.tools.store, self.packing(id), |pack| {
-            pack_overlay_upper(&upper, &view, owners, &|_| false, pack)
-                .map_err(|error| Fault::caused(format!("what {text} wrote cannot be made a layer"), error))?;
-            Ok(())
+            let packed = stand.pack(&view, owners, pack);
+            packed.map_err(|error| Fault::caused(format!("what {text} wrote cannot be made a layer"), error))
         })?;
-        Ok((blob, diff_id, Some(Upper { room })))
+        Ok((blob, diff_id, self.leave(id, stand)?))
     }
 
     /// The layers of a node as directories, topmost first.
@@ -155,6 +168,10 @@ impl Engine<'_> {
 
     /// A private directory on a file system that can carry an overlay's upper directory.
     fn room(&self, sandbox: &Sandbox) -> Result<Room, Fault> {
+        if let Some(territory) = sandbox.territory() {
+            let made = Temporary::create(territory, "room-");
+            return made.map(Room::Elsewhere).map_err(|error| Fault::new(error.to_string()));
+        }
         let elsewhere = self.tools.request.scratch.as_deref().filter(|_| !self.store_carries_overlays(sandbox));
         let Some(directory) = elsewhere else { return Ok(Room::Store(self.tools.store.scratch()?)) };
         let made = Temporary::create(directory, "skycap-run-");
@@ -204,16 +221,14 @@ pub(crate) fn styles(sandbox: &Sandbox) -> (Owners, OverlayXattrs) {
     (owners, style)
 }
 
-/// The program's environment: what the Dockerfile says wins over proxies, and HOME is the user's unless it is set.
+/// The program's environment: proxies win over what the Dockerfile says, as in BuildKit, and HOME is the user's unless it is
+/// set.
 fn environment(run: &Run, who: &Identity, secrets: Vec<(String, String)>) -> Vec<(String, String)> {
     let mut env = run.env.clone();
-    let home = ("HOME".to_owned(), who.home.clone());
-    for (name, value) in run.hidden_env.iter().cloned().chain([home]) {
-        if !env.iter().any(|(known, _)| *known == name) {
-            env.push((name, value));
-        }
+    if !env.iter().any(|(known, _)| known == "HOME") {
+        env.push(("HOME".to_owned(), who.home.clone()));
     }
-    for (name, value) in secrets {
+    for (name, value) in run.hidden_env.iter().cloned().chain(secrets) {
         env.retain(|(known, _)| *known != name);
         env.push((name, value));
     }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use skycap_image::{Descriptor, Digest, Layer};
 use skycap_rootfs::{LayerIndex, TreePath, View};
 
-use crate::changes::Changes;
+use crate::changes::{Changes, Place};
 use crate::commit::{self, Sources};
-use crate::copy::Putting;
+use crate::copy::{Files, Putting, Trees};
 use crate::error::Fault;
 use crate::execute::Engine;
 use crate::files::tree_path;
-use crate::graph::{Copy, From, NodeId, Workdir};
+use crate::graph::{Copy, From, NodeId, Source, Workdir};
 use crate::owner;
 use crate::pick::{self, Picked};
 
@@ -36,47 +36,68 @@ impl Engine<'_> {
         let owner = copy.chown.as_deref().map(|text| owner::owner(text, &read)).transpose()?;
         let nothing = View::default();
         let below = if copy.link { &nothing } else { &full };
-        let source = self.source(id, copy)?;
         let scratch = self.tools.store.scratch()?;
+        let trees = self.trees(copy)?;
+        let sources = self.pick(id, copy, &trees)?;
+        let files = Files { contexts: self.tools.contexts, trees: &trees, scratch: scratch.path() };
         let (spool_file, mut spool) = commit::spool(scratch.path())?;
         let mut changes = Changes::to(below);
         let mut putting = Putting {
             copy,
             owner,
             keep_file_times: self.tools.request.keep_file_times,
-            context: self.tools.context,
+            files: &files,
             changes: &mut changes,
             spool: &mut spool,
         };
-        putting.put_all(&source.picked)?;
+        putting.put_all(&sources)?;
         let mut copied = BTreeMap::new();
-        if let Some((view, layers)) = &source.tree {
-            let paths = pick::regular_files(&source.picked)?;
+        let wanted = changes.sources();
+        for (node, (view, layers)) in &trees {
+            let paths: Vec<TreePath> =
+                wanted.iter().filter(|place| place.tree == From::Node(*node)).map(|place| place.path.clone()).collect();
             view.contents(&paths, layers, &mut |paths, _, content| {
                 let (offset, _) = spool.add(content)?;
-                copied.extend(paths.iter().map(|path| ((*path).clone(), offset)));
+                let place = |path: &&TreePath| Place { tree: From::Node(*node), path: (*path).clone() };
+                copied.extend(paths.iter().map(|path| (place(path), offset)));
                 Ok(())
             })?;
         }
         commit::end_spool(spool)?;
-        let digests = self.tools.inputs.digests();
-        let sources = Sources { context: self.tools.context, digests, copied: &copied, spool: &spool_file };
+        let read = self.tools.inputs.files();
+        let sources = Sources { contexts: self.tools.contexts, read, copied: &copied, spool: &spool_file };
         commit::commit(self.tools.store, self.packing(id), |pack| commit::write(&changes, &sources, pack))
     }
 
-    /// What a copy copies, and the file system it is in unless that is the context.
-    fn source(&self, id: NodeId, copy: &Copy) -> Result<Source, Fault> {
-        match copy.from {
-            From::Context => {
-                let picked = self.tools.inputs.of(id).first().cloned().unwrap_or_default();
-                Ok(Source { picked, tree: None })
-            }
-            From::Node(node) => {
+    /// The file systems that a copy reads.
+    fn trees(&self, copy: &Copy) -> Result<Trees, Fault> {
+        let mut trees = Trees::new();
+        for source in &copy.sources {
+            if let From::Node(node) = source.from
+                && !trees.contains_key(&node)
+            {
                 let layers = self.layers(node)?;
-                let view = self.view(&layers)?;
-                Ok(Source { picked: pick::pick(&view, copy)?, tree: Some((view, layers)) })
+                trees.insert(node, (self.view(&layers)?, layers));
             }
         }
+        Ok(trees)
+    }
+
+    /// What each source of a copy names.
+    fn pick<'c>(&self, id: NodeId, copy: &'c Copy, trees: &Trees) -> Result<Vec<(&'c Source, Vec<Picked>)>, Fault> {
+        let outside = self.tools.inputs.of(id);
+        let picked = copy.sources.iter().enumerate().map(|(number, source)| {
+            let picked = match source.from {
+                From::Context(_) => outside.get(number).cloned().unwrap_or_default(),
+                From::Node(node) => {
+                    let (view, _) =
+                        trees.get(&node).ok_or_else(|| Fault::new("a file system to copy from is missing"))?;
+                    pick::pick(view, copy, source)?
+                }
+            };
+            Ok((source, picked))
+        });
+        picked.collect()
     }
 
     /// `WORKDIR`
@@ -90,11 +111,6 @@ impl Engine<'_> {
         changes.make_directories(&path, owner)?;
         commit::commit(self.tools.store, self.packing(id), |pack| commit::write_plain(&changes, pack))
     }
-}
-
-struct Source {
-    picked: Vec<Picked>,
-    tree: Option<(View, Vec<Layer>)>,
 }
 
 /// A file such as `/etc/passwd`, links followed.

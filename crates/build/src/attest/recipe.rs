@@ -146,14 +146,6 @@ impl Writer<'_> {
         json!({"exec": {"meta": meta, "mounts": mounts, "network": network(&run.network)}})
     }
 
-    fn fetch(&mut self, fetch: &Fetch) -> Value {
-        let identifier = match &fetch.what {
-            Wanted::Http { url, .. } => remote::shown(url),
-            Wanted::Git { address, .. } => address.shown(),
-        };
-        json!({"source": {"identifier": identifier}})
-    }
-
     fn copy(&mut self, copy: &Copy, inputs: &mut Vec<usize>) -> Value {
         let parent = self.input(From::Node(copy.parent), inputs);
         let mut actions = Vec::new();

@@ -4,6 +4,8 @@
 //! [`struct@Copy`], [`Arg`] and the others still hold their quotes and dollars and go through
 //! [`expand`](super::expand()) then. Which words expand is written at each field.
 
+use std::collections::BTreeMap;
+
 use super::mount::MountFlag;
 use super::span::Spanned;
 
@@ -18,6 +20,20 @@ pub struct Dockerfile {
     pub global_args: Vec<Spanned<Vec<Arg>>>,
     /// At least one.
     pub stages: Vec<Stage>,
+    /// What only a reader of the text sees.
+    pub notes: Notes,
+}
+
+/// What stands in a Dockerfile and means nothing to a build.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Notes {
+    /// The text, line by line, without the ends.
+    pub lines: Vec<String>,
+    /// The comments right above an instruction, by the line where it begins, without `#`.
+    pub comments: BTreeMap<usize, Vec<String>>,
+    /// Instructions with empty lines between their continued lines: the first and the last line of each, without
+    /// heredocs.
+    pub empty_continuations: Vec<(usize, usize)>,
 }
 
 /// The special comments at the top of a Dockerfile.

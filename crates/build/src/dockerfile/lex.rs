@@ -3,8 +3,9 @@
 //! A logical line is what continuation lines join to. It remembers where its pieces stood, so that an error in the middle
 //! of a long `RUN` points at the right line.
 
+use super::directive::{self, Checks, Refused};
 use super::error::ParseError;
-use super::instruction::{Directives, Heredoc};
+use super::instruction::{Directives, Heredoc, Notes};
 use super::span::{Span, Spanned};
 
 /// BuildKit's limit for a line, without its end.
@@ -37,6 +38,9 @@ pub(super) struct Reader<'a> {
     at_top: bool,
     /// Whether the file began with `#!`: such a file has no `escape`.
     after_shebang: bool,
+    /// The comments right above the line that comes next.
+    comments: Vec<String>,
+    notes: Notes,
 }
 
 impl<'a> Source<'a> {
@@ -55,6 +59,30 @@ impl<'a> Source<'a> {
             hint: None,
             snippet: String::from_utf8_lossy(trim_newline(snippet)).into_owned(),
         }
+    }
+
+    pub(super) fn refuse(&self, line: usize, column: usize, refused: Refused) -> ParseError {
+        ParseError { hint: Some(refused.hint.to_owned()), ..self.error(line, column, refused.what) }
+    }
+
+    /// The frontend that a file of another language asks for: `// syntax=…` or a JSON object with that key, also below a
+    /// line `#!…`. With the line where it does.
+    pub(super) fn foreign_syntax(&self) -> Option<(usize, String)> {
+        let has_shebang = self.lines.first().is_some_and(|line| line.starts_with(b"#!"));
+        let lines = self.lines.iter().enumerate().skip(usize::from(has_shebang));
+        for (at, line) in lines.clone() {
+            let text = std::str::from_utf8(trim_newline(line)).ok();
+            let Some((key, value)) = text.and_then(|t| key_value(t.strip_prefix("//")?.trim_start())) else { break };
+            match key.to_ascii_lowercase().as_str() {
+                "syntax" => return Some((at + 1, value.to_owned())),
+                "escape" | "check" => {}
+                _ => break,
+            }
+        }
+        let bytes: Vec<u8> = lines.flat_map(|(_, line)| line.iter().copied()).collect();
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&bytes).ok()?;
+        let line = self.lines.iter().position(|line| line.windows(8).any(|part| part == b"\"syntax\"")).unwrap_or(0);
+        object.get("syntax")?.as_str().map(|syntax| (line + 1, syntax.to_owned()))
     }
 
     /// An error about the whole file.
@@ -93,15 +121,18 @@ impl Logical {
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a Source<'a>) -> Self {
         let directives = Directives { escape: '\\', syntax: None, check: None };
-        Self { source, taken: 0, directives, at_top: true, after_shebang: false }
+        let (comments, notes) = (Vec::new(), Notes::default());
+        Self { source, taken: 0, directives, at_top: true, after_shebang: false, comments, notes }
     }
 
     pub(super) fn escape(&self) -> char {
         self.directives.escape
     }
 
-    pub(super) fn into_directives(self) -> Directives {
-        self.directives
+    /// What was read besides instructions.
+    pub(super) fn finish(self) -> (Directives, Notes) {
+        let text = |line: &&[u8]| String::from_utf8_lossy(trim_newline(line)).into_owned();
+        (self.directives, Notes { lines: self.source.lines.iter().map(text).collect(), ..self.notes })
     }
 
     /// The next logical line that holds anything.
@@ -111,19 +142,24 @@ impl<'a> Reader<'a> {
             let token = line.trim_start();
             let column = 1 + line.chars().count() - token.chars().count();
             self.look_for_directive(token, column)?;
-            if token.starts_with('#') {
+            if let Some(comment) = token.strip_prefix('#') {
+                self.note_comment(comment.trim());
                 continue;
             }
             let (text, mut ended) = self.cut_continuation(token);
             if ended && text.is_empty() {
+                self.comments.clear();
                 continue;
             }
-            let mut logical =
-                Logical { text: text.to_owned(), pieces: vec![(0, self.taken, column)], end_line: self.taken };
+            let start = self.taken;
+            self.notes.comments.insert(start, std::mem::take(&mut self.comments));
+            let mut logical = Logical { text: text.to_owned(), pieces: vec![(0, start, column)], end_line: start };
+            let mut has_empty_line = false;
             while !ended && let Some(bytes) = self.take()? {
                 logical.end_line = self.taken;
                 let Some(line) = self.text_of(bytes)? else { continue };
                 let token = line.trim_start();
+                has_empty_line |= token.is_empty();
                 if token.is_empty() || token.starts_with('#') {
                     continue;
                 }
@@ -131,6 +167,9 @@ impl<'a> Reader<'a> {
                 logical.pieces.push((logical.text.len(), self.taken, 1));
                 logical.text += text;
                 ended = ends;
+            }
+            if has_empty_line {
+                self.notes.empty_continuations.push((start, self.taken));
             }
             return Ok(Some(logical));
         }
@@ -152,6 +191,15 @@ impl<'a> Reader<'a> {
         let mut error = line.error(self.source, 0, "unterminated heredoc");
         error.hint = Some(format!("a line that says {} must end it", heredoc.name));
         Err(error)
+    }
+
+    /// Remembers a comment, unless it is a directive. An empty one parts those before it from what follows.
+    fn note_comment(&mut self, comment: &str) {
+        match comment {
+            "" => self.comments.clear(),
+            _ if self.at_top => {}
+            comment => self.comments.push(comment.to_owned()),
+        }
     }
 
     fn take(&mut self) -> Result<Option<&'a [u8]>, ParseError> {
@@ -200,16 +248,26 @@ impl<'a> Reader<'a> {
             self.after_shebang = true;
             return Ok(());
         }
-        let Some((key, value)) = directive(token) else {
+        let Some((key, value)) = commented(token) else {
             self.at_top = false;
             return Ok(());
         };
         let key = key.to_ascii_lowercase();
         let span = Span { line: self.taken, column, end_line: self.taken };
         let spanned = || Spanned { value: value.to_owned(), span, text: token.trim_end().to_owned() };
+        // What is asked for is judged at once: a file in another language would not be read any further.
+        let judged = |judgement: Result<(), Refused>| {
+            judgement.map_err(|refused| self.source.refuse(self.taken, column, refused))
+        };
         let repeated = match key.as_str() {
-            "syntax" => self.directives.syntax.replace(spanned()).is_some(),
-            "check" => self.directives.check.replace(spanned()).is_some(),
+            "syntax" => {
+                judged(directive::syntax(value))?;
+                self.directives.syntax.replace(spanned()).is_some()
+            }
+            "check" => {
+                judged(Checks::parse(value).map(drop))?;
+                self.directives.check.replace(spanned()).is_some()
+            }
             "escape" if self.after_shebang => {
                 self.at_top = false;
                 false
@@ -227,7 +285,7 @@ impl<'a> Reader<'a> {
         let earlier = self.source.lines.iter().take(self.taken - 1);
         let repeated = earlier
             .filter_map(|line| std::str::from_utf8(line).ok())
-            .filter_map(|line| directive(line.trim()))
+            .filter_map(|line| commented(line.trim()))
             .any(|(key, _)| key.eq_ignore_ascii_case("escape"));
         if repeated {
             return Err(self.repeated("escape", column));
@@ -254,8 +312,13 @@ fn trim_newline(line: &[u8]) -> &[u8] {
 }
 
 /// `# key = value`
-fn directive(line: &str) -> Option<(&str, &str)> {
-    let (key, value) = line.strip_prefix('#')?.trim_start().split_once('=')?;
+fn commented(line: &str) -> Option<(&str, &str)> {
+    key_value(line.strip_prefix('#')?.trim_start())
+}
+
+/// `key = value`
+pub(crate) fn key_value(text: &str) -> Option<(&str, &str)> {
+    let (key, value) = text.split_once('=')?;
     let (key, value) = (key.trim_end(), value.trim());
     let sound = key.starts_with(|c: char| c.is_ascii_alphabetic()) && key.bytes().all(|b| b.is_ascii_alphanumeric());
     (sound && !value.is_empty()).then_some((key, value))

@@ -19,9 +19,10 @@ pub use error::ParseError;
 pub(crate) use error::pointed_at;
 pub use expand::{ExpandError, Expanded, Expander, expand, expand_words};
 pub use instruction::{
-    Add, Arg, Command, Copy, Directives, Dockerfile, Document, From, Healthcheck, Heredoc, Instruction, Network, Pairs,
-    Run, Script, Security, Stage,
+    Add, Arg, Command, Copy, Directives, Dockerfile, Document, From, Healthcheck, Heredoc, Instruction, Network, Notes,
+    Pairs, Run, Script, Security, Stage,
 };
+pub(crate) use lex::key_value;
 pub use mount::{Mount, MountError, MountFlag, MountKind, Sharing};
 pub use parse::{parse, parse_trigger};
 pub use span::{Span, Spanned};

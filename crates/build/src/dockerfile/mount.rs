@@ -131,13 +131,6 @@ impl MountKind {
     }
 }
 
-impl Sharing {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        SHARINGS.iter().find(|(_, sharing)| *sharing == self).map_or("", |(name, _)| name)
-    }
-}
-
 impl MountError {
     fn new(message: impl Into<String>) -> Self {
         Self::Invalid { message: message.into(), suggestion: None }

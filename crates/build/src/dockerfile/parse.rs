@@ -1,6 +1,7 @@
 //! From statements to instructions, and from instructions to stages.
 
 use super::error::ParseError;
+use super::expand::expand;
 use super::flags::{Flags, Takes};
 use super::instruction::{
     Add, Arg, Command, Copy, Dockerfile, From, Healthcheck, Instruction, Network, Pairs, Run, Security, Stage,
@@ -20,6 +21,9 @@ enum Parsed {
 /// Reads a Dockerfile. `name` is what errors call it.
 pub fn parse(bytes: &[u8], name: &str) -> Result<Dockerfile, ParseError> {
     let source = Source::new(bytes, name);
+    if let Some((line, syntax)) = source.foreign_syntax() {
+        directive::syntax(&syntax).map_err(|refused| source.refuse(line, 1, refused))?;
+    }
     let mut reader = Reader::new(&source);
     let mut global_args = Vec::new();
     let mut stages: Vec<Stage> = Vec::new();
@@ -45,22 +49,15 @@ pub fn parse(bytes: &[u8], name: &str) -> Result<Dockerfile, ParseError> {
         }
     }
     if stages.is_empty() {
-        let message =
-            if global_args.is_empty() { "file with no instructions" } else { "dockerfile contains no stages to build" };
+        let message = match global_args.is_empty() {
+            _ if bytes.is_empty() => "the Dockerfile cannot be empty",
+            true => "file with no instructions",
+            false => "dockerfile contains no stages to build",
+        };
         return Err(source.error_at_end(message));
     }
-    let directives = reader.into_directives();
-    let refuse = |directive: &Spanned<String>, refused: directive::Refused| {
-        let error = source.error(directive.span.line, directive.span.column, refused.what);
-        ParseError { hint: Some(refused.hint.to_owned()), ..error }
-    };
-    if let Some(syntax) = &directives.syntax {
-        directive::syntax(&syntax.value).map_err(|refused| refuse(syntax, refused))?;
-    }
-    if let Some(check) = &directives.check {
-        directive::check(&check.value).map_err(|refused| refuse(check, refused))?;
-    }
-    Ok(Dockerfile { name: name.to_owned(), directives, global_args, stages })
+    let (directives, notes) = reader.finish();
+    Ok(Dockerfile { name: name.to_owned(), directives, global_args, stages, notes })
 }
 
 /// Reads the trigger of an `ONBUILD` again, as the configuration of a base image holds it. Its escape character is the
@@ -169,8 +166,16 @@ fn copy(s: &Statement<'_>) -> Result<Instruction, ParseError> {
         ("parents", Takes::Switch),
         ("exclude", Takes::Values),
     ])?;
+    let from = flags.value("from");
+    if let Some(from) = from.as_ref().filter(|from| !is_plain(&from.value, s.escape)) {
+        let what = "variable expansion is not supported for --from";
+        let mut error = s.error_in(from, format!("{what}, {WORKAROUND}"));
+        error.hint =
+            Some("before the first FROM: ARG NAME=…, then FROM ${NAME} AS source and COPY --from=source".to_owned());
+        return Err(error);
+    }
     Ok(Instruction::Copy(Copy {
-        from: flags.value("from"),
+        from,
         chown: flags.value("chown"),
         chmod: flags.value("chmod"),
         link: flags.switch("link"),
@@ -180,6 +185,14 @@ fn copy(s: &Statement<'_>) -> Result<Instruction, ParseError> {
         documents,
         destination,
     }))
+}
+
+/// What BuildKit says to do where a name does not expand.
+const WORKAROUND: &str = "define a new stage with FROM using ARG from global scope as a workaround";
+
+/// Whether nothing in a text means anything to the expander.
+fn is_plain(text: &str, escape: char) -> bool {
+    expand(text, escape, &|_| None).is_ok_and(|expanded| expanded == text)
 }
 
 fn add(s: &Statement<'_>) -> Result<Instruction, ParseError> {

@@ -186,7 +186,9 @@ impl<'a> Statement<'a> {
     pub(super) fn unknown(&self) -> ParseError {
         let mut error = self.error(format!("unknown instruction: {}", self.keyword));
         let upper = self.keyword.to_uppercase();
-        error.hint = suggest::nearest(&upper, KEYWORDS).map(|name| format!("did you mean {name}?"));
+        let near = suggest::nearest(&upper, KEYWORDS);
+        let near = near.map(|name| if self.keyword == upper { name.to_owned() } else { name.to_lowercase() });
+        error.hint = near.map(|name| format!("did you mean {name}?"));
         error
     }
 

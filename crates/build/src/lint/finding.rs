@@ -4,21 +4,21 @@ use super::Rule;
 use crate::dockerfile::pointed_at;
 
 /// Something that works and should not be written.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[error("{file}:{line}: {message} ({rule})")]
 pub struct Finding {
-    /// Which rule says so.
-    pub rule: Rule,
-    /// What is wrong, in BuildKit's words.
-    pub message: String,
-    /// The Dockerfile's name.
-    pub file: String,
     /// The line where it begins, from 1.
     pub line: usize,
     /// The column where it begins, in characters from 1.
     pub column: usize,
     /// The last line that belongs to it.
     pub end_line: usize,
+    /// Which rule says so.
+    pub rule: Rule,
+    /// What is wrong, in BuildKit's words.
+    pub message: String,
+    /// The Dockerfile's name.
+    pub file: String,
     /// The text of the first line.
     pub snippet: String,
 }

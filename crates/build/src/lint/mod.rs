@@ -1,18 +1,21 @@
 //! What works in a Dockerfile and still should not be written: the 22 rules of BuildKit's linter.
+//!
+//! * `file` and `stage` hold rules that need only the text, `from` those of `FROM` lines: functions from what they look at
+//!   to their remarks, in a table.
+//! * The others need what only the plan knows; the planner asks `words`, and reports to the `linter`.
+//! * The `linter` drops what `# check=` silences and keeps each finding once.
 
+mod file;
 mod finding;
+mod from;
+mod linter;
+mod remark;
 mod rule;
-
-use crate::dockerfile;
-use crate::error::BuildError;
-use crate::request::Request;
-use crate::world::World;
+mod stage;
+pub(crate) mod words;
 
 pub use finding::Finding;
+pub(crate) use from::FromLine;
+pub(crate) use linter::Linter;
+pub(crate) use remark::Remark;
 pub use rule::Rule;
-
-/// What the rules say about a Dockerfile, by line. Nothing is run, and of images only configurations are looked at.
-pub fn check(request: &Request, _: &World<'_>) -> Result<Vec<Finding>, BuildError> {
-    dockerfile::parse(&request.dockerfile, &request.dockerfile_name)?;
-    Ok(Vec::new())
-}

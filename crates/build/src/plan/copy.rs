@@ -5,8 +5,11 @@ use super::stage::Numbering;
 use super::{Planner, Stage};
 use crate::dockerfile::{self, Document, Expander, Spanned};
 use crate::error::Fault;
-use crate::graph::{Copy, From, Operation};
+use crate::graph::{ContextId, Copy, Fetch, From, Node, NodeId, Operation, Source, Wanted};
+use crate::lint::{Rule, words};
 use crate::mode::Chmod;
+use crate::remote;
+use crate::remote::address::{self, Address, GitAddress};
 
 /// What `COPY` and `ADD` have in common, still as written.
 struct Parts<'a> {
@@ -20,7 +23,8 @@ struct Parts<'a> {
     documents: &'a [Document],
     destination: &'a str,
     from: From,
-    unpack: bool,
+    /// What only `ADD` says.
+    add: Option<&'a dockerfile::Add>,
 }
 
 impl Planner<'_> {
@@ -36,7 +40,7 @@ impl Planner<'_> {
     ) -> Result<(), Fault> {
         let from = match &copy.from {
             Some(name) => self.source(&name.value, number, stage, line)?,
-            None => From::Context,
+            None => From::Context(ContextId::MAIN),
         };
         let parts = Parts {
             name: "COPY",
@@ -49,7 +53,7 @@ impl Planner<'_> {
             documents: &copy.documents,
             destination: &copy.destination,
             from,
-            unpack: false,
+            add: None,
         };
         self.put(stage, &parts, line, text, numbering)
     }
@@ -63,12 +67,6 @@ impl Planner<'_> {
         text: &str,
         numbering: &mut Numbering,
     ) -> Result<(), Fault> {
-        if add.checksum.is_some() {
-            return Err(Fault::new("ADD --checksum needs an http(s) or git source, which cannot be fetched yet"));
-        }
-        if add.keep_git_dir.is_some() {
-            return Err(Fault::new("ADD --keep-git-dir needs a git source, which cannot be fetched yet"));
-        }
         let parts = Parts {
             name: "ADD",
             chown: add.chown.as_ref(),
@@ -79,8 +77,8 @@ impl Planner<'_> {
             sources: &add.sources,
             documents: &add.documents,
             destination: &add.destination,
-            from: From::Context,
-            unpack: add.unpack.as_ref().is_none_or(|flag| flag.value),
+            from: From::Context(ContextId::MAIN),
+            add: Some(add),
         };
         self.put(stage, &parts, line, text, numbering)
     }
@@ -100,8 +98,13 @@ impl Planner<'_> {
         for source in parts.sources {
             sources.push(self.expand(stage, source)?);
         }
+        let from = self.origins(stage, parts, &sources, line)?;
         for source in &sources {
-            check_local(parts.name, source)?;
+            if parts.from == From::Context(ContextId::MAIN)
+                && let Some(message) = words::ignored(&self.request.ignore, parts.name, source)
+            {
+                self.lint.here(Rule::CopyIgnoredFile, message, source);
+            }
         }
         let destination = self.expand(stage, parts.destination)?;
         let into_directory = destination.is_empty()
@@ -116,22 +119,20 @@ impl Planner<'_> {
                 parts.name
             )));
         }
-        let documents = documents(stage, parts.documents)?;
+        let documents = self.documents(stage, parts.documents)?;
         self.hold(documents.iter().map(|(_, content)| content.len()).sum())?;
         let by = created_by(parts, chown.as_deref(), chmod.as_ref(), &sources, &documents, &destination);
         // BuildKit takes the plain copy whenever there is a --chmod.
         let link = parts.link.is_some_and(|flag| flag.value) && chmod.is_none();
         let operation = Operation::Copy(Copy {
             parent: stage.head,
-            from: parts.from,
-            sources,
+            sources: from,
             documents,
             destination: clean(&stage.config.config.working_dir, &destination),
             into_directory,
             chown,
             chmod,
             exclude: parts.exclude.iter().map(|pattern| pattern.value.clone()).collect(),
-            unpack: parts.unpack,
             link,
             parents: parts.parents,
         });
@@ -140,19 +141,89 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Where each source is, and what becomes of it.
+    fn origins(
+        &mut self,
+        stage: &Stage,
+        parts: &Parts<'_>,
+        sources: &[String],
+        line: usize,
+    ) -> Result<Vec<Source>, Fault> {
+        let known_git = parts.add.is_some_and(|add| add.keep_git_dir.is_some());
+        let parsed = sources.iter().map(|source| address::parse(source, known_git));
+        let parsed = parsed.collect::<Result<Vec<Option<Address>>, Fault>>()?;
+        let checksum = self.flag(stage, parts.add.and_then(|add| add.checksum.as_ref()))?.filter(|c| !c.is_empty());
+        if checksum.is_some() {
+            match &parsed[..] {
+                [Some(_)] if parts.documents.is_empty() => {}
+                [_] => return Err(Fault::new("checksum requires HTTP(S) or Git sources")),
+                _ => return Err(Fault::new("checksum can't be specified for multiple sources")),
+            }
+        }
+        let unpack = parts.add.map(|add| add.unpack.as_ref().map(|flag| flag.value));
+        if parts.add.is_some_and(|add| add.keep_git_dir.as_ref().is_some_and(|flag| flag.value))
+            && !parsed.iter().any(|address| matches!(address, Some(Address::Git(_))))
+        {
+            return Err(Fault::new("ADD --keep-git-dir needs a git source"));
+        }
+        let pairs = sources.iter().zip(parsed).map(|(source, address)| match (address, parts.add) {
+            (None, _) => Ok(Source {
+                unpack: unpack.is_some_and(|flag| flag.unwrap_or(true)),
+                ..Source::plain(parts.from, source)
+            }),
+            (Some(Address::Http(_)), None) => Err(Fault::new("source can't be a URL for COPY")),
+            (Some(Address::Git(_)), None) => Err(Fault::new("source can't be a git ref for COPY")),
+            (Some(Address::Http(url)), Some(_)) => {
+                let wanted = file(url, checksum.as_deref())?;
+                let unpack = unpack.flatten().unwrap_or(false);
+                let name = address::file_name(source);
+                Ok(Source { from: self.fetched(wanted, line), path: name, is_exact: true, unpack })
+            }
+            (Some(Address::Git(address)), Some(add)) => {
+                let keep = add.keep_git_dir.as_ref().map(|flag| flag.value);
+                let wanted = tree(address, checksum.as_deref(), keep)?;
+                Ok(Source { from: self.fetched(wanted, line), path: String::new(), is_exact: true, unpack: false })
+            }
+        });
+        pairs.collect()
+    }
+
+    /// The node of what a server holds; what is wanted twice is fetched once.
+    pub(super) fn fetched(&mut self, what: Wanted, line: usize) -> From {
+        From::Node(self.fetch(what, line))
+    }
+
+    /// The same as a number.
+    pub(super) fn fetch(&mut self, what: Wanted, line: usize) -> NodeId {
+        if let Some(node) = self.fetches.get(&what) {
+            return *node;
+        }
+        let label = match &what {
+            Wanted::Http { url, .. } => format!("fetch {}", remote::shown(url)),
+            Wanted::Git { address, .. } => format!("fetch {}", address.shown()),
+        };
+        let operation = Operation::Fetch(Fetch { what: what.clone(), found: None });
+        let node = self.graph.add(Node { operation, line, label, platform: self.platform.clone() });
+        self.fetches.insert(what, node);
+        node
+    }
+
     fn flag(&self, stage: &Stage, flag: Option<&Spanned<String>>) -> Result<Option<String>, Fault> {
         flag.map(|flag| self.expand(stage, &flag.value)).transpose()
     }
-}
 
-/// The content of heredocs. Their escape character is the backslash, whatever the Dockerfile's is.
-fn documents(stage: &Stage, documents: &[Document]) -> Result<Vec<(String, String)>, Fault> {
-    let lookup = |name: &str| stage.variables.get(name).map(str::to_owned);
-    let expander = Expander::new('\\', &lookup).keeping_quotes();
-    let content = |document: &Document| -> Result<String, Fault> {
-        Ok(if document.expands { expander.run(&document.content)?.word } else { document.content.clone() })
-    };
-    documents.iter().map(|document| Ok((document.name.clone(), content(document)?))).collect()
+    /// The content of heredocs. Their escape character is the backslash, whatever the Dockerfile's is.
+    fn documents(&self, stage: &Stage, documents: &[Document]) -> Result<Vec<(String, String)>, Fault> {
+        let lookup = |name: &str| stage.variables.get(name).map(str::to_owned);
+        let expander = Expander::new('\\', &lookup).keeping_quotes();
+        let content = |document: &Document| -> Result<String, Fault> {
+            match document.expands {
+                true => Ok(self.look_up_all(stage, &expander, &document.content)?.word),
+                false => Ok(document.content.clone()),
+            }
+        };
+        documents.iter().map(|document| Ok((document.name.clone(), content(document)?))).collect()
+    }
 }
 
 /// What history says. `--link`, `--from` and `--exclude` do not appear in it.
@@ -174,40 +245,30 @@ fn created_by(
     format!("{} # buildkit", words.join(" "))
 }
 
-/// Sources that are not paths.
-fn check_local(instruction: &str, source: &str) -> Result<(), Fault> {
-    let is_url = source.starts_with("http://") || source.starts_with("https://");
-    let is_git = ["git://", "ssh://"].iter().any(|scheme| source.starts_with(scheme))
-        || (source.starts_with("git@") && source.contains(':'))
-        || (is_url && source.split(['#', '?']).next().is_some_and(|address| address.rsplit('.').next() == Some("git")));
-    let kind = match (is_git, is_url) {
-        (true, _) => "a git ref",
-        (false, true) => "a URL",
-        (false, false) => return Ok(()),
-    };
-    if instruction == "COPY" {
-        return Err(Fault::new(format!("source can't be {kind} for COPY")));
-    }
-    Err(Fault::new(format!("ADD cannot fetch {source} yet: its source is {kind}"))
-        .with_hint("fetch it before the build (in Concourse: as an input) and ADD it from the context"))
+/// A file of `ADD`.
+fn file(url: String, checksum: Option<&str>) -> Result<Wanted, Fault> {
+    let invalid = |error| Fault::caused(format!("invalid checksum {:?}", checksum.unwrap_or_default()), error);
+    let checksum = checksum.map(str::parse).transpose().map_err(invalid)?;
+    let name = address::file_name(&url);
+    Ok(Wanted::Http { url, name, checksum, unpack: false })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_paths_are_local() {
-        for (source, local) in [
-            ("a/b", true),
-            ("git", true),
-            ("github.com/a/b", true),
-            ("https://a/b.tgz", false),
-            ("https://a/b.git#v1", false),
-            ("git@a:b", false),
-            ("git://a/b", false),
-        ] {
-            assert_eq!(check_local("ADD", source).is_ok(), local, "{source}");
+/// A tree of `ADD`, with what the flags say besides the address.
+fn tree(mut address: GitAddress, checksum: Option<&str>, keep: Option<bool>) -> Result<Wanted, Fault> {
+    if let (Some(flag), Some(query)) = (keep, address.keep_git_dir)
+        && flag != query
+    {
+        return Err(Fault::new("inconsistent keep-git-dir configuration"));
+    }
+    if let Some(checksum) = checksum {
+        address::check_commit(checksum)?;
+        match &address.checksum {
+            Some(query) if query != checksum => {
+                return Err(Fault::new(format!("checksum mismatch {checksum:?} != {query:?}")));
+            }
+            _ => address.checksum = Some(checksum.to_owned()),
         }
     }
+    let keep_git_dir = keep.or(address.keep_git_dir).unwrap_or(false);
+    Ok(Wanted::Git { address, keep_git_dir })
 }

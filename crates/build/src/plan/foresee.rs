@@ -8,7 +8,7 @@ use skycap_image::Platform;
 use super::Planner;
 use super::stage::Beginning;
 use crate::dockerfile::Instruction;
-use crate::named;
+use crate::named::{self, NamedContext};
 
 /// An image of a registry, and what it is wanted for.
 pub(crate) type Wanted = (String, Platform);
@@ -38,7 +38,13 @@ impl Planner<'_> {
         }
         let (name, platform, beginning) = self.beginning(number).ok()?;
         let platform = match beginning {
-            Beginning::Given(_) | Beginning::Nothing => platform,
+            Beginning::Given(_, context) => {
+                if let NamedContext::Reference(reference) = context {
+                    foreseen.images.insert((reference.to_string(), platform.clone()));
+                }
+                platform
+            }
+            Beginning::Nothing => platform,
             Beginning::Stage(base) => self.look_at(base, foreseen)?,
             Beginning::Registry => {
                 foreseen.images.insert((name, platform.clone()));

@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::stage::Numbering;
 use super::{Entry, Planner, Stage, Step, ports, scope, signal, text};
-use crate::dockerfile::{Arg, Command, Expanded, Expander, Healthcheck, Instruction, Pairs, Spanned};
+use crate::dockerfile::{Arg, Command, ExpandError, Expanded, Expander, Healthcheck, Instruction, Pairs, Spanned};
 use crate::error::Fault;
 use crate::graph::{Node, Operation, Workdir};
+use crate::lint::{Rule, words};
 
 impl Planner<'_> {
     /// Applies an instruction. `number` is the stage's place, `line` what errors and progress say.
@@ -24,8 +25,14 @@ impl Planner<'_> {
             Instruction::Arg(args) => self.arg(stage, args)?,
             Instruction::Env(pairs) => self.env(stage, pairs)?,
             Instruction::Label(pairs) => self.label(stage, pairs)?,
-            Instruction::Cmd(command) => cmd(stage, command),
-            Instruction::Entrypoint(command) => entrypoint(stage, command),
+            Instruction::Cmd(command) => {
+                self.lint_command(stage, command, &instruction.text);
+                cmd(stage, command)
+            }
+            Instruction::Entrypoint(command) => {
+                self.lint_command(stage, command, &instruction.text);
+                entrypoint(stage, command)
+            }
             Instruction::Expose(words) => self.expose(stage, words)?,
             Instruction::Volume(words) => self.volume(stage, words)?,
             Instruction::Healthcheck(check) => healthcheck(stage, check),
@@ -85,13 +92,48 @@ impl Planner<'_> {
 
     fn expanded(&self, stage: &Stage, text: &str) -> Result<Expanded, Fault> {
         let lookup = |name: &str| stage.variables.get(name).map(str::to_owned);
-        Ok(Expander::new(self.dockerfile.directives.escape, &lookup).run(text)?)
+        let expander = Expander::new(self.dockerfile.directives.escape, &lookup);
+        Ok(self.look_up_all(stage, &expander, text)?)
+    }
+
+    /// Expands a text and reports variables that nothing set and no ARG declared.
+    pub(super) fn look_up_all(
+        &self,
+        stage: &Stage,
+        expander: &Expander<'_>,
+        text: &str,
+    ) -> Result<Expanded, ExpandError> {
+        let expanded = expander.run(text)?;
+        for name in &expanded.unmatched {
+            if !scope::means_something(name) && !stage.build_args.iter().any(|(declared, _)| declared == name) {
+                let message = words::undefined(name, stage.variables.names());
+                self.lint.here(Rule::UndefinedVar, message, &format!("${name}"));
+            }
+        }
+        Ok(expanded)
+    }
+
+    fn lint_command(&self, stage: &Stage, command: &Command, text: &str) {
+        let has_shell = stage.config.config.shell.as_ref().is_some_and(|shell| !shell.is_empty());
+        if matches!(command, Command::Shell(_)) && !has_shell {
+            let name = text.split_whitespace().next().unwrap_or_default();
+            let why = "to prevent unintended behavior related to OS signals";
+            let message = format!("JSON arguments recommended for {name} {why}");
+            self.lint.here(Rule::JSONArgsRecommended, message, "");
+        }
+    }
+
+    fn lint_secret(&self, instruction: &str, name: &str) {
+        if let Some(message) = words::secret(instruction, name) {
+            self.lint.here(Rule::SecretsUsedInArgOrEnv, message, name);
+        }
     }
 
     fn arg(&mut self, stage: &mut Stage, args: &[Arg]) -> Result<String, Fault> {
         let mut told = Vec::new();
         for arg in args {
             let name = self.expand(stage, &arg.name)?;
+            self.lint_secret("ARG", &name);
             let value = match (self.request.build_args.get(&name), &arg.default) {
                 (Some(value), _) => Some(value.clone()),
                 (None, Some(default)) => Some(self.expand(stage, default)?),
@@ -118,6 +160,7 @@ impl Planner<'_> {
             if name.is_empty() {
                 return Err(Fault::new("ENV names can not be blank"));
             }
+            self.lint_secret("ENV", &name);
             let _ = write!(told, " {name}={value}");
             stage.variables.set(&name, &value)?;
             let env = stage.config.config.env.get_or_insert_default();
@@ -147,6 +190,13 @@ impl Planner<'_> {
         for word in words {
             expanded.extend(self.expand_words(stage, word)?);
         }
+        for port in &expanded {
+            let casing = words::protocol_casing(port).map(|message| (Rule::ExposeProtoCasing, message));
+            let mapping = words::host_port(port).map(|message| (Rule::ExposeInvalidFormat, message));
+            for (rule, message) in casing.into_iter().chain(mapping) {
+                self.lint.here(rule, message, port);
+            }
+        }
         let ports = ports::parse(&expanded)?;
         stage.config.config.exposed_ports.extend(ports.iter().map(|port| (port.clone(), json!({}))));
         Ok(format!("EXPOSE {}", text::plain_list(&ports)))
@@ -173,6 +223,11 @@ impl Planner<'_> {
         numbering: &mut Numbering,
     ) -> Result<(), Fault> {
         let path = self.expand(stage, path)?;
+        if !stage.workdir_is_set && !path.starts_with('/') {
+            let message = format!("Relative workdir {path:?} can have unexpected results if the base image changes");
+            self.lint.here(Rule::WorkdirRelativePath, message, &path);
+        }
+        stage.workdir_is_set = true;
         let path = clean(&stage.config.config.working_dir, &path);
         stage.config.config.working_dir.clone_from(&path);
         let (label, by) = (numbering.label(text), format!("WORKDIR {path}"));

@@ -4,11 +4,13 @@
 //! images of other stages are never looked up. Nothing runs here; the only thing that is asked of the world is what
 //! [`Images`] answers.
 
+mod contexts;
 mod copy;
 mod foresee;
 mod instruction;
 mod ports;
 mod run;
+mod scan;
 mod scope;
 mod signal;
 mod stage;
@@ -17,14 +19,16 @@ pub(crate) mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use skycap_image::{Artifact, History, Image, ImageConfig, Platform};
+use skycap_image::{History, Image, ImageConfig, Platform};
 
 use crate::dockerfile::Dockerfile;
 use crate::error::{BuildError, Fault};
-use crate::graph::{Base, From, Graph, Node, NodeId, Operation};
-use crate::named::{self, NamedContext};
+use crate::graph::{self, Base, From, Graph, Node, NodeId, Operation};
+use crate::lint::{FromLine, Linter, Rule};
+use crate::named;
 use crate::request::Request;
 pub(crate) use foresee::Wanted;
+pub(crate) use scan::Scan;
 use scope::Variables;
 
 /// How many bytes of expanded text a plan may hold. A real one has some thousands.
@@ -52,6 +56,8 @@ pub(crate) struct Target {
     pub entries: Vec<Entry>,
     /// Everything that has to be done for it.
     pub steps: Vec<Step>,
+    /// What else an SBOM is to list, if one is asked for.
+    pub scan: Scan,
 }
 
 /// A line of history that a build adds.
@@ -79,6 +85,7 @@ pub(crate) struct Planner<'a> {
     request: &'a Request,
     dockerfile: &'a Dockerfile,
     images: &'a dyn Images,
+    lint: &'a Linter<'a>,
     graph: &'a mut Graph,
     /// The platform that was asked for.
     platform: Platform,
@@ -86,6 +93,7 @@ pub(crate) struct Planner<'a> {
     globals: Variables,
     stages: BTreeMap<usize, Rc<Stage>>,
     others: BTreeMap<(String, Platform), NodeId>,
+    fetches: BTreeMap<graph::Wanted, NodeId>,
     /// Build arguments that some ARG asked for.
     used_args: BTreeSet<String>,
     /// Bytes that the stages hold so far.
@@ -106,6 +114,8 @@ struct Stage {
     /// Declared arguments and their values, in order.
     build_args: Vec<(String, Option<String>)>,
     cmd_is_set: bool,
+    /// Whether a WORKDIR of this Dockerfile was there.
+    workdir_is_set: bool,
     /// Further stages whose steps count.
     needs: BTreeSet<usize>,
 }
@@ -116,19 +126,34 @@ impl<'a> Planner<'a> {
         request: &'a Request,
         dockerfile: &'a Dockerfile,
         images: &'a dyn Images,
+        lint: &'a Linter<'a>,
         graph: &'a mut Graph,
         target: Option<&str>,
         platform: &Platform,
     ) -> Result<Self, BuildError> {
         let mut used_args = BTreeSet::new();
-        let globals = scope::globals(request, dockerfile, platform, target, &mut used_args)?;
+        let globals = scope::globals(&request.build_args, dockerfile, platform, target, &mut used_args)?;
         let platform = platform.clone();
-        let (stages, others) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { request, dockerfile, images, graph, platform, globals, stages, others, used_args, held: 0 })
+        let (stages, others, fetches) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(Self {
+            request,
+            dockerfile,
+            images,
+            lint,
+            graph,
+            platform,
+            globals,
+            stages,
+            others,
+            fetches,
+            used_args,
+            held: 0,
+        })
     }
 
     /// Plans the target and returns it with the build arguments that something asked for.
     pub fn plan(mut self, target: Option<&str>) -> Result<(Target, BTreeSet<String>), BuildError> {
+        self.lint_from_lines(target);
         let number = self.find_target(target)?;
         let stage = self.stage(number)?;
         let mut config = stage.config.clone();
@@ -141,8 +166,46 @@ impl<'a> Planner<'a> {
             base_history: stage.base_history.clone(),
             entries: stage.entries.clone(),
             steps: self.steps(number),
+            scan: self.scan(number),
         };
         Ok((planned, self.used_args))
+    }
+
+    /// Plans the target for its findings alone; without one all stages.
+    pub fn check(mut self, target: Option<&str>) -> Result<(), BuildError> {
+        self.lint_from_lines(target);
+        let stages = match target {
+            Some(_) => vec![self.find_target(target)?],
+            None => (0..self.dockerfile.stages.len()).collect(),
+        };
+        stages.into_iter().try_for_each(|number| self.stage(number).map(drop))
+    }
+
+    /// All `FROM` lines, also those of stages that do not count.
+    fn lint_from_lines(&self, target: Option<&str>) {
+        let globals = self.globals.to_vec().into_iter().collect();
+        let declared = self.dockerfile.global_args.iter().flat_map(|args| &args.value);
+        let declared: Vec<&str> = declared.map(|arg| arg.name.as_str()).collect();
+        let defaults =
+            scope::globals(&BTreeMap::new(), self.dockerfile, &self.platform, target, &mut BTreeSet::new()).ok();
+        let defaults = defaults.map(|values| values.to_vec().into_iter().collect());
+        let (escape, globals, defaults) = (self.dockerfile.directives.escape, &globals, defaults.as_ref());
+        for stage in &self.dockerfile.stages {
+            let line = FromLine { from: &stage.from, escape, globals, declared: &declared, defaults };
+            self.lint.report_all(line.remarks());
+        }
+    }
+
+    /// A base that is for another platform, which is taken all the same: RUN may then fail oddly.
+    fn lint_platform(&self, name: &str, expected: &Platform, image: &Image) {
+        let own = image.config().platform();
+        if own.os.is_empty() || (own.os == expected.os && own.architecture == expected.architecture) {
+            return;
+        }
+        let (own, expected) = (own.normalized().to_string(), expected.normalized().to_string());
+        let message =
+            format!("Base image {name} was pulled with platform {own:?}, expected {expected:?} for current build");
+        self.lint.here(Rule::InvalidBaseImagePlatform, message, name);
     }
 
     /// By name, else by number, else the last.
@@ -160,26 +223,35 @@ impl<'a> Planner<'a> {
 
     /// The steps of a stage and of all that it needs, in the order of the Dockerfile.
     fn steps(&self, number: usize) -> Vec<Step> {
+        let needed = self.needed(number).into_iter().filter_map(|number| self.stages.get(&number));
+        needed.flat_map(|stage| stage.steps.clone()).collect()
+    }
+
+    /// A stage and all that it needs, in the order of the Dockerfile.
+    fn needed(&self, number: usize) -> BTreeSet<usize> {
         let (mut needed, mut open) = (BTreeSet::new(), vec![number]);
         while let Some(number) = open.pop() {
             if needed.insert(number) {
                 open.extend(self.stages.get(&number).into_iter().flat_map(|stage| stage.needs.iter().copied()));
             }
         }
-        needed.iter().filter_map(|number| self.stages.get(number)).flat_map(|stage| stage.steps.clone()).collect()
+        needed
     }
 
     /// The file system that `--from` names, for the stage `current`.
     fn source(&mut self, name: &str, current: usize, stage: &mut Stage, line: usize) -> Result<From, Fault> {
-        if let Some(context) = named::find(&self.request.contexts, name, &stage.platform) {
-            let image = at_hand(context)?.for_platform(&stage.platform)?;
-            return Ok(From::Node(self.other(name, &stage.platform.clone(), line, Some((image, false)))));
+        let is_stage = self.find_stage(name, current).is_ok_and(|stage| stage.is_some());
+        if !is_stage && let Some((key, context)) = named::find(&self.request.contexts, name, &stage.platform) {
+            return self.context(key, context, name, &stage.platform, line);
         }
         if let Some(number) = self.find_stage(name, current)? {
             stage.needs.insert(number);
             return self.stage(number).map(|stage| From::Node(stage.head)).map_err(Fault::planned);
         }
         let image = if name == "scratch" { None } else { Some((self.images.image(name, &stage.platform)?, true)) };
+        if let Some((image, _)) = &image {
+            self.lint_platform(name, &stage.platform, image);
+        }
         Ok(From::Node(self.other(name, &stage.platform.clone(), line, image)))
     }
 
@@ -214,7 +286,7 @@ impl<'a> Planner<'a> {
         if let Some(node) = self.others.get(&key) {
             return *node;
         }
-        let base = image.map(|(image, is_remote)| Base { layers: image.layers(), is_remote }).unwrap_or_default();
+        let base = image.map(|(image, is_remote)| Base::of(name, platform, &image, is_remote)).unwrap_or_default();
         let label = format!("FROM {name}");
         let node = self.graph.add(Node { operation: Operation::Base(base), line, label, platform: platform.clone() });
         self.others.insert(key, node);
@@ -232,14 +304,6 @@ impl<'a> Planner<'a> {
 
     fn file(&self) -> &str {
         &self.dockerfile.name
-    }
-}
-
-/// An image that a context is.
-fn at_hand(context: &NamedContext) -> Result<&Artifact, Fault> {
-    match context {
-        NamedContext::Image(artifact) => Ok(artifact),
-        _ => Err(Fault::new("only images can be named contexts yet")),
     }
 }
 

@@ -4,9 +4,10 @@ use super::instruction::{clean, with_shell};
 use super::scope::Variables;
 use super::stage::Numbering;
 use super::{Planner, Stage, text};
-use crate::dockerfile::{self, Command, ExpandError, Expander, MountFlag, MountKind, Script, Security};
+use crate::dockerfile::{self, Command, ExpandError, Expander, MountFlag, MountKind, Network, Script, Security};
 use crate::error::Fault;
-use crate::graph::{From, Operation, Run, RunMount};
+use crate::graph::{ContextId, From, Operation, Run, RunMount};
+use crate::request::Entitlement;
 
 impl Planner<'_> {
     /// `RUN`
@@ -19,9 +20,7 @@ impl Planner<'_> {
         source: &str,
         numbering: &mut Numbering,
     ) -> Result<(), Fault> {
-        if run.security.as_ref().is_some_and(|security| security.value == Security::Insecure) {
-            return Err(Fault::new("RUN --security=insecure is not allowed: no RUN gets more rights than another"));
-        }
+        let security = self.security(run)?;
         let (args, script) = match run.script() {
             Script::Shell(line) => (with_shell(stage, &Command::Shell(line)), None),
             Script::Exec(words) => (words, None),
@@ -33,9 +32,10 @@ impl Planner<'_> {
         if args.is_empty() {
             return Err(Fault::new("RUN has nothing to run"));
         }
-        let mut mounts = Vec::new();
+        let mut mounts: Vec<RunMount> = Vec::new();
         for flag in &run.mounts {
-            mounts.push(self.mount(number, stage, &flag.value, line)?);
+            let agents = mounts.iter().filter(|mount| mount.mount.kind == MountKind::Ssh).count();
+            mounts.push(self.mount(number, stage, &flag.value, line, agents)?);
         }
         self.hold(stage.variables.size())?;
         let by = text::run(&args, &declared(stage));
@@ -44,12 +44,14 @@ impl Planner<'_> {
             parent: stage.head,
             args,
             script,
-            env: stage.variables.to_vec(),
+            env: environment(stage, &mounts),
             hidden_env: self.proxies(),
             cwd: if working_dir.is_empty() { "/".to_owned() } else { working_dir.clone() },
             user: stage.config.config.user.clone(),
             mounts,
-            network: run.network.as_ref().map_or(dockerfile::Network::Default, |network| network.value.clone()),
+            network: self.network(run),
+            security,
+            hostname: self.request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").filter(|name| !name.is_empty()).cloned(),
             add_hosts: self.request.add_hosts.clone(),
         });
         let label = numbering.label(source);
@@ -57,11 +59,37 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn mount(&mut self, number: usize, stage: &mut Stage, flag: &MountFlag, line: usize) -> Result<RunMount, Fault> {
+    /// What the program may do. More than usual is for those who run the build to give, not for a Dockerfile to take.
+    fn security(&self, run: &dockerfile::Run) -> Result<Security, Fault> {
+        let security = run.security.as_ref().map_or(Security::Sandbox, |security| security.value.clone());
+        if security == Security::Insecure && !self.request.allow.contains(&Entitlement::SecurityInsecure) {
+            let what = "security.insecure is not allowed: RUN --security=insecure asks for all rights of the builder";
+            return Err(Fault::new(what)
+                .with_hint("give them with --allow security.insecure, or in a Concourse task with privileged: true"));
+        }
+        Ok(security)
+    }
+
+    /// The network that the program asks for, or that all have.
+    fn network(&self, run: &dockerfile::Run) -> Network {
+        let asked = run.network.as_ref().map(|network| network.value.clone());
+        asked.filter(|asked| *asked != Network::Default).unwrap_or_else(|| self.request.network.clone())
+    }
+
+    /// `agents` is how many mounts of agents' sockets come before this one.
+    fn mount(
+        &mut self,
+        number: usize,
+        stage: &mut Stage,
+        flag: &MountFlag,
+        line: usize,
+        agents: usize,
+    ) -> Result<RunMount, Fault> {
         let lookup = |name: &str| stage.variables.get(name).map(str::to_owned);
         let expander = Expander::new(self.dockerfile.directives.escape, &lookup);
-        let mut expand = |text: &str| -> Result<String, ExpandError> { Ok(expander.run(text)?.word) };
-        let mount = flag.resolve(&mut expand)?;
+        let mut expand =
+            |text: &str| -> Result<String, ExpandError> { Ok(self.look_up_all(stage, &expander, text)?.word) };
+        let mut mount = flag.resolve(&mut expand)?;
         let target = match (&mount.target, mount.kind) {
             (Some(target), _) => clean(&stage.config.config.working_dir, target),
             (None, MountKind::Secret) => match (&mount.id, &mount.env) {
@@ -69,7 +97,7 @@ impl Planner<'_> {
                 (_, Some(_)) => String::new(),
                 (None, None) => return Err(Fault::new("RUN --mount=type=secret needs an id, a target or env")),
             },
-            (None, MountKind::Ssh) => String::new(),
+            (None, MountKind::Ssh) => format!("/run/buildkit/ssh_agent.{agents}"),
             (None, _) => return Err(Fault::new("RUN --mount needs a target")),
         };
         if target == "/" {
@@ -77,18 +105,31 @@ impl Planner<'_> {
         }
         let from = match (&mount.from, mount.kind) {
             (Some(name), MountKind::Bind | MountKind::Cache) => self.source(name, number, stage, line)?,
-            _ => From::Context,
+            _ => From::Context(ContextId::MAIN),
         };
         match mount.kind {
-            MountKind::Ssh => {
-                Err(Fault::new("RUN --mount=type=ssh is not supported yet: no agent can be handed to the build"))
+            MountKind::Ssh if mount.source.is_some() => return Err(Fault::new("ssh does not support source")),
+            MountKind::Ssh => mount.id = mount.id.or_else(|| Some("default".to_owned())),
+            MountKind::Cache if mount.id.is_none() => {
+                // As it is written: the same relative path is the same cache in every directory.
+                let written = mount.target.as_deref().unwrap_or_default();
+                let cleaned = clean("", written);
+                let is_absolute = written.starts_with('/');
+                mount.id = Some(if is_absolute { cleaned } else { cleaned.trim_start_matches('/').to_owned() });
             }
-            MountKind::Cache if mount.from.is_some() || mount.source.is_some() => Err(Fault::new(
-                "RUN --mount=type=cache with from or source (a seed for the cache) is not supported yet",
-            )),
-            _ => Ok(RunMount { mount, target, from }),
+            _ => {}
         }
+        Ok(RunMount { mount, target, from })
     }
+}
+
+/// The variables, and where the first agent is unless they say so themselves.
+fn environment(stage: &Stage, mounts: &[RunMount]) -> Vec<(String, String)> {
+    const NAME: &str = "SSH_AUTH_SOCK";
+    let agent = mounts.iter().find(|mount| mount.mount.kind == MountKind::Ssh);
+    let agent =
+        agent.filter(|_| stage.variables.get(NAME).is_none()).map(|mount| (NAME.to_owned(), mount.target.clone()));
+    stage.variables.to_vec().into_iter().chain(agent).collect()
 }
 
 /// Where a secret is unless something is said: a file that is called like the last part of its id.

@@ -1,6 +1,6 @@
 //! What names are worth: the environment, and the arguments that are there without being declared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skycap_image::Platform;
 
@@ -45,6 +45,11 @@ impl Variables {
         }
     }
 
+    /// All names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Everything, in order.
     pub fn to_vec(&self) -> Vec<(String, String)> {
         self.0.clone()
@@ -72,6 +77,11 @@ pub(super) fn is_built_in(name: &str) -> bool {
     is_proxy(name) || name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH"
 }
 
+/// Names that a stage may use without anybody having set them: they are the builder's.
+pub(super) fn means_something(name: &str) -> bool {
+    matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE")
+}
+
 /// The proxies among the build arguments, in both spellings, as programs look for either.
 pub(super) fn proxies(request: &Request) -> Vec<(String, String)> {
     let given = request.build_args.iter().filter(|(name, _)| is_proxy(name));
@@ -83,7 +93,7 @@ pub(super) fn proxies(request: &Request) -> Vec<(String, String)> {
 
 /// What FROM lines see: the platforms, and ARGs before the first FROM.
 pub(super) fn globals(
-    request: &Request,
+    build_args: &BTreeMap<String, String>,
     dockerfile: &Dockerfile,
     platform: &Platform,
     target: Option<&str>,
@@ -100,7 +110,7 @@ pub(super) fn globals(
     }
     globals.put("TARGETSTAGE", target.unwrap_or("default"));
     for name in globals.to_vec().into_iter().map(|(name, _)| name) {
-        if let Some(value) = request.build_args.get(&name) {
+        if let Some(value) = build_args.get(&name) {
             globals.put(&name, value);
             used.insert(name);
         }
@@ -108,7 +118,7 @@ pub(super) fn globals(
     for line in &dockerfile.global_args {
         let at = |fault: Fault| fault.at(&dockerfile.name, line.span.line);
         for arg in &line.value {
-            let value = match (request.build_args.get(&arg.name), &arg.default) {
+            let value = match (build_args.get(&arg.name), &arg.default) {
                 (Some(value), _) => Some(value.clone()),
                 (None, Some(default)) => {
                     let lookup = |name: &str| globals.get(name).map(str::to_owned);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use skycap_image::{History, Image, ImageConfig, Platform};
 
 use super::scope::Variables;
-use super::{Entry, Planner, Stage, Step, at_hand};
+use super::{Entry, Planner, Stage, Step};
 use crate::dockerfile::{Instruction, Spanned, expand, parse_trigger};
 use crate::error::{BuildError, Fault};
 use crate::graph::{Base, Node, NodeId, Operation};
@@ -18,7 +18,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// What a stage begins with.
 pub(super) enum Beginning<'a> {
     /// What a context of that name is.
-    Given(&'a NamedContext),
+    Given(&'a str, &'a NamedContext),
     /// An earlier stage.
     Stage(usize),
     /// `scratch`
@@ -49,8 +49,18 @@ impl Planner<'_> {
         if let Some(stage) = self.stages.get(&number) {
             return Ok(Rc::clone(stage));
         }
-        let line = self.dockerfile.stages[number].from.span.line;
-        let file = self.file().to_owned();
+        let from = self.dockerfile.stages[number].from.span;
+        let (line, file) = (from.line, self.file().to_owned());
+        let outer = self.lint.enter(from);
+        self.lint.stage(&self.dockerfile.stages[number]);
+        if let Some((key, context)) = self.replacement(number) {
+            let platform = self.platform.clone();
+            let stage = self.on_context(number, &key, &context, platform).map_err(|fault| fault.at(&file, line))?;
+            self.lint.enter(outer);
+            let stage = Rc::new(stage);
+            self.stages.insert(number, Rc::clone(&stage));
+            return Ok(stage);
+        }
         let (mut stage, triggers) = self.begin(number).map_err(|fault| fault.at(&file, line))?;
         let instructions = self.dockerfile.stages[number].instructions.iter().cloned();
         let all: Vec<(Spanned<Instruction>, bool)> =
@@ -62,11 +72,14 @@ impl Planner<'_> {
             stage.steps[0].label = numbering.label(&text);
         }
         for (instruction, is_trigger) in all {
-            let line = if is_trigger { line } else { instruction.span.line };
+            let span = if is_trigger { from } else { instruction.span };
+            self.lint.enter(span);
+            let line = span.line;
             self.instruction(number, &mut stage, &instruction, line, &mut numbering)
                 .and_then(|()| self.hold(stage.entries.last().map_or(0, |entry| entry.created_by.len())))
                 .map_err(|fault| fault.at(&file, line))?;
         }
+        self.lint.enter(outer);
         let stage = Rc::new(stage);
         self.stages.insert(number, Rc::clone(&stage));
         Ok(stage)
@@ -76,14 +89,15 @@ impl Planner<'_> {
     fn begin(&mut self, number: usize) -> Result<(Stage, Vec<Spanned<Instruction>>), Fault> {
         let (name, platform, beginning) = self.beginning(number)?;
         let mut stage = match beginning {
-            Beginning::Given(context) => {
-                let image = at_hand(context)?.for_platform(&platform)?;
-                self.on_image(number, &name, platform, &image, false)
+            Beginning::Given(key, context) => {
+                let (key, context) = (key.to_owned(), context.clone());
+                self.on_context(number, &key, &context, platform)?
             }
             Beginning::Stage(base) => self.on_stage(base)?,
             Beginning::Nothing => self.on_nothing(number, platform),
             Beginning::Registry => {
                 let image = self.images.image(&name, &platform)?;
+                self.lint_platform(&name, &platform, &image);
                 self.on_image(number, &name, platform, &image, true)
             }
         };
@@ -113,7 +127,7 @@ impl Planner<'_> {
         }
         let earlier = self.dockerfile.stages[..number].iter().rposition(|s| s.from.value.name.as_ref() == Some(&name));
         let beginning = match (named::find(&self.request.contexts, &name, &platform), earlier) {
-            (Some(context), _) => Beginning::Given(context),
+            (Some((key, context)), _) => Beginning::Given(key, context),
             (None, Some(base)) => Beginning::Stage(base),
             (None, None) if name == "scratch" => Beginning::Nothing,
             (None, None) => Beginning::Registry,
@@ -143,8 +157,15 @@ impl Planner<'_> {
         self.fresh(head, platform, config)
     }
 
-    fn on_image(&mut self, number: usize, name: &str, platform: Platform, image: &Image, is_remote: bool) -> Stage {
-        let head = self.base(number, name, &platform, Base { layers: image.layers(), is_remote });
+    pub(super) fn on_image(
+        &mut self,
+        number: usize,
+        name: &str,
+        platform: Platform,
+        image: &Image,
+        is_remote: bool,
+    ) -> Stage {
+        let head = self.base(number, name, &platform, Base::of(name, &platform, image, is_remote));
         let mut stage = self.fresh(head, platform, image.config().clone());
         stage.base_history = aligned_history(image.config());
         let line = self.dockerfile.stages[number].from.span.line;
@@ -159,7 +180,7 @@ impl Planner<'_> {
     }
 
     /// A stage on a base of which only the configuration is known.
-    fn fresh(&self, head: NodeId, platform: Platform, mut config: ImageConfig) -> Stage {
+    pub(super) fn fresh(&self, head: NodeId, platform: Platform, mut config: ImageConfig) -> Stage {
         let mut env = config.config.env.take().unwrap_or_default();
         if !env.iter().any(|line| line.starts_with("PATH=")) {
             env.push(format!("PATH={PATH}"));
@@ -188,6 +209,7 @@ impl Planner<'_> {
             variables,
             build_args: Vec::new(),
             cmd_is_set: false,
+            workdir_is_set: false,
             needs: BTreeSet::new(),
         }
     }

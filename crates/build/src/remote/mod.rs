@@ -3,6 +3,12 @@
 //! Nothing here opens a socket or starts a program: a [`Remote`] is handed in. Everything that has to be decided is decided
 //! on this side of it, so that an implementation only carries bytes.
 
+pub(crate) mod address;
+pub(crate) mod fetch;
+pub(crate) mod resolve;
+mod secrets;
+mod time;
+
 use std::fs::File;
 use std::path::Path;
 
@@ -21,13 +27,22 @@ pub trait Remote: Send + Sync {
     fn git_checkout(&self, ask: &GitAsk<'_>, checkout: &GitCheckout<'_>, into: &Path) -> Result<GitTree, SourceError>;
 }
 
+/// How a server is told who we are.
+#[derive(Clone, Debug)]
+pub enum Authorization {
+    /// The whole value of the `Authorization` header.
+    Header(Secret),
+    /// A token: shown as a bearer of it for a file, as the password of `x-access-token` to git.
+    Token(Secret),
+}
+
 /// A file to GET.
 #[derive(Clone, Copy)]
 pub struct HttpAsk<'a> {
     /// An http or https URL.
     pub url: &'a str,
-    /// The `Authorization` header, for the URL's own origin only.
-    pub authorization: Option<&'a Secret>,
+    /// Who we are, for the URL's own origin only.
+    pub authorization: Option<&'a Authorization>,
     /// What is known of the file: the server may answer that it is still so.
     pub known: Option<&'a Validators>,
     /// More bytes than that are an error.
@@ -59,8 +74,8 @@ pub struct GitAsk<'a> {
     pub url: &'a str,
     /// A branch, tag, full reference or commit; `None` for the remote's `HEAD`. It never begins with a dash.
     pub reference: Option<&'a str>,
-    /// The `Authorization` header for the host of `url`.
-    pub authorization: Option<&'a Secret>,
+    /// Who we are, for the host of `url` only.
+    pub authorization: Option<&'a Authorization>,
     /// The socket of an SSH agent.
     pub ssh_agent: Option<&'a Path>,
 }

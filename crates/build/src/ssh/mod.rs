@@ -1,15 +1,26 @@
 //! What `RUN --mount=type=ssh` speaks to: an agent that runs already, or one of our own for private keys.
 //!
 //! A program in the sandbox never gets the running agent's socket itself: that has another owner and mode than the mount
-//! asks for, and the agent looks at who calls. [`Served`] listens on a socket of its own, for one RUN, and either passes the
+//! asks for, and the agent looks at who calls. `Served` listens on a socket of its own, for one RUN, and either passes the
 //! bytes on or answers by itself.
 
+mod agent;
 mod key;
+mod openssh;
+mod pem;
+mod serve;
+mod wire;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use key::{KeyError, PrivateKey};
+pub(crate) use serve::Served;
+
+/// How many bytes of a key's file are read.
+const LARGEST: u64 = 100 * 1024;
 
 /// Where the answers of an agent come from.
 #[derive(Clone, Debug)]
@@ -55,7 +66,9 @@ impl SshSource {
             if is_socket(path).map_err(|source| SshError::Unreadable { path: path.clone(), source })? {
                 return if paths.len() == 1 { Ok(Self::Agent(path.clone())) } else { Err(SshError::SeveralSockets) };
             }
-            let text = std::fs::read(path).map_err(|source| SshError::Unreadable { path: path.clone(), source })?;
+            let mut text = Vec::new();
+            let read = File::open(path).and_then(|file| file.take(LARGEST).read_to_end(&mut text));
+            read.map_err(|source| SshError::Unreadable { path: path.clone(), source })?;
             keys.push(PrivateKey::parse(&text).map_err(|source| SshError::Key { path: path.clone(), source })?);
         }
         if keys.is_empty() { Err(SshError::Nothing) } else { Ok(Self::Keys(keys.into())) }

@@ -7,6 +7,8 @@ mod cases;
 mod peers;
 mod refusals;
 mod run;
+mod ssh;
+mod times;
 mod world;
 
 use std::panic::catch_unwind;
@@ -27,7 +29,8 @@ fn main() -> ExitCode {
     #[allow(clippy::disallowed_methods, reason = "a test program is a program")]
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let filters: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
-    let tests = [cases::TESTS, caching::TESTS, run::TESTS, refusals::TESTS, peers::TESTS].concat();
+    let tests =
+        [cases::TESTS, caching::TESTS, run::TESTS, ssh::TESTS, times::TESTS, refusals::TESTS, peers::TESTS].concat();
     if arguments.iter().any(|word| word == "--list") {
         for (name, _) in tests {
             println!("{name}: test");

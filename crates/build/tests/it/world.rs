@@ -125,6 +125,11 @@ impl World {
                     reader.read_to_end(&mut content).unwrap();
                     fs::write(&path, content).unwrap();
                 }
+                tar::Kind::Hardlink => {
+                    let target = self.context().join(std::ffi::OsStr::from_bytes(&header.link));
+                    fs::hard_link(target, &path).unwrap();
+                    continue;
+                }
                 other => panic!("a context cannot hold a {other:?}"),
             }
             fs::set_permissions(&path, fs::Permissions::from_mode(header.mode)).unwrap();
@@ -211,8 +216,8 @@ fn shell_image(busybox: &[u8]) -> Artifact {
     let header = tar::Header { mode: 0o755, ..tar::Header::file("bin/busybox", busybox.len() as u64) };
     writer.append(&header, busybox).unwrap();
     for applet in [
-        "sh", "cat", "chmod", "chown", "cp", "echo", "env", "id", "ls", "mkdir", "mknod", "mount", "mv", "rm", "sleep",
-        "stat", "test", "touch", "true",
+        "sh", "cat", "chmod", "chown", "cp", "echo", "env", "grep", "id", "ln", "ls", "mkdir", "mknod", "mount", "mv",
+        "rm", "sleep", "stat", "test", "touch", "tr", "true", "wc",
     ] {
         writer.append(&tar::Header::symlink(format!("bin/{applet}"), "busybox"), std::io::empty()).unwrap();
     }

@@ -59,7 +59,11 @@ impl Database<'_> {
             let header = match byte(page, value)? {
                 OFF_PAGE => self.chain(self.order.u32(page, value + 4)?, self.order.u32(page, value + 8)?)?,
                 // An item ends where the one before it begins: they are laid out from the end.
-                INLINE => page.get(value + 1..key).ok_or(Damaged("an item is damaged"))?.to_vec(),
+                INLINE => {
+                    let item = page.get(value + 1..key).ok_or(Damaged("an item is damaged"))?;
+                    self.count(item.len())?;
+                    item.to_vec()
+                }
                 _ => return Err(Damaged("an item is of an unknown kind")),
             };
             if !is_counter {
@@ -69,9 +73,14 @@ impl Database<'_> {
         Ok(())
     }
 
+    fn count(&mut self, length: usize) -> Result<(), Damaged> {
+        self.left = self.left.checked_sub(length).ok_or(Damaged("its values overlap"))?;
+        Ok(())
+    }
+
     /// A value that has pages of its own.
     fn chain(&mut self, first: usize, length: usize) -> Result<Vec<u8>, Damaged> {
-        self.left = self.left.checked_sub(length).ok_or(Damaged("its values overlap"))?;
+        self.count(length)?;
         let mut value = Vec::with_capacity(length);
         let mut next = first;
         while value.len() < length {

@@ -34,3 +34,6 @@ fn packages(headers: Result<Vec<Vec<u8>>, Damaged>) -> Result<Vec<Package>, Faul
 /// Bytes that are not what they should be.
 #[derive(Debug, PartialEq, Eq)]
 struct Damaged(&'static str);
+
+#[cfg(test)]
+mod tests;

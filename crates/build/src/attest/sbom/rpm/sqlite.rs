@@ -26,6 +26,24 @@ struct Database<'a> {
     usable: usize,
 }
 
+/// What a table can still have: each page and each byte belongs to one row only.
+struct Left {
+    pages: usize,
+    bytes: usize,
+}
+
+impl Left {
+    fn page(&mut self) -> Result<(), Damaged> {
+        self.pages = self.pages.checked_sub(1).ok_or(Damaged("its pages lead in a circle"))?;
+        Ok(())
+    }
+
+    fn bytes(&mut self, count: usize) -> Result<(), Damaged> {
+        self.bytes = self.bytes.checked_sub(count).ok_or(Damaged("its rows overlap"))?;
+        Ok(())
+    }
+}
+
 impl<'a> Database<'a> {
     fn open(file: &'a [u8]) -> Result<Self, Damaged> {
         if !file.starts_with(MAGIC) {
@@ -60,12 +78,14 @@ impl<'a> Database<'a> {
 
     /// All rows of a table.
     fn rows(&self, root: usize) -> Result<Vec<Vec<u8>>, Damaged> {
-        // Each page belongs to one place only; one that comes again makes a loop, or more rows than the file has.
-        let mut left = self.file.len() / self.page_size;
+        let mut left = Left { pages: self.file.len() / self.page_size, bytes: self.file.len() };
         let mut rows = Vec::new();
         let mut open = vec![(root, 0)];
         while let Some((number, depth)) = open.pop() {
-            left = left.checked_sub(1).filter(|_| depth < DEEPEST).ok_or(Damaged("its pages lead in a circle"))?;
+            left.page()?;
+            if depth > DEEPEST {
+                return Err(Damaged("its pages lead in a circle"));
+            }
             let page = self.page(number)?;
             let head = if number == 1 { 100 } else { 0 };
             let cells = Big.u16(page, head + 3)?;
@@ -88,9 +108,10 @@ impl<'a> Database<'a> {
     }
 
     /// A row's record: what fits into its page, and pages of its own for the rest.
-    fn row(&self, page: &[u8], at: usize, left: &mut usize) -> Result<Vec<u8>, Damaged> {
+    fn row(&self, page: &[u8], at: usize, left: &mut Left) -> Result<Vec<u8>, Damaged> {
         let (length, at) = varint(page, at)?;
         let (_, at) = varint(page, at)?;
+        left.bytes(length)?;
         let most = self.usable - 35;
         if length <= most {
             return range(page, at, length).map(<[u8]>::to_vec);
@@ -98,13 +119,10 @@ impl<'a> Database<'a> {
         let least = (self.usable - 12) * 32 / 255 - 23;
         let here = least + (length - least) % (self.usable - 4);
         let here = if here <= most { here } else { least };
-        if length > self.file.len() {
-            return Err(Damaged("a row is longer than the file"));
-        }
         let mut record = range(page, at, here)?.to_vec();
         let mut next = Big.u32(page, at + here)?;
         while record.len() < length {
-            *left = left.checked_sub(1).ok_or(Damaged("its pages lead in a circle"))?;
+            left.page()?;
             let page = self.page(next)?;
             let part = (length - record.len()).min(self.usable - 4);
             record.extend_from_slice(range(page, 4, part)?);

@@ -1,0 +1,118 @@
+//! Where caches of builds live besides the store: in a registry, in a directory, in an image.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use skycap_image::layout::Layout;
+use skycap_image::{Artifact, Descriptor, ImageSink, ImageSource, Kind, Name, SourceError};
+
+/// Where to look for what earlier builds made, on whatever machine.
+#[derive(Clone)]
+pub struct CacheSource {
+    /// What messages call it: `registry.example/app:cache`, a path.
+    pub label: String,
+    /// Where it is. An image that was built with an inline cache is a cache, too.
+    pub place: Arc<dyn ImageSource + Send + Sync>,
+    /// What it is called there.
+    pub name: Name,
+}
+
+/// Where to put what this build made.
+#[derive(Clone)]
+pub enum CacheTarget {
+    /// Into the configuration of the images that are built: what made their own layers.
+    Inline,
+    /// An image of its own.
+    Image(CacheImage),
+}
+
+/// A cache that is an image of its own.
+#[derive(Clone)]
+pub struct CacheImage {
+    /// What messages call it.
+    pub label: String,
+    /// Where it goes.
+    pub place: Arc<dyn ImageSink + Send + Sync>,
+    /// What it is called there.
+    pub name: Name,
+    /// How much it holds.
+    pub mode: CacheMode,
+    /// Whether a build goes on if it cannot be written.
+    pub ignore_error: bool,
+}
+
+/// How much of a build is put into a cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CacheMode {
+    /// The layers of the images.
+    #[default]
+    Min,
+    /// Those of all stages that they are made from, too.
+    Max,
+}
+
+/// A directory with a cache, which may be missing until something is put there.
+#[derive(Clone, Debug)]
+pub struct CacheDirectory(PathBuf);
+
+impl CacheDirectory {
+    /// The cache in a directory. Nothing is looked at yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn layout(&self) -> Result<Layout, SourceError> {
+        match Layout::open(&self.0) {
+            Err(error) if error.kind == Kind::NotFound => Layout::create(&self.0),
+            opened => opened,
+        }
+    }
+}
+
+impl ImageSource for CacheDirectory {
+    fn find(&self, name: &Name) -> Result<Option<Descriptor>, SourceError> {
+        match Layout::open(&self.0) {
+            Err(error) if error.kind == Kind::NotFound => Ok(None),
+            opened => opened?.find(name),
+        }
+    }
+
+    fn get(&self, name: &Name) -> Result<Artifact, SourceError> {
+        Layout::open(&self.0)?.get(name)
+    }
+}
+
+impl ImageSink for CacheDirectory {
+    fn put(&self, artifact: &Artifact, names: &[Name]) -> Result<Descriptor, SourceError> {
+        self.layout()?.put(artifact, names)
+    }
+}
+
+impl CacheSource {
+    /// The cache in a directory.
+    pub fn directory(path: impl Into<PathBuf>, name: Name) -> Self {
+        let directory = CacheDirectory::new(path);
+        Self { label: directory.path().display().to_string(), place: Arc::new(directory), name }
+    }
+}
+
+impl CacheTarget {
+    /// A cache in a directory.
+    pub fn directory(path: impl Into<PathBuf>, name: Name, mode: CacheMode, ignore_error: bool) -> Self {
+        let directory = CacheDirectory::new(path);
+        let label = directory.path().display().to_string();
+        Self::Image(CacheImage { label, place: Arc::new(directory), name, mode, ignore_error })
+    }
+}
+
+impl fmt::Debug for CacheSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheSource({} {})", self.label, self.name)
+    }
+}
