@@ -3,6 +3,12 @@
 //! A record says which layer a step's key stands for. It is believed only if the layer's blob is there and whole, so
 //! records and blobs may be deleted or damaged at any time.
 
+pub(crate) mod export;
+pub(crate) mod import;
+mod option;
+mod place;
+pub(crate) mod record;
+
 use serde::{Deserialize, Serialize};
 use skycap_image::{Compression, Descriptor, Digest, Layer};
 use skycap_store::Store;
@@ -10,6 +16,8 @@ use skycap_store::Store;
 use crate::commit::{self, Packing};
 use crate::error::Fault;
 use crate::times::Rule;
+pub use option::{CacheOption, CacheOptionError, CacheWhere};
+pub use place::{CacheDirectory, CacheImage, CacheMode, CacheSource, CacheTarget};
 
 /// A step's result by its key.
 const STEPS: &str = "build-step-v1";

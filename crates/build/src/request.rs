@@ -10,6 +10,7 @@ use skycap_sandbox::Cancel;
 use crate::attest::Scanned;
 use crate::attest::recipe::Recipe;
 use crate::attest::{Attest, Material};
+use crate::cache::{CacheSource, CacheTarget};
 use crate::dockerfile::Network;
 use crate::ignore::Ignore;
 use crate::named::NamedContext;
@@ -57,6 +58,10 @@ pub struct Request {
     pub source_date_epoch: Option<i64>,
     /// Gives files of the context the times that they have, as BuildKit does, instead of a fixed one.
     pub keep_file_times: bool,
+    /// Where to look for what other builds made; the first that knows a step counts.
+    pub cache_from: Vec<CacheSource>,
+    /// Where to put what this build made.
+    pub cache_to: Vec<CacheTarget>,
     /// Runs every step even if its result is known.
     pub no_cache: bool,
     /// How many threads read and compress; at least 1. Four times as many steps run at once.
@@ -91,6 +96,8 @@ impl Request {
             compression: Compression::Gzip,
             source_date_epoch: None,
             keep_file_times: false,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             no_cache: false,
             threads: 1,
             scratch: None,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use skycap_image::{Descriptor, Digest, ImageConfig, MediaType};
+use skycap_image::{Digest, ImageConfig};
 
 /// The field.
 const FIELD: &str = "dev.skycap.build-cache.v1";
