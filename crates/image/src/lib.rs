@@ -4,6 +4,7 @@
 //! [`ImageSource`] and [`ImageSink`], so a copy is `sink.put(&source.get(&name)?, &names)`. Bytes are checked in one
 //! place: every reader that a [`BlobSource`] hands out through [`BlobSource::open`] is a [`Verified`] one.
 
+pub mod annotate;
 pub mod archive;
 pub mod attestation;
 mod choose;

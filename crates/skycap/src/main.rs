@@ -22,17 +22,18 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use skycap_concourse::Kind;
-use skycap_sandbox::{Rung, enter};
+use skycap_sandbox::{Refused, Rung, Sandbox, container_is_disposable, enter};
 
 use args::{
-    Cli, Command, Isolation, Login, Means, Registry, RegistryImage, RungArg, Store, StoreGc, StoreLs, StoreVerify,
+    Cli, Command, Isolation, Login, Means, ProgressArg, Registry, RegistryImage, RungArg, Store, StoreGc, StoreLs,
+    StoreVerify,
 };
 use commands::Context;
 use commands::resource::Script;
 use environment::World;
 use failure::Failure;
 use program::Program;
-use report::Style;
+use report::{Look, Style};
 
 fn main() -> ExitCode {
     skycap_sandbox::child_main();
@@ -62,15 +63,18 @@ fn installed(program: &Program, arguments: &[OsString]) -> ExitCode {
         Ok(sandbox) => sandbox,
         Err(failure) => return failure.report(Style::new(world.terminal.colour)),
     };
-    let means = Means { isolation: Isolation { sandbox }, ..Means::default() };
+    let means = Means { isolation: Isolation { sandbox, is_task: true }, ..Means::default() };
     let script = match program.name.as_str() {
         "check" => Script::Check,
         "in" => Script::In(argument),
         "out" => Script::Out(argument),
-        _ => return finish(&context(world, means, false, true), commands::resource::oci_build),
+        "task" => {
+            return finish(&context(world, means, false, Look::Transfers, true), commands::resource::oci_build_request);
+        }
+        _ => return finish(&context(world, means, false, Look::Transfers, true), commands::resource::oci_build),
     };
     let kind = if program.component == "registry-tag" { Kind::RegistryTag } else { Kind::RegistryImage };
-    resource(kind, &script, &context(world, means, false, false))
+    resource(kind, &script, &context(world, means, false, Look::Transfers, false))
 }
 
 /// `SKYCAP_SANDBOX`, as the flag `--sandbox` reads it.
@@ -79,13 +83,13 @@ fn rung_from(world: &World) -> Result<Option<RungArg>, Failure> {
     let rung = <RungArg as clap::ValueEnum>::from_str(name, false);
     rung.map(Some).map_err(|_| {
         Failure::usage(format!("SKYCAP_SANDBOX={name}: there is no such rung"))
-            .with_hint("rungs are privileged, nested, subordinate-ids and single-id")
+            .with_hint("rungs are privileged, nested, subordinate-ids, single-id and takeover")
     })
 }
 
 fn command_line(cli: Cli) -> ExitCode {
     let (means, needs_sandbox) = means(&cli.command);
-    let context = context(World::read(), means, cli.debug, needs_sandbox);
+    let context = context(World::read(), means, cli.debug, look(&cli.command), needs_sandbox);
     match cli.command {
         Command::RegistryImage(command) => match &command.script {
             RegistryImage::Script(script) => resource(Kind::RegistryImage, &Script::from(script), &context),
@@ -98,7 +102,7 @@ fn command_line(cli: Cli) -> ExitCode {
         Command::Watch(arguments) => finish(&context, |context| commands::pipeline::watch(&arguments, context)),
         Command::Validate(arguments) => finish(&context, |_| commands::pipeline::validate(&arguments)),
         Command::Plan(arguments) => finish(&context, |_| commands::pipeline::plan(&arguments)),
-        Command::Build(arguments) => finish(&context, |context| commands::build::run(&arguments, context)),
+        Command::Build(arguments) => exit(&context, commands::build::run(&arguments, &context)),
         Command::Inspect(arguments) => finish(&context, |context| commands::images::inspect::run(&arguments, context)),
         Command::Tags(arguments) => finish(&context, |context| commands::images::tags::run(&arguments, context)),
         Command::Copy(arguments) => moving(&context, |context| commands::images::copy::run(&arguments, context)),
@@ -124,7 +128,7 @@ fn means(command: &Command) -> (Means, bool) {
         Command::Run(arguments) => (arguments.runner.means.clone(), true),
         Command::Watch(arguments) => (arguments.runner.means.clone(), true),
         Command::Build(arguments) => (arguments.means.clone(), true),
-        Command::OciBuild(means) => (means.clone(), true),
+        Command::OciBuild(means) => (as_task(means), true),
         Command::Demo(arguments) => (Means { isolation: arguments.isolation.clone(), ..Means::default() }, true),
         Command::RegistryImage(command) => (Means { network: command.network.clone(), ..Means::default() }, false),
         Command::RegistryTag(command) => (Means { network: command.network.clone(), ..Means::default() }, false),
@@ -145,6 +149,13 @@ fn means(command: &Command) -> (Means, bool) {
     }
 }
 
+/// How a command's work is shown.
+fn look(command: &Command) -> Look {
+    let Command::Build(arguments) = command else { return Look::Transfers };
+    let quiet = arguments.reporting.quiet.then_some(ProgressArg::Quiet);
+    Look::Build(quiet.or(arguments.reporting.progress).unwrap_or_default())
+}
+
 fn of_login(login: &Login) -> Means {
     Means { network: login.network.clone(), ..Means::default() }
 }
@@ -155,10 +166,27 @@ fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     commands::print_bytes(&script)
 }
 
+fn as_task(means: &Means) -> Means {
+    Means { isolation: Isolation { is_task: true, ..means.isolation.clone() }, ..means.clone() }
+}
+
+/// The strongest rung, or the one that is asked for. Where there is none, a task whose container is certain to be thrown away
+/// takes that over.
+fn climb(isolation: &Isolation) -> Result<Sandbox, Refused> {
+    let entered = enter(isolation.sandbox.map(Rung::from));
+    let is_disposable = || std::env::current_dir().is_ok_and(|directory| container_is_disposable(&directory).is_ok());
+    match entered {
+        Err(refused) if isolation.is_task && isolation.sandbox.is_none() && is_disposable() => {
+            enter(Some(Rung::Takeover)).map_err(|_| refused)
+        }
+        other => other,
+    }
+}
+
 /// Enters the sandbox's world first where it is needed: that must happen before there is a second thread.
-fn context(world: World, means: Means, debug: bool, needs_sandbox: bool) -> Context {
-    let sandbox = if needs_sandbox { Some(enter(means.isolation.sandbox.map(Rung::from))) } else { None };
-    let context = Context::new(world, means, debug, sandbox);
+fn context(world: World, means: Means, debug: bool, look: Look, needs_sandbox: bool) -> Context {
+    let sandbox = if needs_sandbox { Some(climb(&means.isolation)) } else { None };
+    let context = Context::new(world, means, debug, look, sandbox);
     // Resources and what moves images see to it themselves. What only looks has nothing to tidy up: a signal simply ends it.
     if needs_sandbox {
         signals::cancel_on_signals(&context.cancel, &context.kill, &context.stop);
@@ -210,6 +238,7 @@ impl From<RungArg> for Rung {
             RungArg::Nested => Self::NestedUserNamespace,
             RungArg::SubordinateIds => Self::SubordinateIds,
             RungArg::SingleId => Self::SingleId,
+            RungArg::Takeover => Self::Takeover,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line. The flags that Concourse's `fly` and Docker's `build` have keep their names.
 
+mod build;
 mod images;
 mod quantity;
 mod registry;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use build::{Build, ProgressArg, Reporting};
 pub use images::{Changes, Compress, Copy, Ends, Inspect, Login, Pull, Push, Sort, Tags};
 pub use registry::{Registry, RegistryGc, Serve};
 pub use store::{Store, StoreGc, StoreLs, StoreVerify};
@@ -50,6 +52,9 @@ pub struct Isolation {
     /// Use this rung of the sandbox instead of the strongest that works
     #[arg(long, value_name = "RUNG", env = "SKYCAP_SANDBOX")]
     pub sandbox: Option<RungArg>,
+    /// Whether we are a task, whose container may be taken over if it is certain that it is thrown away.
+    #[arg(skip)]
+    pub is_task: bool,
 }
 
 /// All of them, for the commands that do everything.
@@ -74,6 +79,8 @@ pub enum RungArg {
     SubordinateIds,
     /// A user namespace with one id
     SingleId,
+    /// The root of this container itself, which is thrown away after the build
+    Takeover,
 }
 
 #[derive(Subcommand, Debug)]
@@ -89,7 +96,7 @@ pub enum Command {
     /// Print what a job would do
     Plan(Plan),
     /// Build a Dockerfile
-    Build(Build),
+    Build(Box<Build>),
     /// Say what an image is: digest, platforms, layers, configuration, labels
     Inspect(Inspect),
     /// List the tags of a repository
@@ -225,42 +232,6 @@ pub struct Plan {
     pub job: Option<String>,
     #[command(flatten)]
     pub vars: VarArgs,
-}
-
-#[derive(Args, Debug)]
-pub struct Build {
-    /// The directory that COPY and ADD read from
-    #[arg(default_value = ".")]
-    pub context: PathBuf,
-    /// The Dockerfile [default: Dockerfile in the context]
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
-    /// Push the image under this reference; may be repeated
-    #[arg(short, long, value_name = "REFERENCE")]
-    pub tag: Vec<String>,
-    /// The stage to build
-    #[arg(long, value_name = "STAGE")]
-    pub target: Option<String>,
-    /// A value for an ARG; may be repeated
-    #[arg(long = "build-arg", value_name = "NAME=VALUE")]
-    pub args: Vec<String>,
-    /// A label for the image; may be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub label: Vec<String>,
-    /// The platform to build for
-    #[arg(long, value_name = "OS/ARCH")]
-    pub platform: Option<String>,
-    /// Write the image: docker-archive:FILE, oci-archive:FILE or oci:DIR; may be repeated
-    #[arg(short, long, value_name = "TO")]
-    pub output: Vec<String>,
-    /// Run every step again
-    #[arg(long)]
-    pub no_cache: bool,
-    /// Allow plain HTTP to the registries
-    #[arg(long)]
-    pub insecure: bool,
-    #[command(flatten)]
-    pub means: Means,
 }
 
 #[derive(Args, Debug)]

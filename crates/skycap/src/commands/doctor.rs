@@ -113,7 +113,7 @@ fn way_up(rung: Rung) -> &'static str {
             "root with CAP_SYS_ADMIN: sudo; --privileged in Docker; `privileged: true` on a Concourse task"
         }
         Rung::NestedUserNamespace => "root of a container with the capabilities SETUID and SETGID and more than one id",
-        Rung::SubordinateIds | Rung::SingleId => "",
+        Rung::SubordinateIds | Rung::SingleId | Rung::Takeover => "",
     }
 }
 

@@ -27,7 +27,7 @@ use skycap_store::Store;
 use crate::args::Means;
 use crate::environment::World;
 use crate::failure::Failure;
-use crate::report::{self, Counting};
+use crate::report::{self, Counting, Display, Look};
 
 /// What every command is given.
 pub struct Context {
@@ -36,6 +36,8 @@ pub struct Context {
     pub debug: bool,
     pub environment: Environment,
     pub progress: Arc<dyn Progress>,
+    /// What shows the progress.
+    pub display: Arc<dyn Display>,
     counting: Arc<Counting>,
     /// Whether RUN and tasks can be run, for the commands that may need it.
     sandbox: Option<Arc<Result<Sandbox, Refused>>>,
@@ -48,13 +50,20 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(world: World, means: Means, debug: bool, sandbox: Option<Result<Sandbox, Refused>>) -> Self {
-        let counting = Arc::new(Counting::new(report::printer(world.terminal, debug)));
+    pub fn new(world: World, means: Means, debug: bool, look: Look, sandbox: Option<Result<Sandbox, Refused>>) -> Self {
+        let (cancel, kill) = (Cancel::default(), Cancel::default());
+        let display = report::display(look, world.terminal, debug, &cancel);
+        let counting = Arc::new(Counting::new(Arc::clone(&display) as Arc<dyn Progress>));
         let progress: Arc<dyn Progress> = Arc::clone(&counting) as Arc<dyn Progress>;
         let environment = world.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let sandbox = sandbox.map(Arc::new);
-        let (cancel, kill) = (Cancel::default(), Cancel::default());
-        Self { world, means, debug, environment, progress, counting, sandbox, kill, cancel, stop: Stop::default() }
+        let stop = Stop::default();
+        Self { world, means, debug, environment, progress, display, counting, sandbox, kill, cancel, stop }
+    }
+
+    /// One line for people.
+    pub fn say(&self, text: &str) {
+        self.progress.event(Event::Note(text));
     }
 
     /// Says what was moved, if anything was. `of` is how many layers were wanted, where those that were not fetched were

@@ -9,16 +9,14 @@ use std::time::{Duration, Instant};
 use skycap_image::{Event, Progress};
 
 use super::lines::is_quiet;
-use super::screen::Screen;
+use super::screen::{Screen, size};
 use super::speed::Speed;
-use super::{Style, bar_line, units};
+use super::{Display, Style, bar_line, units};
 
 /// Between two redraws.
 const FRAME: Duration = Duration::from_millis(100);
 /// So many bars at once, on a terminal that has the rows; the rest is counted below them.
 const MOST_BARS: usize = 8;
-/// Where the terminal does not tell.
-const USUAL: (u16, u16) = (80, 24);
 
 /// Draws what is under way.
 pub struct Bars {
@@ -191,16 +189,10 @@ impl Progress for Bars {
     }
 }
 
+impl Display for Bars {}
+
 /// A terminal that is gone must not stop the work.
 fn write(text: &str) {
     let mut out = io::stderr().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
-/// Columns and rows, asked each time: windows change.
-fn size() -> (usize, usize) {
-    let size = rustix::termios::tcgetwinsize(io::stderr());
-    let (columns, rows) = size.map_or((0, 0), |size| (size.ws_col, size.ws_row));
-    let or = |value: u16, usual: u16| usize::from(if value == 0 { usual } else { value });
-    (or(columns, USUAL.0), or(rows, USUAL.1))
 }

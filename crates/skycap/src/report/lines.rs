@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use skycap_image::{Event, Progress};
 
-use super::{Style, bytes, units};
+use super::{Display, Style, bytes, units};
 
 /// Writes each event as it comes.
 pub struct Lines {
@@ -108,6 +108,8 @@ impl Progress for Lines {
         self.show("", event);
     }
 }
+
+impl Display for Lines {}
 
 /// A configuration is no layer: it is counted, not told.
 pub fn is_quiet(label: &str) -> bool {

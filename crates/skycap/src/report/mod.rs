@@ -3,6 +3,7 @@
 
 mod bar_line;
 mod bars;
+mod build;
 mod counts;
 mod lines;
 pub mod log;
@@ -15,20 +16,42 @@ mod units;
 use std::sync::Arc;
 
 use skycap_image::Progress;
+use skycap_sandbox::Cancel;
 
 pub use counts::{Counting, Notices};
 pub use steps::Steps;
 pub use text::{columns, printable};
 pub use units::bytes;
 
+use crate::args::ProgressArg;
 use crate::environment::Terminal;
 
-/// The printer that fits what stderr is.
-pub fn printer(terminal: Terminal, debug: bool) -> Arc<dyn Progress> {
-    if terminal.interactive {
-        Arc::new(bars::Bars::new(terminal.colour, debug))
-    } else {
-        Arc::new(lines::Lines::new(terminal.colour, debug))
+/// Shows what happens to people.
+pub trait Display: Progress {
+    /// Nothing more is under way: what is to stay is shown. May be called more than once.
+    fn close(&self, _succeeded: bool) {}
+}
+
+/// What a command wants its work to look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Bars and lines for whatever is moved.
+    Transfers,
+    /// Steps of a build, as was asked.
+    Build(ProgressArg),
+}
+
+/// The display that fits what stderr is. `cancel` tells it why something failed.
+pub fn display(look: Look, terminal: Terminal, debug: bool, cancel: &Cancel) -> Arc<dyn Display> {
+    let (colour, cancel) = (terminal.colour, cancel.clone());
+    match look {
+        Look::Transfers if terminal.interactive => Arc::new(bars::Bars::new(colour, debug)),
+        Look::Transfers => Arc::new(lines::Lines::new(colour, debug)),
+        Look::Build(ProgressArg::Quiet) => Arc::new(build::Quiet),
+        Look::Build(ProgressArg::Rawjson) => Arc::new(build::Json::default()),
+        Look::Build(ProgressArg::Tty) if terminal.is_terminal => Arc::new(build::Window::new(colour, debug, cancel)),
+        Look::Build(ProgressArg::Auto) if terminal.interactive => Arc::new(build::Window::new(colour, debug, cancel)),
+        Look::Build(_) => Arc::new(build::StepLines::new(colour, debug, cancel)),
     }
 }
 

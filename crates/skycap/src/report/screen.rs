@@ -1,4 +1,4 @@
-//! Lines at the bottom of a terminal that are drawn anew in place. Pure: what comes out are the bytes to write.
+//! Lines at the bottom of a terminal that are drawn anew in place. What comes out are the bytes to write.
 //!
 //! Every line ends with a line feed and is narrower than the terminal, so that it takes one row. A terminal that was made
 //! narrower meanwhile has wrapped what it shows, and the way back up is as much longer.
@@ -29,10 +29,32 @@ impl Screen {
         let mut bytes = self.clear(width);
         for line in lines {
             let _ = write!(bytes, "{line}\r\n");
-            self.drawn.push(line.chars().count());
+            self.drawn.push(columns(line));
         }
         bytes
     }
+}
+
+/// How many columns a line takes: colours take none.
+fn columns(line: &str) -> usize {
+    let mut rest = line;
+    let mut columns = 0;
+    while let Some((before, after)) = rest.split_once('\x1b') {
+        columns += before.chars().count();
+        rest = after.split_once('m').map_or("", |(_, rest)| rest);
+    }
+    columns + rest.chars().count()
+}
+
+/// Where the terminal does not tell.
+const USUAL: (u16, u16) = (80, 24);
+
+/// Columns and rows of the terminal that stderr is, asked each time: windows change.
+pub fn size() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    let (columns, rows) = size.map_or((0, 0), |size| (size.ws_col, size.ws_row));
+    let or = |value: u16, usual: u16| usize::from(if value == 0 { usual } else { value });
+    (or(columns, USUAL.0), or(rows, USUAL.1))
 }
 
 #[cfg(test)]
@@ -48,6 +70,12 @@ mod tests {
         assert_eq!(screen.clear(80), "\x1b[1A\r\x1b[J");
         assert!(screen.is_clear());
         assert_eq!(screen.clear(80), "");
+    }
+
+    #[test]
+    fn colours_take_no_columns() {
+        assert_eq!(columns("\x1b[1;31mab\x1b[0m c"), 4);
+        assert_eq!(columns("ab"), 2);
     }
 
     #[test]

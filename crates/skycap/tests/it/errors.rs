@@ -11,7 +11,7 @@ use crate::world::{World, noise, registry, run};
 fn push(world: &World, address: &str) -> Value {
     world.file("context/Dockerfile", "FROM scratch\nCOPY file /file\n");
     world.file("context/file", noise(100_000));
-    run(world.skycap(["build", "-t", &format!("{address}/app:1"), "context"])).ok();
+    run(world.skycap(["build", "-t", &format!("{address}/app:1"), "--push", "context"])).ok();
     json!({"repository": format!("{address}/app"), "tag": "1"})
 }
 
@@ -151,7 +151,7 @@ fn a_base_for_another_platform_is_said() {
     let server = registry(&world.dir("registry"));
     let base = format!("{}/arm:1", server.address());
     world.file("base/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
-    run(world.skycap(["build", "--platform", "linux/riscv64", "-t", &base, "base"])).ok();
+    run(world.skycap(["build", "--platform", "linux/riscv64", "-t", &base, "--push", "base"])).ok();
     world.file("context/Dockerfile", format!("FROM {base}\nCOPY Dockerfile /again\n"));
     let ran = run(world.skycap(["build", "--platform", "linux/s390x", "context"])).ok();
     assert!(ran.stderr.contains("is for linux/riscv64, not for linux/s390x"), "{}", ran.stderr);

@@ -56,7 +56,7 @@ fn a_killed_get_leaves_nothing_that_looks_whole() {
     let server = registry(&world.dir("registry"));
     context(&world);
     let address = server.address().to_string();
-    run(world.skycap(["build", "-t", &format!("{address}/app:1"), "context"])).ok();
+    run(world.skycap(["build", "-t", &format!("{address}/app:1"), "--push", "context"])).ok();
     let check = json!({"source": source(&address)});
     let version = world.resource(&["registry-image", "check"], None, &check).ok().json()[0].clone();
     let request = json!({"source": source(&address), "version": version}).to_string();
@@ -143,7 +143,7 @@ fn a_killed_watch_finishes_its_work_when_it_is_started_again() {
     let address = server.address().to_string();
     world.file("context/Dockerfile", "FROM scratch\nCOPY file /file\n");
     world.file("context/file", "1");
-    run(world.skycap(["build", "-t", &format!("{address}/up:1.0.0"), "context"])).ok();
+    run(world.skycap(["build", "-t", &format!("{address}/up:1.0.0"), "--push", "context"])).ok();
     let pipeline = format!(
         "resources:\n\
          - name: up\n  type: registry-image\n  check_every: 1s\n  source: {{repository: {address}/up}}\n\

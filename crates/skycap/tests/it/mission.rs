@@ -13,7 +13,7 @@ fn publish_ruby(world: &World, address: &str, version: &str) {
     world.file(&format!("ruby-{version}/Dockerfile"), "FROM scratch\nCOPY version /usr/lib/ruby/version\n");
     let host = format!("docker.io=http://{address}");
     let tag = format!("ruby:{version}-alpine");
-    let mut build = world.skycap(["build", "--host", &host, "-t", &tag]);
+    let mut build = world.skycap(["build", "--host", &host, "-t", &tag, "--push"]);
     build.arg(context);
     run(build).ok();
 }

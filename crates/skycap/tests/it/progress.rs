@@ -195,7 +195,7 @@ fn the_resource_and_the_builder_tell_in_the_same_way() {
     let got = slow.world.resource(&["registry-image", "in"], Some(&slow.world.dir("volume")), &request).ok();
     assert!(got.stderr.contains("fetched 4 layers; "), "{}", got.stderr);
     slow.world.file("context/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
-    let built = run(slow.world.skycap(["build", "-t", &format!("{repository}:2"), "context"])).ok();
+    let built = run(slow.world.skycap(["build", "-t", &format!("{repository}:2"), "--push", "context"])).ok();
     assert!(built.stderr.contains("uploaded 1 layer; "), "{}", built.stderr);
 }
 

@@ -1,0 +1,53 @@
+//! `--iidfile`, `--metadata-file` and the id that `-q` prints.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use skycap_image::{Artifact, Digest, Reference, Staged};
+
+use super::write::familiar;
+use crate::failure::Failure;
+
+/// What Docker calls an image's id: the digest of its config, or of the index where there are several.
+pub fn id(artifact: &Artifact) -> Digest {
+    match artifact {
+        Artifact::Image(image) => image.manifest().config.digest,
+        Artifact::Index(index) => index.raw().descriptor.digest,
+    }
+}
+
+/// What buildx writes, in its words.
+pub fn document(artifact: &Artifact, names: &[Reference]) -> Value {
+    let descriptor = artifact.descriptor();
+    let mut document = json!({
+        "containerimage.descriptor": descriptor,
+        "containerimage.digest": descriptor.digest.to_string(),
+    });
+    if let Artifact::Image(image) = artifact {
+        document["containerimage.config.digest"] = image.manifest().config.digest.to_string().into();
+    }
+    if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(familiar_in_full).collect();
+        document["image.name"] = names.join(",").into();
+    }
+    document
+}
+
+/// `docker.io/library/app:1`.
+fn familiar_in_full(reference: &Reference) -> String {
+    let full = reference.to_string();
+    if full.starts_with("index.docker.io/") {
+        full.replacen("index.docker.io/", "docker.io/", 1)
+    } else {
+        familiar(reference)
+    }
+}
+
+/// A file that appears whole.
+pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::because(format!("cannot write {}", path.display()), &error);
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut staged = Staged::create(parent, ".skycap-").map_err(failed)?;
+    std::io::Write::write_all(&mut staged, text.as_bytes()).map_err(failed)?;
+    staged.commit(path, 0o644).map_err(failed)
+}

@@ -1,0 +1,136 @@
+//! What is built: the context and its Dockerfile.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use skycap_build::ignore::Ignore;
+use skycap_store::Temporary;
+
+use super::flags::{is_git, is_http};
+use crate::commands::Context;
+use crate::failure::Failure;
+
+/// The largest Dockerfile that is read, in bytes.
+const LARGEST_DOCKERFILE: u64 = 16 << 20;
+/// How much of standard input tells a tar from a Dockerfile.
+const HEAD: usize = 512;
+
+/// What is built.
+pub struct Source {
+    pub context: PathBuf,
+    pub ignore: Ignore,
+    pub dockerfile: Vec<u8>,
+    /// What errors call it.
+    pub name: String,
+    /// An empty context, or one that was unpacked, lives as long as this.
+    _kept: Option<Temporary>,
+}
+
+impl Source {
+    /// Reads a context in the forms that Docker takes.
+    pub fn read(context: &str, file: Option<&str>, world: &Context) -> Result<Self, Failure> {
+        match context {
+            "-" => Self::from_stdin(file, world),
+            url if is_git(url) || is_http(url) => Err(Failure::new(format!("{url}: contexts at URLs are not fetched"))
+                .with_hint("clone or unpack it first and build the directory")),
+            directory => Self::from_directory(Path::new(directory), file),
+        }
+    }
+
+    fn from_directory(context: &Path, file: Option<&str>) -> Result<Self, Failure> {
+        match fs::metadata(context) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                return Err(Failure::new(format!("the context {} is no directory", context.display()))
+                    .with_hint(format!("if it is the Dockerfile: -f {} DIRECTORY", context.display())));
+            }
+            Err(error) => {
+                return Err(Failure::because(format!("cannot read the context {}", context.display()), &error));
+            }
+        }
+        let (path, dockerfile) = match file {
+            Some("-") => (None, read_whole(io::stdin().lock(), "standard input")?),
+            Some(file) => {
+                let path = PathBuf::from(file);
+                let bytes = open(&path, Some(context))?;
+                (Some(path), bytes)
+            }
+            None => {
+                let path = default_dockerfile(context);
+                let bytes = open(&path, None)?;
+                (Some(path), bytes)
+            }
+        };
+        // A Dockerfile from elsewhere has no ignore file of its own.
+        let ignore = Ignore::for_dockerfile(context, path.as_deref().unwrap_or(&context.join("")))?;
+        let name = path.map_or_else(|| "Dockerfile".to_owned(), |path| shown(&path));
+        Ok(Self { context: context.to_owned(), ignore, dockerfile, name, _kept: None })
+    }
+
+    /// A Dockerfile without a context, or a tar of a context.
+    fn from_stdin(file: Option<&str>, world: &Context) -> Result<Self, Failure> {
+        let mut input = io::stdin().lock();
+        let mut head = Vec::new();
+        (&mut input).take(HEAD as u64).read_to_end(&mut head)?;
+        if head.is_empty() {
+            return Err(Failure::usage("the context `-` is standard input, and nothing came"));
+        }
+        let kept = Temporary::create(&world.world.scratch, "skycap-context-")?;
+        if is_archive(&head) {
+            return Err(Failure::new("a tar on standard input is not read")
+                .with_hint("unpack it first and build the directory"));
+        }
+        if let Some(file) = file {
+            return Err(Failure::usage(format!(
+                "-f {file}: standard input is no tar, so there is nothing to look for it in"
+            ))
+            .with_hint("`skycap build -` alone takes the Dockerfile itself from standard input"));
+        }
+        let dockerfile = read_whole(io::Cursor::new(head).chain(input), "standard input")?;
+        let context = kept.path().to_owned();
+        Ok(Self { context, ignore: Ignore::default(), dockerfile, name: "Dockerfile".to_owned(), _kept: Some(kept) })
+    }
+}
+
+/// `Dockerfile`, or `dockerfile` where only that is there.
+fn default_dockerfile(context: &Path) -> PathBuf {
+    let path = context.join("Dockerfile");
+    let lower = context.join("dockerfile");
+    if !path.exists() && lower.exists() { lower } else { path }
+}
+
+fn open(path: &Path, context: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    let file = fs::File::open(path).map_err(|error| {
+        let failure = Failure::because(format!("cannot read {}", shown(path)), &error);
+        let inside = context.map(|context| context.join(path)).filter(|path| path.is_file());
+        match inside {
+            Some(inside) => {
+                failure.with_hint(format!("-f is relative to the current directory: -f {}", shown(&inside)))
+            }
+            None => failure.with_hint("-f FILE names another Dockerfile"),
+        }
+    })?;
+    read_whole(file, &shown(path))
+}
+
+fn read_whole(from: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = from.take(LARGEST_DOCKERFILE + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::because(format!("cannot read {name}"), &error))?;
+    if bytes.len() as u64 > LARGEST_DOCKERFILE {
+        return Err(Failure::new(format!("{name} has more than {LARGEST_DOCKERFILE} bytes: that is no Dockerfile")));
+    }
+    Ok(bytes)
+}
+
+/// Paths as people wrote them: `.` joined to a name is the name.
+fn shown(path: &Path) -> String {
+    path.strip_prefix(".").unwrap_or(path).display().to_string()
+}
+
+/// By the first bytes: tar, gzip, bzip2, xz or zstd.
+fn is_archive(head: &[u8]) -> bool {
+    let magic: [&[u8]; 4] = [&[0x1f, 0x8b, 8], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
+    magic.iter().any(|magic| head.starts_with(magic)) || head.get(257..262) == Some(b"ustar")
+}
