@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use skycap_image::{Platform, Reference, suggest};
+use skycap_image::{Reference, suggest};
 
 use super::{Remark, Rule};
 use crate::dockerfile::{Expanded, Expander, From, Spanned};
+use crate::platform;
 
 /// A `FROM` line and what it sees.
 pub(crate) struct FromLine<'a> {
@@ -82,7 +83,7 @@ fn from_platform_flag_const_disallowed(line: &FromLine<'_>) -> Vec<Remark> {
     if !expanded.matched.is_empty() || !expanded.unmatched.is_empty() {
         return Vec::new();
     }
-    let Ok(platform) = expanded.word.parse::<Platform>().map(|platform| platform.normalized()) else {
+    let Ok(platform) = platform::parse(&expanded.word) else {
         return Vec::new();
     };
     let name = line.from.value.name.as_deref().unwrap_or_default();
@@ -96,7 +97,9 @@ fn from_platform_flag_const_disallowed(line: &FromLine<'_>) -> Vec<Remark> {
 fn invalid_default_arg_in_from(line: &FromLine<'_>) -> Vec<Remark> {
     let image = &line.from.value.image;
     let Some(expanded) = line.defaults.and_then(|values| line.expand(image, values)) else { return Vec::new() };
-    if expanded.word.parse::<Reference>().is_ok() {
+    // Short names of Docker Hub are those of its `library`, where they may have one letter.
+    let is_name = |name: &str| name.parse::<Reference>().is_ok();
+    if is_name(&expanded.word) || is_name(&format!("library/{}", expanded.word)) {
         return Vec::new();
     }
     let message = format!("Default value for ARG {image} results in empty or invalid base image name");

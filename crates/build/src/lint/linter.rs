@@ -93,11 +93,40 @@ fn option(comment: &str) -> Option<Checks> {
     Checks::parse(value).ok().filter(|_| key.eq_ignore_ascii_case("check"))
 }
 
-/// The column of the last place where a word stands; a variable may stand in braces.
+/// The column of the last place where a word stands, by itself if it does so anywhere. A variable may be in braces.
 fn column_of(line: &str, word: &str) -> Option<usize> {
-    let braced = || word.strip_prefix('$').and_then(|name| line.rfind(&format!("${{{name}")));
-    let at = line.rfind(word).filter(|_| !word.is_empty()).or_else(braced)?;
-    let before = line.get(..at)?;
+    let braced = word.strip_prefix('$').map(|name| format!("${{{name}"));
+    let at = last(line, word).or_else(|| last(line, &braced?))?;
     // A word that is looked for between blanks begins behind the first.
-    Some(1 + before.chars().count() + usize::from(word.starts_with(' ')))
+    Some(1 + line.get(..at)?.chars().count() + usize::from(word.starts_with(' ')))
+}
+
+fn last(line: &str, word: &str) -> Option<usize> {
+    let joins = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '/' | '.' | '-');
+    let stands_alone = |at: &usize| {
+        let (before, after) = (line.get(..*at).unwrap_or_default(), line.get(at + word.len()..).unwrap_or_default());
+        !before.ends_with(joins) && !after.starts_with(joins)
+    };
+    let places = line.match_indices(word).map(|(at, _)| at).filter(|_| !word.is_empty());
+    places.clone().filter(stands_alone).last().or_else(|| places.last())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caret_points_at_the_word_itself() {
+        for (line, word, column) in [
+            ("EXPOSE 8080:80 [::1]:8080:80/udp", "8080:80", Some(8)),
+            ("COPY $foo $foobar /", "$foo", Some(6)),
+            ("USER ${foo:-1}", "$foo", Some(6)),
+            ("FROM as as as", " as ", Some(9)),
+            ("ÜSER x", "x", Some(6)),
+            ("USER x", "y", None),
+            ("USER x", "", None),
+        ] {
+            assert_eq!(column_of(line, word), column, "{line} {word}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub(crate) mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use skycap_image::{History, Image, ImageConfig, Platform};
+use skycap_image::{History, Image, ImageConfig, Platform, suggest};
 
 use crate::dockerfile::Dockerfile;
 use crate::error::{BuildError, Fault};
@@ -216,7 +216,9 @@ impl<'a> Planner<'a> {
         let by_name = stages.iter().rposition(|stage| stage.from.value.name.as_deref() == Some(&*lower));
         by_name.or_else(|| name.parse().ok().filter(|number| *number < stages.len())).ok_or_else(|| {
             let names: Vec<&str> = stages.iter().filter_map(|stage| stage.from.value.name.as_deref()).collect();
-            let hint = (!names.is_empty()).then(|| format!("the stages of {} are {}", self.file(), names.join(", ")));
+            let all = || (!names.is_empty()).then(|| format!("the stages of {} are {}", self.file(), names.join(", ")));
+            let near = suggest::nearest(&lower, names.iter().copied()).map(|near| format!("did you mean {near}?"));
+            let hint = near.or_else(all);
             BuildError::Request { what: format!("target stage \"{name}\" could not be found"), hint }
         })
     }
@@ -259,7 +261,8 @@ impl<'a> Planner<'a> {
     fn find_stage(&self, name: &str, current: usize) -> Result<Option<usize>, Fault> {
         let stages = &self.dockerfile.stages;
         let too_late = || {
-            let this = stages.get(current).and_then(|stage| stage.from.value.name.clone()).unwrap_or_default();
+            let this = stages.get(current).and_then(|stage| stage.from.value.name.clone());
+            let this = this.unwrap_or_else(|| format!("stage-{current}"));
             Fault::new(format!(
                 "cannot copy from stage \"{name}\", it needs to be defined before current stage \"{this}\""
             ))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use skycap_image::{History, Image, ImageConfig, Platform};
+use skycap_image::{History, Image, ImageConfig, Platform, suggest};
 
 use super::scope::Variables;
 use super::{Entry, Planner, Stage, Step};
@@ -11,6 +11,7 @@ use crate::dockerfile::{Instruction, Spanned, expand, parse_trigger};
 use crate::error::{BuildError, Fault};
 use crate::graph::{Base, Node, NodeId, Operation};
 use crate::named::{self, NamedContext};
+use crate::platform;
 
 /// What BuildKit sets if the base does not.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -119,11 +120,9 @@ impl Planner<'_> {
             return Err(Fault::new(format!("base name ({}) should not be blank", from.image)));
         }
         let mut platform = self.platform.clone();
-        if let Some(text) = &from.platform {
-            let text = self.expand_global(&text.value)?;
-            if !text.is_empty() {
-                platform = text.parse::<Platform>().map_err(|error| Fault::new(error.to_string()))?.normalized();
-            }
+        if let Some(written) = &from.platform {
+            let text = self.expand_global(&written.value)?;
+            platform = self.platform_of(&written.value, &text)?;
         }
         let earlier = self.dockerfile.stages[..number].iter().rposition(|s| s.from.value.name.as_ref() == Some(&name));
         let beginning = match (named::find(&self.request.contexts, &name, &platform), earlier) {
@@ -133,6 +132,20 @@ impl Planner<'_> {
             (None, None) => Beginning::Registry,
         };
         Ok((name, platform, beginning))
+    }
+
+    /// The platform that an expanded `--platform` names.
+    fn platform_of(&self, written: &str, expanded: &str) -> Result<Platform, Fault> {
+        let fault = match (expanded, platform::parse(expanded)) {
+            ("", _) => Fault::new(format!("empty platform value from expression {written}")),
+            (_, Ok(platform)) => return Ok(platform),
+            (_, Err(error)) => Fault::new(format!("failed to parse platform {written}: {error}")),
+        };
+        let name = written.trim_start_matches(['$', '{']).trim_end_matches('}');
+        Err(match suggest::nearest(name, self.globals.names()) {
+            Some(near) => fault.with_hint(format!("did you mean {near}?")),
+            None => fault,
+        })
     }
 
     fn expand_global(&self, text: &str) -> Result<String, Fault> {
