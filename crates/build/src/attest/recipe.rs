@@ -8,7 +8,6 @@ use skycap_image::{Descriptor, Platform};
 use super::Material;
 use crate::dockerfile::{MountKind, Network};
 use crate::graph::{ContextId, Copy, Fetch, Found, From, Graph, NodeId, Operation, Run, Wanted};
-use crate::remote;
 
 /// What provenance tells of a target.
 #[derive(Default)]

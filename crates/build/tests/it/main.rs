@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod attest;
 mod caching;
 mod cases;
 mod peers;
@@ -29,8 +30,17 @@ fn main() -> ExitCode {
     #[allow(clippy::disallowed_methods, reason = "a test program is a program")]
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let filters: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
-    let tests =
-        [cases::TESTS, caching::TESTS, run::TESTS, ssh::TESTS, times::TESTS, refusals::TESTS, peers::TESTS].concat();
+    let tests = [
+        attest::TESTS,
+        cases::TESTS,
+        caching::TESTS,
+        run::TESTS,
+        ssh::TESTS,
+        times::TESTS,
+        refusals::TESTS,
+        peers::TESTS,
+    ]
+    .concat();
     if arguments.iter().any(|word| word == "--list") {
         for (name, _) in tests {
             println!("{name}: test");

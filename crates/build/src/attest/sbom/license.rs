@@ -16,10 +16,10 @@ pub(super) fn expression(text: &str, references: &mut References) -> String {
     if spdx::Expression::parse(text).is_ok() && !text.contains("LicenseRef-") {
         return text.to_owned();
     }
-    let mut found = References::new();
+    let mut found = references.clone();
     let words = joined(text, &mut found);
     if let Some(expression) = words.filter(|words| spdx::Expression::parse(words).is_ok()) {
-        references.append(&mut found);
+        *references = found;
         return expression;
     }
     reference(text, references)
@@ -57,10 +57,8 @@ fn atom(word: &str, found: &mut References) -> String {
     if let Some((_, id)) = FEDORA.iter().find(|(name, _)| *name == word) {
         return (*id).to_owned();
     }
-    match spdx::imprecise_license_id(word) {
-        Some((id, length)) if length == word.len() => id.name.to_owned(),
-        _ => reference(word, found),
-    }
+    // Guessing what a vague word means (`BSD`) would be a statement that nobody made.
+    reference(word, found)
 }
 
 /// Frequent names of the time before Fedora took SPDX's.

@@ -6,10 +6,8 @@ use crate::attest::sbom::package::Package;
 
 fn sample(name: &str) -> Vec<u8> {
     let path = format!("{}/testdata/packages/{name}.gz", env!("CARGO_MANIFEST_DIR"));
-    let (mut decoder, mut bytes) = (
-        skycap_image::compress::decoder(std::io::BufReader::new(std::fs::File::open(path).unwrap())).unwrap(),
-        Vec::new(),
-    );
+    let (_, mut decoder) = skycap_image::compress::decoder(std::fs::File::open(path).unwrap()).unwrap();
+    let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut decoder, &mut bytes).unwrap();
     bytes
 }
