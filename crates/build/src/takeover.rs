@@ -118,8 +118,7 @@ impl Engine<'_> {
     /// A tree of all layers of a node.
     fn tree(&self, territory: &Path, id: NodeId) -> Result<Tree, Fault> {
         let layers = self.layers(id)?;
-        let mut above = 0;
-        for id in self.graph.chain(id).into_iter().rev() {
+        for (above, id) in self.graph.chain(id).into_iter().rev().enumerate() {
             let parked = self.parked.lock().remove(&self.canonical(id));
             if let Some((tree, recorded)) = parked
                 && Recorded::of(&tree.path(), &[]).map_err(unseen)? == recorded
@@ -131,7 +130,6 @@ impl Engine<'_> {
             if matches!(self.graph.node(id).operation, Operation::Base(_)) {
                 break;
             }
-            above += 1;
         }
         self.fresh_tree(territory, &layers)
     }

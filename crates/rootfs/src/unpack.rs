@@ -9,6 +9,7 @@ use skycap_image::{Event, Layer, Progress};
 
 use crate::directory::Directory;
 use crate::directory::attributes::Attributes;
+use crate::directory::handle::{READ, open_child};
 use crate::directory::overlay::Overlay;
 use crate::directory::top_down::{Skipped, TopDown};
 use crate::directory::writers::{Crew, Failure, Writers};
@@ -90,11 +91,15 @@ pub fn unpack_onto(
     options: &Unpack,
     progress: &dyn Progress,
 ) -> Result<(), UnpackError> {
+    if layers.is_empty() {
+        return Ok(());
+    }
     let mut beside = tree.as_os_str().to_owned();
     beside.push("-onto");
     let stage = Stage::create(Path::new(&beside))?;
     let work = Work { overlay: None, layers, options, progress, stop: &|| false };
-    let root = crate::directory::open_root(tree).map_err(at("open", tree))?;
+    let root = crate::directory::open_root(tree).and_then(|root| open_child(root, b".", READ));
+    let root = root.map_err(at("open", tree))?;
     work.in_order_onto(&stage, root)
 }
 

@@ -32,6 +32,10 @@ pub(crate) struct Facts {
 pub(crate) const SUBORDINATE_IDS: &str = "to keep owners of files, give the user ranges in /etc/subuid and /etc/subgid (usermod --add-subuids 100000-165535 \
      --add-subgids 100000-165535 USER)";
 
+/// Advice for root of a container in which nothing but a takeover works.
+pub(crate) const TAKEOVER: &str = "if this container is thrown away afterwards: SKYCAP_SANDBOX=takeover lets RUN use its root file system \
+                                   (RUN is then not kept apart from the builder)";
+
 const PROGRAMS: &str = "install newuidmap and newgidmap (package uidmap or shadow-utils)";
 const SECCOMP: &str = "a seccomp filter is on, which may refuse this";
 const UNKNOWN: &str =
