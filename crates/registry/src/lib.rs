@@ -17,6 +17,7 @@ mod client;
 pub mod cloud;
 pub mod cosign;
 mod credentials;
+mod download;
 mod encoding;
 mod error;
 mod guard;
@@ -51,6 +52,7 @@ mod upload;
 
 pub use client::Client;
 pub use credentials::Keychain;
+pub use download::{Download, Downloaded};
 pub use place::Place;
 pub use registries::Registries;
 pub use session::RateLimit;

@@ -3,9 +3,9 @@
 mod check;
 mod commits;
 mod get;
-mod program;
+pub(crate) mod program;
 mod put;
-mod source;
+pub(crate) mod source;
 
 #[cfg(test)]
 mod tests;

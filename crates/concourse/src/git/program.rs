@@ -41,18 +41,21 @@ const SUBMODULE_PROTOCOLS: &str = "git:http:https:ssh";
 const LINES_IN_ERRORS: usize = 12;
 
 /// Git, ready to talk to one source. Its temporary files go when this does.
-pub(super) struct Git<'h> {
+pub(crate) struct Git<'h> {
     host: &'h Host,
     home: Temporary,
     password: Secret,
     username: Secret,
     ssh: String,
+    /// Further variables, and texts that no message may show.
+    variables: Vec<(&'static str, String)>,
+    hidden: Vec<Secret>,
     protocols_of_submodules: &'static str,
 }
 
 impl<'h> Git<'h> {
     /// Writes the configuration and the key.
-    pub(super) fn new(source: &Source, host: &'h Host) -> Result<Self, Failure> {
+    pub(crate) fn new(source: &Source, host: &'h Host) -> Result<Self, Failure> {
         let home = Temporary::create(&host.scratch, "skycap-git-");
         let home = home.map_err(|error| Failure::new(error.to_string()))?;
         write_private(&home.path().join(".gitconfig"), &configuration(source, host))?;
@@ -74,23 +77,45 @@ impl<'h> Git<'h> {
             password: source.password.clone(),
             username: source.username.clone(),
             ssh,
+            variables: Vec::new(),
+            hidden: Vec::new(),
             protocols_of_submodules: submodule_protocols(host.hosts.values()),
         })
     }
 
+    /// Shows a header to one origin, which cannot pass it on by a redirect. It reaches git by its environment.
+    pub(crate) fn with_header(mut self, origin: &str, header: Secret) -> Self {
+        let line = format!("Authorization: {}", header.reveal());
+        self.variables.extend([
+            ("GIT_CONFIG_COUNT", "2".to_owned()),
+            ("GIT_CONFIG_KEY_0", format!("http.{origin}.extraHeader")),
+            ("GIT_CONFIG_VALUE_0", line),
+            ("GIT_CONFIG_KEY_1", "http.followRedirects".to_owned()),
+            ("GIT_CONFIG_VALUE_1", "false".to_owned()),
+        ]);
+        self.hidden.push(header);
+        self
+    }
+
+    /// Asks an SSH agent, and only that.
+    pub(crate) fn with_agent(mut self, socket: &Path) -> Self {
+        self.variables.push(("SSH_AUTH_SOCK", socket.display().to_string()));
+        self
+    }
+
     /// A directory of its own for temporary repositories.
-    pub(super) fn scratch(&self) -> &Path {
+    pub(crate) fn scratch(&self) -> &Path {
         self.home.path()
     }
 
     /// Runs git in a directory and hands back what it printed, without the line feed at its end.
-    pub(super) fn run<A: AsRef<OsStr>>(&self, directory: &Path, arguments: &[A]) -> Result<String, Failure> {
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, directory: &Path, arguments: &[A]) -> Result<String, Failure> {
         let (success, output, errors) = self.execute(directory, arguments, PROTOCOLS)?;
         if success { Ok(output) } else { Err(self.failure(arguments, &errors)) }
     }
 
     /// Like [`Git::run`], for addresses that the repository itself names.
-    pub(super) fn run_for_submodules<A: AsRef<OsStr>>(
+    pub(crate) fn run_for_submodules<A: AsRef<OsStr>>(
         &self,
         directory: &Path,
         arguments: &[A],
@@ -100,7 +125,7 @@ impl<'h> Git<'h> {
     }
 
     /// Whether git says yes.
-    pub(super) fn test<A: AsRef<OsStr>>(&self, directory: &Path, arguments: &[A]) -> Result<bool, Failure> {
+    pub(crate) fn test<A: AsRef<OsStr>>(&self, directory: &Path, arguments: &[A]) -> Result<bool, Failure> {
         Ok(self.execute(directory, arguments, PROTOCOLS)?.0)
     }
 
@@ -128,11 +153,12 @@ impl<'h> Git<'h> {
             .env("GIT_SSH_COMMAND", &self.ssh)
             .env("GIT_LFS_SKIP_SMUDGE", "1")
             .env("SKYCAP_GIT_USERNAME", self.username.reveal())
-            .env("SKYCAP_GIT_PASSWORD", self.password.reveal());
+            .env("SKYCAP_GIT_PASSWORD", self.password.reveal())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
         let output = command.output().map_err(|error| {
             let failure = Failure::new(format!("cannot run git: {error}"));
             if error.kind() == io::ErrorKind::NotFound {
-                failure.with_hint("the git resource that is built in needs the program git; install it")
+                failure.with_hint("git repositories need the program git; install it")
             } else {
                 failure
             }
@@ -161,6 +187,9 @@ impl<'h> Git<'h> {
         let mut text = text.to_owned();
         if !self.password.is_empty() {
             text = text.replace(self.password.reveal(), "***");
+        }
+        for secret in self.hidden.iter().filter(|secret| !secret.is_empty()) {
+            text = text.replace(secret.reveal(), "***");
         }
         // A user is as common a word as `git`; as a part of an address it may be a token.
         if !self.username.is_empty() {

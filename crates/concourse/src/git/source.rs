@@ -19,14 +19,14 @@ pub(super) struct Request {
 
 /// `source`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// For http and https without a user and a password in it.
-    pub(super) uri: String,
+    pub(crate) uri: String,
     /// Empty for the remote's default branch.
     pub(super) branch: String,
     /// Often a token itself.
-    pub(super) username: Secret,
-    pub(super) password: Secret,
+    pub(crate) username: Secret,
+    pub(crate) password: Secret,
     pub(super) private_key: Secret,
     pub(super) private_key_user: String,
     pub(super) paths: Vec<String>,
@@ -104,6 +104,13 @@ impl Request {
 }
 
 impl Source {
+    /// A repository at an address, which may hold credentials.
+    pub(crate) fn at(address: &str) -> Result<Self, Failure> {
+        let mut source = Self { uri: address.to_owned(), ..Self::default() };
+        source.hide_credentials()?;
+        Ok(source)
+    }
+
     fn decode(value: &Value) -> Result<Self, Failure> {
         let mut source = Self { version_depth: 1, ..Self::default() };
         for (key, value) in object("source", value)? {
