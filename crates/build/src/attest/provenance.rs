@@ -96,14 +96,14 @@ fn arguments(request: &Request, built: &Built, redact: &Redact<'_>) -> BTreeMap<
     let mut args = BTreeMap::new();
     args.extend(request.build_args.iter().map(|(name, value)| (format!("build-arg:{name}"), text(value))));
     args.extend(request.labels.iter().map(|(name, value)| (format!("label:{name}"), text(value))));
-    args.extend(request.contexts.iter().filter_map(|(name, context)| {
+    args.extend(request.contexts.iter().map(|(name, context)| {
         let value = match context {
             NamedContext::Image(artifact) => format!("docker-image://{}", artifact.descriptor().digest),
             NamedContext::Reference(reference) => format!("docker-image://{reference}"),
             NamedContext::Directory { .. } => format!("local:{name}"),
             NamedContext::Http(url) | NamedContext::Git(url) => super::redact::without_credentials(url),
         };
-        Some((format!("context:{name}"), value))
+        (format!("context:{name}"), value)
     }));
     if let Some(target) = &built.target {
         args.insert("target".to_owned(), target.clone());

@@ -75,7 +75,9 @@ fn read(tree: &Tree, manager: Manager, path: &TreePath, parse: Parse, found: &mu
         let Some(Ok(before)) = tree.read_in(layer, path)?.map(|bytes| parse(&bytes)) else { break };
         let before: BTreeSet<_> = before.iter().map(identity).collect();
         open.retain(|number| before.contains(&identity(&packages[*number])));
-        open.iter().for_each(|number| layers[*number] = Some(layer));
+        for number in &open {
+            layers[*number] = Some(layer);
+        }
         if open.is_empty() {
             break;
         }

@@ -78,11 +78,13 @@ struct Checksum {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct External {
-    reference_category: &'static str,
-    reference_type: &'static str,
-    reference_locator: String,
+    #[serde(rename = "referenceCategory")]
+    category: &'static str,
+    #[serde(rename = "referenceType")]
+    kind: &'static str,
+    #[serde(rename = "referenceLocator")]
+    locator: String,
 }
 
 #[derive(Serialize)]
@@ -93,11 +95,13 @@ struct License {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Relationship {
-    spdx_element_id: String,
-    relationship_type: &'static str,
-    related_spdx_element: String,
+    #[serde(rename = "spdxElementId")]
+    from: String,
+    #[serde(rename = "relationshipType")]
+    kind: &'static str,
+    #[serde(rename = "relatedSpdxElement")]
+    to: String,
 }
 
 /// What a document is about.
@@ -243,13 +247,13 @@ impl Element {
 
 impl External {
     fn purl(purl: String) -> Self {
-        Self { reference_category: "PACKAGE-MANAGER", reference_type: "purl", reference_locator: purl }
+        Self { category: "PACKAGE-MANAGER", kind: "purl", locator: purl }
     }
 }
 
 impl Relationship {
     fn of(from: &str, kind: &'static str, to: &str) -> Self {
-        Self { spdx_element_id: from.to_owned(), relationship_type: kind, related_spdx_element: to.to_owned() }
+        Self { from: from.to_owned(), kind, to: to.to_owned() }
     }
 }
 

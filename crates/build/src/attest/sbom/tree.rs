@@ -25,7 +25,7 @@ pub(super) enum Tree {
 
 /// Layers and what they make together.
 pub(super) struct Layers {
-    layers: Vec<Layer>,
+    all: Vec<Layer>,
     indexes: Vec<Arc<LayerIndex>>,
     view: View,
 }
@@ -37,7 +37,7 @@ impl Tree {
         let indexes: Vec<Arc<LayerIndex>> =
             layers.iter().map(|layer| store.layer_index(layer)).collect::<Result<_, _>>()?;
         let view = View::new(&indexes)?;
-        Ok(Self::Layers(Box::new(Layers { layers, indexes, view })))
+        Ok(Self::Layers(Box::new(Layers { all: layers, indexes, view })))
     }
 
     /// Where a path leads, if that is a regular file.
@@ -77,7 +77,7 @@ impl Tree {
     /// A file's content.
     pub fn read(&self, path: &TreePath) -> Result<Vec<u8>, Fault> {
         match self {
-            Self::Layers(layers) => Ok(layers.view.read(path, &layers.layers, LONGEST)?),
+            Self::Layers(layers) => Ok(layers.view.read(path, &layers.all, LONGEST)?),
             Self::Directory(context) => {
                 let mut content = Vec::new();
                 context.file(path)?.take(LONGEST + 1).read_to_end(&mut content)?;
@@ -98,7 +98,7 @@ impl Tree {
     /// The digest of a layer as stored.
     pub fn digest(&self, layer: usize) -> Option<Digest> {
         match self {
-            Self::Layers(layers) => layers.layers.get(layer).map(|layer| layer.descriptor.digest),
+            Self::Layers(layers) => layers.all.get(layer).map(|layer| layer.descriptor.digest),
             Self::Directory(_) => None,
         }
     }
@@ -116,7 +116,7 @@ impl Tree {
     /// What a file was in one layer; `None` if that layer alone has no such file.
     pub fn read_in(&self, layer: usize, path: &TreePath) -> Result<Option<Vec<u8>>, Fault> {
         let Self::Layers(layers) = self else { return Ok(None) };
-        let (Some(index), Some(layer)) = (layers.indexes.get(layer), layers.layers.get(layer)) else { return Ok(None) };
+        let (Some(index), Some(layer)) = (layers.indexes.get(layer), layers.all.get(layer)) else { return Ok(None) };
         let alone = View::new(std::slice::from_ref(index))?;
         if !alone.lookup(path).is_some_and(Entry::is_file) {
             return Ok(None);

@@ -97,16 +97,20 @@ fn a_digest_of_the_package_file_is_kept() {
     let mut put = |number: usize| bytes.extend_from_slice(&u32::try_from(number).unwrap().to_be_bytes());
     put(tags.len());
     put(values.len());
-    tags.iter().for_each(|(tag, kind, offset, count)| [*tag, *kind, *offset, *count].into_iter().for_each(&mut put));
+    for (tag, kind, offset, count) in tags {
+        [tag, kind, offset, count].into_iter().for_each(&mut put);
+    }
     bytes.extend_from_slice(&values);
     assert_eq!(header::package(&bytes).unwrap().checksums, [("SHA256", hash)]);
 }
+
+/// Reads a file's headers.
+type Read = fn(&[u8]) -> Result<Vec<Vec<u8>>, super::Damaged>;
 
 /// Damage of every kind is an error or another answer, never a panic and never more than the file holds.
 #[test]
 fn damaged_databases_do_no_harm() {
     let headers = sqlite::headers(&sample("rpmdb.sqlite")).unwrap();
-    type Read = fn(&[u8]) -> Result<Vec<Vec<u8>>, super::Damaged>;
     let samples: [(Vec<u8>, Read); 4] = [
         (sample("rpmdb.sqlite"), sqlite::headers),
         (sample("small-pages.sqlite"), sqlite::headers),
@@ -124,7 +128,7 @@ fn damaged_databases_do_no_harm() {
         }
         for _ in 0..2_000 {
             let mut damaged = file.clone();
-            for _ in 0..1 + random() % 4 {
+            for _ in 0..=random() % 4 {
                 // What is in front decides most.
                 let at = random() % if random() % 2 == 0 { 1024 } else { damaged.len() };
                 damaged[at] = [0, 0xff, 1, 0x80][random() % 4];
