@@ -64,6 +64,8 @@ pub struct Request {
     pub cache_to: Vec<CacheTarget>,
     /// Runs every step even if its result is known.
     pub no_cache: bool,
+    /// The same for the steps on these lines of the Dockerfile.
+    pub fresh_lines: Vec<std::ops::RangeInclusive<usize>>,
     /// How many threads read and compress; at least 1. Four times as many steps run at once.
     pub threads: usize,
     /// A directory for what `RUN` writes, used where the store's file system cannot carry an overlay (it is one itself).
@@ -99,11 +101,19 @@ impl Request {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             no_cache: false,
+            fresh_lines: Vec::new(),
             threads: 1,
             scratch: None,
             attest: Attest::default(),
             cancel: Cancel::default(),
         }
+    }
+}
+
+impl Request {
+    /// Whether the steps on a line of the Dockerfile are run even if their results are known.
+    pub(crate) fn is_fresh(&self, line: usize) -> bool {
+        self.no_cache || self.fresh_lines.iter().any(|lines| lines.contains(&line))
     }
 }
 
