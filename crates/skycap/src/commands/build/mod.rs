@@ -1,6 +1,7 @@
 //! `skycap build`: a Dockerfile, for people.
 
 mod annotations;
+mod caches;
 mod call;
 mod excerpt;
 mod flags;
@@ -86,10 +87,10 @@ impl Plan<'_> {
         let started = Instant::now();
         let (arguments, context) = (self.arguments, self.context);
         let source = Source::read(&arguments.context, arguments.inputs.file.as_deref(), context)?;
-        let request = self.request(&source)?;
-        self.check_outputs(&request)?;
         let client = Client::new(context.settings()?, context.progress.clone())?.with_stop(context.stop.clone());
         let registries = Registries::new(client, context.keychain()?);
+        let request = self.request(&source, &registries)?;
+        self.check_outputs(&request)?;
         let store = context.store()?;
         let remote = Fetcher::new(&context.host()?);
         let sandbox = context.sandbox()?;
@@ -111,20 +112,9 @@ impl Plan<'_> {
         self.tell(&artifact, &built, started)
     }
 
-    fn request(&self, source: &Source) -> Result<Request, Failure> {
+    fn request(&self, source: &Source, registries: &Registries) -> Result<Request, Failure> {
         let (inputs, steps, caching) = (&self.arguments.inputs, &self.arguments.steps, &self.arguments.caching);
         let variables = &self.context.world.variables;
-        if let Some(flag) =
-            caching.cache_from.first().map(|_| "--cache-from").or(caching.cache_to.first().map(|_| "--cache-to"))
-        {
-            return Err(Failure::usage(format!("{flag}: caches outside the store are not read or written"))
-                .with_hint("--store DIR keeps steps in a directory that can be carried along"));
-        }
-        if !caching.no_cache_filter.is_empty() {
-            return Err(Failure::usage("--no-cache-filter: single stages cannot be built anew").with_hint(
-                "--no-cache builds everything anew; a --build-arg that the stage uses builds it anew, too",
-            ));
-        }
         Ok(Request {
             ignore: source.ignore.clone(),
             dockerfile_name: source.name.clone(),
@@ -148,7 +138,10 @@ impl Plan<'_> {
             compression: self.packing.compression.unwrap_or(Compression::Gzip),
             source_date_epoch: flags::source_date_epoch(variables)?,
             attest: self.attest()?,
+            cache_from: caches::sources(&caching.cache_from, registries, self.arguments.insecure)?,
+            cache_to: caches::targets(&caching.cache_to, registries, self.arguments.insecure)?,
             no_cache: caching.no_cache,
+            fresh_lines: source.lines_of(&caching.no_cache_filter)?,
             scratch: Some(self.context.world.roomy.clone()),
             threads: threads(),
             cancel: self.context.cancel.clone(),

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use skycap_build::dockerfile;
 use skycap_build::ignore::Ignore;
+use skycap_image::suggest::nearest;
 use skycap_store::Temporary;
 
 use super::flags::{is_git, is_http};
@@ -36,6 +39,30 @@ impl Source {
                 .with_hint("clone or unpack it first and build the directory")),
             directory => Self::from_directory(Path::new(directory), file),
         }
+    }
+
+    /// The lines of stages, by their names or numbers.
+    pub fn lines_of(&self, stages: &[String]) -> Result<Vec<RangeInclusive<usize>>, Failure> {
+        if stages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Ok(parsed) = dockerfile::parse(&self.dockerfile, &self.name) else { return Ok(Vec::new()) };
+        let lines = |wanted: &String| {
+            let is_meant = |(number, stage): (usize, &dockerfile::Stage)| {
+                stage.from.value.name.as_deref() == Some(&wanted.to_lowercase()) || number.to_string() == *wanted
+            };
+            let number = parsed.stages.iter().enumerate().position(is_meant).ok_or_else(|| {
+                let failure = Failure::usage(format!("--no-cache-filter {wanted}: there is no such stage"));
+                let names = parsed.stages.iter().filter_map(|stage| stage.from.value.name.as_deref());
+                match nearest(wanted, names) {
+                    Some(near) => failure.with_hint(format!("did you mean {near}?")),
+                    None => failure.with_hint("`--call targets` lists the stages"),
+                }
+            })?;
+            let begin = |number: usize| parsed.stages.get(number).map(|stage: &dockerfile::Stage| stage.from.span.line);
+            Ok(begin(number).unwrap_or(1)..=begin(number + 1).map_or(usize::MAX, |next| next - 1))
+        };
+        stages.iter().map(lines).collect()
     }
 
     fn from_directory(context: &Path, file: Option<&str>) -> Result<Self, Failure> {

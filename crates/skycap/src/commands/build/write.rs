@@ -6,7 +6,7 @@ use skycap_build::Built;
 use skycap_image::progress::Task;
 use skycap_image::transport::Transport;
 use skycap_image::{Artifact, Image, ImageSink, Name, Reference, archive};
-use skycap_registry::{Access, Registries};
+use skycap_registry::Registries;
 use skycap_store::Store;
 
 use super::output::{Format, Output, To};
@@ -133,9 +133,7 @@ fn push(artifact: &Artifact, references: &[Reference], by_digest: bool, means: &
             &format!("pushing {}", shown.split('@').next().unwrap_or(&shown)),
             None,
         );
-        let credentials = means.registries.keychain.credentials(repository.registry())?;
-        let access = Access { credentials, insecure_plain_http: means.insecure, push: true, ..Access::default() };
-        let place = means.registries.client.place(repository, access)?;
+        let place = super::caches::place(reference, means.registries, means.insecure, true)?;
         let descriptor = place.put(artifact, &names)?;
         task.finish("done");
         if by_digest {
