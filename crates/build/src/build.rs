@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use skycap_image::progress::Task;
-use skycap_image::{Event, Image, Layer, Platform, Progress, Reference, Resolver};
+use skycap_image::{Digest, Event, Image, Layer, Platform, Progress, Reference, Resolver};
 use skycap_store::Store;
 
 use crate::assemble::{self, Parts};
@@ -52,7 +52,7 @@ pub fn check(request: &Request, world: &World<'_>) -> Result<Vec<Finding>, Build
     let dockerfile = dockerfile::parse(&request.dockerfile, &request.dockerfile_name)?;
     let lint = Linter::new(&dockerfile, request.build_args.get(CHECK).map(String::as_str));
     let World { resolver, progress, .. } = *world;
-    let images = Registry { resolver, progress, known: Mutex::default() };
+    let images = Registry { resolver, progress, known: Mutex::default(), digests: Mutex::default() };
     let mut graph = Graph::default();
     let mut checked = asked(request).into_iter().map(|(target, platform)| {
         Planner::new(request, &dockerfile, &images, &lint, &mut graph, target, &platform)?.check(target)
@@ -92,7 +92,7 @@ fn build_parsed(
         move |fault: Fault| BuildError::of_request(what, fault)
     };
     let epoch = epoch(request)?;
-    let images = Registry { resolver, progress, known: Mutex::default() };
+    let images = Registry { resolver, progress, known: Mutex::default(), digests: Mutex::default() };
     let mut graph = Graph::default();
     let targets = plan(request, dockerfile, &images, lint, &mut graph, progress)?;
     lint.verdict()?;
@@ -287,6 +287,8 @@ struct Registry<'a> {
     progress: &'a dyn Progress,
     /// An error waits here until somebody asks for its image, so that the plan's order decides which one is told.
     known: Mutex<BTreeMap<Wanted, Result<Image, Fault>>>,
+    /// What the names stand for: often indexes.
+    digests: Mutex<BTreeMap<String, Digest>>,
 }
 
 impl Registry<'_> {
@@ -315,6 +317,8 @@ impl Registry<'_> {
             .resolver
             .get(&reference)
             .map_err(|error| Fault::caused(format!("the image {name} cannot be had"), error))?;
+        let digests = self.digests.lock();
+        digests.unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), artifact.descriptor().digest);
         let image = artifact
             .for_platform(platform)
             .map_err(|error| Fault::caused(format!("the image {name} cannot be had for {platform}"), error))?;
@@ -334,6 +338,10 @@ impl Images for Registry<'_> {
         let image = known.unwrap_or_else(|| self.fetch(name, platform))?;
         self.known().insert(key, Ok(image.clone()));
         Ok(image)
+    }
+
+    fn digest(&self, name: &str) -> Option<Digest> {
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
     }
 }
 

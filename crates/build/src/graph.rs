@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use skycap_image::{Descriptor, Digest, Image, Layer, Platform};
+use skycap_image::{Descriptor, Digest, Layer, Platform};
 
 use crate::attest::Material;
 use crate::dockerfile::{Mount, Network, Security};
@@ -222,14 +222,6 @@ pub(crate) struct Workdir {
     pub path: String,
     /// Who owns what is made: `user[:group]`, empty for root.
     pub user: String,
-}
-
-impl Base {
-    /// What an image brings that a Dockerfile calls by this name.
-    pub fn of(name: &str, platform: &Platform, image: &Image, is_remote: bool) -> Self {
-        let material = Some(Material::image(name, platform, image.descriptor().digest));
-        Self { layers: image.layers(), is_remote, material }
-    }
 }
 
 impl Graph {

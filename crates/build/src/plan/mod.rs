@@ -19,13 +19,14 @@ pub(crate) mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use skycap_image::{History, Image, ImageConfig, Platform, suggest};
+use skycap_image::{Digest, History, Image, ImageConfig, Platform, suggest};
 
+use crate::attest::Material;
 use crate::dockerfile::Dockerfile;
 use crate::error::{BuildError, Fault};
 use crate::graph::{self, Base, From, Graph, Node, NodeId, Operation};
 use crate::lint::{FromLine, Linter, Rule};
-use crate::named;
+use crate::named::{self, NamedContext};
 use crate::request::Request;
 pub(crate) use foresee::Wanted;
 pub(crate) use scan::Scan;
@@ -38,6 +39,9 @@ const LARGEST: usize = 256 << 20;
 pub(crate) trait Images {
     /// An image that a registry holds.
     fn image(&self, name: &str, platform: &Platform) -> Result<Image, Fault>;
+
+    /// What the name of an image stands for that was looked up: the image, or the index that it is in.
+    fn digest(&self, name: &str) -> Option<Digest>;
 }
 
 /// What a target will be.
@@ -289,11 +293,24 @@ impl<'a> Planner<'a> {
         if let Some(node) = self.others.get(&key) {
             return *node;
         }
-        let base = image.map(|(image, is_remote)| Base::of(name, platform, &image, is_remote)).unwrap_or_default();
+        let base = image.map(|(image, is_remote)| self.base_of(name, platform, &image, is_remote)).unwrap_or_default();
         let label = format!("FROM {name}");
         let node = self.graph.add(Node { operation: Operation::Base(base), line, label, platform: platform.clone() });
         self.others.insert(key, node);
         node
+    }
+
+    /// What an image brings that the Dockerfile calls by this name.
+    fn base_of(&self, name: &str, platform: &Platform, image: &Image, is_remote: bool) -> Base {
+        let (name, digest) = match named::find(&self.request.contexts, name, platform).map(|(_, context)| context) {
+            Some(NamedContext::Image(artifact)) => (name.to_owned(), Some(artifact.descriptor().digest)),
+            Some(NamedContext::Reference(reference)) => {
+                (reference.to_string(), self.images.digest(&reference.to_string()))
+            }
+            _ => (name.to_owned(), self.images.digest(name)),
+        };
+        let digest = digest.unwrap_or_else(|| image.descriptor().digest);
+        Base { layers: image.layers(), is_remote, material: Some(Material::image(&name, platform, digest)) }
     }
 
     /// Counts what an instruction or a stage copies: few short lines can ask for the same long value again and again.

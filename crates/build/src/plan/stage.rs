@@ -178,7 +178,8 @@ impl Planner<'_> {
         image: &Image,
         is_remote: bool,
     ) -> Stage {
-        let head = self.base(number, name, &platform, Base::of(name, &platform, image, is_remote));
+        let base = self.base_of(name, &platform, image, is_remote);
+        let head = self.base(number, name, &platform, base);
         let mut stage = self.fresh(head, platform, image.config().clone());
         stage.base_history = aligned_history(image.config());
         let line = self.dockerfile.stages[number].from.span.line;
