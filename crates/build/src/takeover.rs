@@ -106,7 +106,7 @@ impl Engine<'_> {
             Stand::Tree { tree, .. } => {
                 let awaited = self.awaited();
                 if awaited.contains(&id) {
-                    let recorded = Recorded::of(&tree.path(), &[]).map_err(unseen)?;
+                    let recorded = Recorded::at_rest(&tree.path()).map_err(unseen)?;
                     self.parked.lock().insert(id, (tree, recorded));
                 }
                 self.parked.lock().retain(|id, _| awaited.contains(id));
@@ -121,7 +121,7 @@ impl Engine<'_> {
         for (above, id) in self.graph.chain(id).into_iter().rev().enumerate() {
             let parked = self.parked.lock().remove(&self.canonical(id));
             if let Some((tree, recorded)) = parked
-                && Recorded::of(&tree.path(), &[]).map_err(unseen)? == recorded
+                && Recorded::at_rest(&tree.path()).map_err(unseen)? == recorded
             {
                 let new = layers.get(layers.len() - above..).unwrap_or_default();
                 unpack_onto(new, &tree.path(), &plain(self.tools.request.threads), self.tools.progress)?;

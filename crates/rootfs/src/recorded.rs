@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
-use skycap_image::{Algorithm, Digest, Hasher};
+use skycap_image::Digest;
 
 use crate::TreePath;
 use crate::directory::handle::{file_type, list, open_child};
@@ -53,6 +53,19 @@ struct Plain {
 impl Recorded {
     /// Looks at everything in a directory. `covered` names files that may be renamed without being changed.
     pub fn of(tree: &Path, covered: &[TreePath]) -> io::Result<Self> {
+        let may_move = |path: &TreePath, stat: &Stat| {
+            path.components().count() == 1 || stat.st_nlink > 1 || covered.contains(path)
+        };
+        Self::look(tree, &may_move)
+    }
+
+    /// The same for a tree in which nobody renames anything: no file is read.
+    pub fn at_rest(tree: &Path) -> io::Result<Self> {
+        Self::look(tree, &|_, _| false)
+    }
+
+    fn look(tree: &Path, may_move: &dyn Fn(&TreePath, &Stat) -> bool) -> io::Result<Self> {
+        let mut digests = Digests::default();
         let root = crate::directory::open_root(tree)?;
         let mut recorded = Self::default();
         let mut open = vec![TreePath::root()];
@@ -66,8 +79,7 @@ impl Recorded {
                     open.push(path);
                     continue;
                 }
-                let may_move = path.components().count() == 1 || covered.contains(&path) || stat.st_nlink > 1;
-                let digest = if may_move { digest(&directory, &child.name, &stat)? } else { None };
+                let digest = may_move(&path, &stat).then(|| digests.of(&directory, &child.name, &stat)).transpose()?;
                 let look = Look { plain: Plain::of(&stat), changed: changed(&stat), digest };
                 recorded.files.insert(path, look);
             }
@@ -76,13 +88,22 @@ impl Recorded {
     }
 
     /// Whether the file of this name, which looks like `stat` now, is what it was.
-    pub(crate) fn has(&self, parent: &OwnedFd, path: &TreePath, stat: &Stat) -> io::Result<bool> {
+    pub(crate) fn has(
+        &self,
+        parent: &OwnedFd,
+        path: &TreePath,
+        stat: &Stat,
+        digests: &mut Digests,
+    ) -> io::Result<bool> {
         let Some(look) = self.files.get(path).filter(|look| look.plain == Plain::of(stat)) else { return Ok(false) };
         if look.changed == changed(stat) {
             return Ok(true);
         }
         let name = path.split().map(|(_, name)| name).unwrap_or_default();
-        Ok(look.digest.is_some() && look.digest == digest(parent, name, stat)?)
+        match &look.digest {
+            Some(before) => Ok(digests.of(parent, name, stat)? == *before),
+            None => Ok(false),
+        }
     }
 
     /// Whether nothing was done to the directory of this name, not even to the names in it.
@@ -113,16 +134,26 @@ fn changed(stat: &Stat) -> Moment {
     (stat.st_ctime, nanoseconds(stat.st_ctime_nsec))
 }
 
-/// Of what a file holds or a link says; nothing for others, which hold nothing.
-fn digest(parent: &OwnedFd, name: &[u8], stat: &Stat) -> io::Result<Option<Digest>> {
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    match file_type(stat) {
-        FileType::RegularFile => {
-            let file = File::from(open_child(parent, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC)?);
-            return Digest::sha256_of(file).map(|(digest, _)| Some(digest));
+/// What files hold, by device and inode: each is read once.
+#[derive(Default)]
+pub(crate) struct Digests(HashMap<(u64, u64), Digest>);
+
+impl Digests {
+    /// Of what a file holds or a link says; others hold nothing.
+    fn of(&mut self, parent: &OwnedFd, name: &[u8], stat: &Stat) -> io::Result<Digest> {
+        let identity = (stat.st_dev, stat.st_ino);
+        if let Some(known) = self.0.get(&identity) {
+            return Ok(*known);
         }
-        FileType::Symlink => hasher.update(rustix::fs::readlinkat(parent, name, Vec::new())?.as_bytes()),
-        _ => {}
+        let digest = match file_type(stat) {
+            FileType::RegularFile => {
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                Digest::sha256_of(File::from(open_child(parent, name, flags)?))?.0
+            }
+            FileType::Symlink => Digest::sha256(rustix::fs::readlinkat(parent, name, Vec::new())?.as_bytes()),
+            _ => Digest::sha256(b""),
+        };
+        self.0.insert(identity, digest);
+        Ok(digest)
     }
-    Ok(Some(hasher.finish()))
 }

@@ -19,6 +19,7 @@ use std::path::Path;
 
 use crate::directory::handle::{file_type, list};
 use crate::pack::{add_scanned, named};
+use crate::recorded::Digests;
 use crate::scan::{Content, Marks, Scanned, open_directory, scan};
 use crate::{Change, Device, Entry, Kind, Metadata, Owners, Pack, Recorded, TreePath, View};
 
@@ -42,7 +43,8 @@ pub fn pack_overlay_upper<W: Write>(
     let before = pack.entries();
     let root = crate::directory::open_root(upper)?;
     let (waiting, files) = (Vec::new(), HashMap::new());
-    let mut difference = Difference { root, lower, before: None, owners, exclude, pack, waiting, files };
+    let mut difference =
+        Difference { root, lower, before: None, owners, exclude, pack, waiting, files, digests: Digests::default() };
     difference.whole()?;
     Ok(pack.entries() - before)
 }
@@ -60,7 +62,17 @@ pub fn pack_changed_tree<W: Write>(
     let (waiting, files) = (Vec::new(), HashMap::new());
     let exclude = &|_: &TreePath| false;
     let before = Some(before);
-    let mut difference = Difference { root, lower, before, owners: Owners::Keep, exclude, pack, waiting, files };
+    let mut difference = Difference {
+        root,
+        lower,
+        before,
+        owners: Owners::Keep,
+        exclude,
+        pack,
+        waiting,
+        files,
+        digests: Digests::default(),
+    };
     difference.whole()?;
     Ok(pack.entries() - entries)
 }
@@ -76,6 +88,8 @@ struct Difference<'d, W: Write> {
     /// Unchanged directories on the way to where the walk is, not written unless something in them is.
     waiting: Vec<(TreePath, Metadata)>,
     files: HashMap<(u64, u64), TreePath>,
+    /// Of files of a whole tree that had to be read to know whether they changed.
+    digests: Digests,
 }
 
 /// What is left to do.
@@ -115,10 +129,11 @@ impl<W: Write> Difference<'_, W> {
     }
 
     /// Whether a file of a whole tree is as it was.
-    fn is_unchanged(&self, directory: &OwnedFd, name: &[u8], path: &TreePath) -> io::Result<bool> {
+    fn is_unchanged(&mut self, directory: &OwnedFd, name: &[u8], path: &TreePath) -> io::Result<bool> {
         let Some(before) = self.before else { return Ok(false) };
         let stat = rustix::fs::statat(directory, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(file_type(&stat) != rustix::fs::FileType::Directory && before.has(directory, path, &stat)?)
+        Ok(file_type(&stat) != rustix::fs::FileType::Directory
+            && before.has(directory, path, &stat, &mut self.digests)?)
     }
 
     /// Whether nothing was done to a directory of a whole tree. Where the disk could not keep what the view knows, it

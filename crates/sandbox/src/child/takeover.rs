@@ -62,7 +62,11 @@ fn prepare_and_run(order: &RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Re
 /// Puts in place what the command sees besides its file system.
 fn cover(covers: &mut Covers, spec: &RunSpec) -> Result<(), Failure> {
     if spec.network_files != NetworkFiles::Absent {
-        for (path, content) in volumes::network_texts(spec) {
+        // Its name cannot be changed here, and programs look themselves up by it.
+        let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let mut named = spec.clone();
+        named.hosts.push((own, std::net::Ipv4Addr::LOCALHOST.into()));
+        for (path, content) in volumes::network_texts(&named) {
             covers.file(Path::new(path), &content, 0o644, (0, 0))?;
         }
     }
