@@ -15,6 +15,8 @@ pub enum Event<'a> {
     Output { id: u64, bytes: &'a [u8] },
     /// It ended; `outcome` is a word or two: `done`, `cached`, `exists`, `mounted`, `failed`.
     Finished { id: u64, outcome: &'a str },
+    /// So many units of work without a size will begin, none of which has begun yet: a build knows its steps.
+    Expected { steps: u64 },
     /// One line for people.
     Note(&'a str),
     /// One line that people should act on.

@@ -181,7 +181,7 @@ impl Progress for StepProgress {
             Event::Note(text) => self.log.tell(StepEvent::Progress(Event::Note(&redact(text)))),
             Event::Warning(text) => self.log.tell(StepEvent::Progress(Event::Warning(&redact(text)))),
             Event::Debug(text) => self.log.tell(StepEvent::Progress(Event::Debug(&redact(text)))),
-            Event::Advanced { .. } => self.log.tell(StepEvent::Progress(event)),
+            Event::Advanced { .. } | Event::Expected { .. } => self.log.tell(StepEvent::Progress(event)),
         }
     }
 }

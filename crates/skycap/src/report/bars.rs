@@ -184,7 +184,7 @@ impl Progress for Bars {
             Event::Note(text) => self.print(text),
             Event::Warning(text) => self.print(&self.style.warning(&format!("warning: {text}"))),
             Event::Debug(text) if self.debug => self.print(&self.style.faint(text)),
-            Event::Debug(_) => {}
+            Event::Debug(_) | Event::Expected { .. } => {}
         }
     }
 }

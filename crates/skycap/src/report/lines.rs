@@ -98,7 +98,7 @@ impl Lines {
             Event::Note(text) => Self::print(prefix, text),
             Event::Warning(text) => Self::print(prefix, &self.style.warning(&format!("warning: {text}"))),
             Event::Debug(text) if self.debug => Self::print(prefix, &self.style.faint(text)),
-            Event::Debug(_) => {}
+            Event::Debug(_) | Event::Expected { .. } => {}
         }
     }
 }

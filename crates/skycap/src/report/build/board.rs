@@ -16,6 +16,8 @@ const KEPT: usize = 100;
 #[derive(Debug, Default)]
 pub struct Board {
     pub steps: Vec<Step>,
+    /// How many there will be, as far as is known.
+    expected: usize,
     /// By event id: where in `steps`.
     places: BTreeMap<u64, usize>,
     pub transfers: BTreeMap<u64, Transfer>,
@@ -109,6 +111,10 @@ impl Board {
             }
             Event::Output { id, bytes } => self.output(id, bytes, now),
             Event::Finished { id, outcome } => self.finish(id, outcome, now),
+            Event::Expected { steps } => {
+                self.expected = self.steps.len() + usize::try_from(steps).unwrap_or_default();
+                News::Nothing
+            }
             Event::Note(_) | Event::Warning(_) | Event::Debug(_) => News::Nothing,
         }
     }
@@ -156,6 +162,11 @@ impl Board {
                 step.state = State::Cancelled(time);
             }
         }
+    }
+
+    /// How many steps there are, with those that are known to come.
+    pub fn total(&self) -> usize {
+        self.expected.max(self.steps.len())
     }
 
     /// How many steps have ended.

@@ -48,7 +48,7 @@ impl Json {
             Event::Finished { id, outcome } => Some(tasks.remove(&id)?.tell(Some(now()), Some(outcome))),
             Event::Note(text) => Some(json!({"notes": [text]})),
             Event::Warning(text) => Some(json!({"warnings": [{"level": 1, "short": base64(text.as_bytes())}]})),
-            Event::Debug(_) => None,
+            Event::Debug(_) | Event::Expected { .. } => None,
         }
     }
 }

@@ -35,7 +35,7 @@ pub fn draw(board: &Board, frame: &Frame) -> Vec<String> {
 }
 
 fn header(board: &Board, frame: &Frame, room: usize) -> String {
-    let counts = format!("({}/{})", board.ended(), board.steps.len());
+    let counts = format!("({}/{})", board.ended(), board.total());
     let line = format!("[+] Building {} {counts} {}", seconds(frame.elapsed), frame.end);
     let line = cut(line.trim_end(), room);
     match frame.end {
@@ -158,6 +158,7 @@ mod tests {
     #[test]
     fn steps_stand_in_their_order_with_state_and_time() {
         let (board, now) = board(&[
+            Event::Expected { steps: 4 },
             started(1, "[1/3] FROM alpine"),
             DONE(1),
             started(2, "[2/3] COPY . ."),
@@ -168,7 +169,7 @@ mod tests {
             Event::Advanced { id: 4, bytes: 500 },
         ]);
         let expected = [
-            "[+] Building 1.2s (2/3)",
+            "[+] Building 1.2s (2/4)",
             " => [1/3] FROM alpine            0.1s",
             " => CACHED [2/3] COPY . .        0.0s",
             " => [3/3] RUN make               0.4s",
