@@ -2,11 +2,10 @@
 //! kept by the store; what it wrote is the layer.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use skycap_image::progress::Task;
-use skycap_image::{Descriptor, Digest, Event, Layer, Platform};
+use skycap_image::{Descriptor, Digest, Event, Platform};
 use skycap_rootfs::{OverlayXattrs, Owners};
 use skycap_sandbox::{Capabilities, Exit, Network, Output, RunError, RunSpec, Sandbox, Stdin, User};
 use skycap_store::{Scratch, Temporary};
@@ -17,6 +16,7 @@ use crate::error::Fault;
 use crate::execute::Engine;
 use crate::graph::{NodeId, Operation, Run};
 use crate::owner::{self, Identity};
+use crate::parallel;
 use crate::step::read_table;
 use crate::world::SandboxAccess;
 
@@ -137,33 +137,15 @@ impl Engine<'_> {
             }
         }
         let (owners, style) = styles(sandbox);
-        let next = AtomicUsize::new(0);
-        let unpacked = Mutex::new(directories);
-        let work = || -> Result<(), Fault> {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some(layer) = layers.get(number) else { return Ok(()) };
-                if unpacked.lock().unwrap_or_else(PoisonError::into_inner).get(number).is_some_and(Option::is_some) {
-                    continue;
-                }
-                let path = self.lower(layer, &layers[..number], owners, style)?;
-                unpacked.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(path);
+        let unpack = |number: usize, directory: &Option<PathBuf>| match (directory, layers.get(number)) {
+            (None, Some(layer)) => {
+                Ok(self.tools.store.lower(layer, &layers[..number], owners, style, self.tools.progress)?)
             }
+            (Some(directory), _) => Ok(directory.clone()),
+            (None, None) => Err(Fault::new("a layer below is missing")),
         };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> =
-                (1..self.tools.request.threads.min(layers.len())).map(|_| scope.spawn(work)).collect();
-            let first = work();
-            let rest =
-                workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(Fault::new("a thread died"))));
-            rest.fold(first, Result::and)
-        })?;
-        let unpacked = unpacked.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(unpacked.into_iter().rev().flatten().collect())
-    }
-
-    fn lower(&self, layer: &Layer, below: &[Layer], owners: Owners, style: OverlayXattrs) -> Result<PathBuf, Fault> {
-        Ok(self.tools.store.lower(layer, below, owners, style, self.tools.progress)?)
+        let unpacked = parallel::map(self.tools.request.threads, &directories, unpack)?;
+        Ok(unpacked.into_iter().rev().collect())
     }
 
     /// A private directory on a file system that can carry an overlay's upper directory.

@@ -15,6 +15,7 @@ use crate::execute::Engine;
 use crate::files::tree_path;
 use crate::graph::{Copy, From, NodeId, Source, Workdir};
 use crate::owner;
+use crate::parallel;
 use crate::pick::{self, Picked};
 
 /// No `/etc/passwd` is larger.
@@ -23,8 +24,8 @@ const LARGEST_TABLE: u64 = 16 << 20;
 impl Engine<'_> {
     /// The files of some layers, lowest first.
     pub fn view(&self, layers: &[Layer]) -> Result<View, Fault> {
-        let indexes = layers.iter().map(|layer| self.tools.store.layer_index(layer));
-        let indexes = indexes.collect::<Result<Vec<Arc<LayerIndex>>, _>>()?;
+        let list = |_, layer: &Layer| Ok(self.tools.store.layer_index(layer)?);
+        let indexes: Vec<Arc<LayerIndex>> = parallel::map(self.tools.request.threads, layers, list)?;
         Ok(View::new(&indexes)?)
     }
 
