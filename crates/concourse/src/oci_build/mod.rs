@@ -4,11 +4,11 @@
 //! output directory is there. Everything that can be wrong with the parameters is found before anything is built.
 
 mod at_hand;
+mod cache;
 mod contexts;
 mod extra_config;
 mod output;
 mod params;
-mod provenance;
 mod registries;
 mod request;
 mod ssh;
@@ -17,12 +17,11 @@ mod values;
 use std::io::Write as _;
 use std::path::Path;
 
-use skycap_build::{BuildError, Request, World, build};
-use skycap_image::{Event, Image};
+use skycap_build::{BuildError, Built, Request, World, attest, build};
+use skycap_image::{Artifact, Event, Kind};
 use skycap_sandbox::Cancel;
 
 pub use self::params::{Login, Params, SecretSource};
-pub use self::provenance::Provenance;
 
 use self::output::Form;
 use self::registries::{Registries, connected};
@@ -33,6 +32,9 @@ use crate::{Failure, Fetcher, Host, Workshop};
 
 /// The output of the target that is built last.
 const IMAGE: &str = "image";
+const DENIED: &str = "a private base needs credentials: DOCKER_CONFIG names a directory with config.json; LOGIN=PASS and \
+                      LOGIN=ECR log in";
+const UNKNOWN_ISSUER: &str = "name the authority's certificate in REGISTRY_CA_CERTS";
 
 /// What was exported.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -65,8 +67,14 @@ pub fn run_cancellable(
     let host = if params.debug { host.clone().with_progress(Talkative::around(&host.progress)) } else { host.clone() };
     let inputs = Inputs::new(Reader::Task, working_directory, host.confinement())?;
     let host = &connected(params, &inputs, &host)?;
-    let request = Request { cancel: cancel.clone(), ..request::read(params, &inputs, workshop)? };
+    let request = request::read(params, &inputs, workshop)?;
     let registries = Registries::open(params, &inputs, host)?;
+    let request = Request {
+        cache_from: cache::sources(&params.cache_from, &registries, &inputs)?,
+        cache_to: cache::targets(&params.cache_to, &registries, &inputs)?,
+        cancel: cancel.clone(),
+        ..request
+    };
     for target in &request.targets {
         let note = target.as_ref().map_or_else(|| "building image".to_owned(), |t| format!("building target '{t}'"));
         host.progress.event(Event::Note(&note));
@@ -81,16 +89,17 @@ pub fn run_cancellable(
     };
     let built = build(&request, &world).map_err(|error| failed(&error))?;
     let per_target = built.len().checked_div(request.targets.len()).unwrap_or_default().max(1);
-    let images: Vec<Image> = built.into_iter().map(|built| built.image).collect();
-    let targets: Vec<&[Image]> = images.chunks(per_target).collect();
-    let outcome = export(&targets, &request.targets, params, &inputs, host)?;
+    let artifact = |built: &[Built]| attest::artifact(&request, workshop.store, &built.iter().collect::<Vec<_>>(), &[]);
+    let artifacts = built.chunks(per_target).map(artifact).collect::<Result<Vec<_>, _>>();
+    let artifacts = artifacts.map_err(|error| failed(&error))?;
+    let outcome = export(&artifacts, &request.targets, params, &inputs, host)?;
     respond(params, &inputs)?;
     Ok(outcome)
 }
 
 /// Fills the outputs that are there.
 fn export(
-    built: &[&[Image]],
+    built: &[Artifact],
     targets: &[Option<String>],
     params: &Params,
     inputs: &Inputs,
@@ -102,10 +111,10 @@ fn export(
         (false, false) => Form::Docker,
     };
     let mut outcome = Outcome::default();
-    for (images, name) in built.iter().zip(output_names(targets)) {
+    for (artifact, name) in built.iter().zip(output_names(targets)) {
         let directory = inputs.find_if_there("the output", Path::new(&name))?;
         if let Some(directory) = directory.filter(|directory| directory.is_dir()) {
-            output::export(images, &directory, form, host)?;
+            output::export(artifact, &directory, form, host)?;
             outcome.outputs.push(name);
         } else if name == IMAGE {
             let warning = "nothing was exported: there is no output named `image`";
@@ -135,8 +144,11 @@ fn output_names(targets: &[Option<String>]) -> impl Iterator<Item = String> {
 
 fn failed(error: &BuildError) -> Failure {
     let failure = Failure::caused_by(error);
-    match error.hint() {
-        Some(hint) => failure.with_hint(hint),
-        None => failure,
-    }
+    let hint = match (error.hint(), failure.kind()) {
+        (Some(hint), _) => hint,
+        (None, Some(Kind::Denied)) => DENIED,
+        (None, _) if failure.message.contains("UnknownIssuer") => UNKNOWN_ISSUER,
+        (None, _) => return failure,
+    };
+    failure.with_hint(hint)
 }

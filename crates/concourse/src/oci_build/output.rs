@@ -4,16 +4,12 @@
 //! says whether they belong together: it is removed before the first and comes after the last.
 
 use std::fs::{self, File, Permissions};
-use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::json;
 use skycap_image::layout::Layout;
-use skycap_image::{
-    Artifact, BlobReader, BlobSource, Descriptor, Digest, Event, Image, ImageSink, Index, Kind, SourceError, archive,
-};
+use skycap_image::{Artifact, Compression, Descriptor, Event, Image, ImageSink, SourceError, archive};
 use skycap_rootfs::{Limits, Unpack, unpack};
 
 use crate::files::{Stage, io_failure, retract};
@@ -34,39 +30,42 @@ pub(super) enum Form {
 /// The last file of an output: what is beside it belongs to it.
 const DIGEST: &str = "digest";
 
-/// Writes the images of one target, one for each platform, in order.
-pub(super) fn export(images: &[Image], directory: &Path, form: Form, host: &Host) -> Result<(), Failure> {
+/// Writes what was built for one target.
+pub(super) fn export(built: &Artifact, directory: &Path, form: Form, host: &Host) -> Result<(), Failure> {
     let mut stages = Vec::new();
-    let digest = match (form, images) {
-        (_, []) => return Err(Failure::new(format!("nothing was built for {}", directory.display()))),
-        (Form::Docker | Form::DockerWithFiles, [image]) => {
+    let digest = match (form, built) {
+        (Form::Oci, _) => {
+            stages.push(archive_of_layout(built, directory)?);
+            stages.push(layout(built, directory, host)?);
+            built.descriptor().digest
+        }
+        (Form::Docker | Form::DockerWithFiles, Artifact::Image(image)) => {
             stages.push(docker_archive(image, directory)?);
             if form == Form::DockerWithFiles {
                 stages.extend(files(image, directory, host)?);
             }
             image.manifest().config.digest
         }
-        (Form::Docker | Form::DockerWithFiles, _) => {
-            return Err(Failure::new("several platforms do not fit into an archive for docker load")
-                .with_hint("set OUTPUT_OCI: true"));
-        }
-        (Form::Oci, [image]) => {
-            // With its manifest.json, registry puts and `docker load` can read it too.
-            stages.push(docker_archive(image, directory)?);
-            stages.push(layout(&Artifact::Image(image.clone()), directory, host)?);
-            image.descriptor().digest
-        }
-        (Form::Oci, images) => {
-            let index = Artifact::Index(index(images)?);
-            stages.push(staged_file(directory, "image.tar", |file| archive::write_oci(&index, &[], file).map(drop))?);
-            stages.push(layout(&index, directory, host)?);
-            index.descriptor().digest
+        (Form::Docker | Form::DockerWithFiles, Artifact::Index(_)) => {
+            return Err(
+                Failure::new("an index does not fit into an archive for docker load").with_hint("set OUTPUT_OCI: true")
+            );
         }
     };
     let digest = staged_text(directory, DIGEST, &digest.to_string())?;
     retract(&directory.join(DIGEST))?;
     stages.into_iter().try_for_each(Stage::commit)?;
     digest.commit()
+}
+
+/// With a `manifest.json`, registry puts and `docker load` can read it too. It cannot say how layers are packed, and readers
+/// take gzip for granted; an index has no place in it.
+fn archive_of_layout(built: &Artifact, directory: &Path) -> Result<Stage, Failure> {
+    let is_gzip = |layer: &Descriptor| layer.media_type.compression() != Compression::Zstd;
+    match built {
+        Artifact::Image(image) if image.manifest().layers.iter().all(is_gzip) => docker_archive(image, directory),
+        _ => staged_file(directory, "image.tar", |file| archive::write_oci(built, &[], file).map(drop)),
+    }
 }
 
 fn docker_archive(image: &Image, directory: &Path) -> Result<Stage, Failure> {
@@ -112,43 +111,4 @@ fn files(image: &Image, directory: &Path, host: &Host) -> Result<Vec<Stage>, Fai
     let config = &image.config().config;
     let metadata = encode(&json!({"env": config.env, "user": config.user})) + "\n";
     Ok(vec![rootfs, staged_text(directory, "metadata.json", &metadata)?])
-}
-
-/// One index around the images, which say themselves what platform they are for.
-fn index(images: &[Image]) -> Result<Index, Failure> {
-    let descriptors = images.iter().map(|image| image.descriptor().clone().with_platform(image.config().platform()));
-    Ok(Index::assemble(descriptors.collect(), false, Arc::new(Together(images.to_vec())))?)
-}
-
-/// Several images as one place.
-struct Together(Vec<Image>);
-
-impl Together {
-    fn document(&self, digest: Digest) -> Option<&[u8]> {
-        self.0.iter().find_map(|image| {
-            if image.descriptor().digest == digest {
-                Some(image.raw().bytes.as_slice())
-            } else {
-                (image.manifest().config.digest == digest).then(|| image.config_bytes())
-            }
-        })
-    }
-
-    fn owner(&self, digest: Digest) -> Option<&Image> {
-        self.0.iter().find(|image| image.manifest().layers.iter().any(|layer| layer.digest == digest))
-    }
-}
-
-impl BlobSource for Together {
-    fn open_unverified(&self, blob: &Descriptor) -> Result<BlobReader, SourceError> {
-        if let Some(bytes) = self.document(blob.digest) {
-            return Ok(Box::new(Cursor::new(bytes.to_vec())));
-        }
-        let missing = || SourceError::new(Kind::NotFound, format!("no blob {} in what was built", blob.digest));
-        self.owner(blob.digest).ok_or_else(missing)?.blobs().open_unverified(blob)
-    }
-
-    fn file(&self, blob: &Descriptor) -> Option<std::path::PathBuf> {
-        self.owner(blob.digest)?.blobs().file(blob)
-    }
 }

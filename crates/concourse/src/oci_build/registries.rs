@@ -93,7 +93,7 @@ impl Registries {
         for (mirror, there) in mirrors.iter().filter_map(|mirror| Some((mirror, at_mirror(mirror, repository.path())?)))
         {
             // A mirror with a port may be one that speaks plain HTTP.
-            let answer = self.place(there, has_port(mirror)).and_then(|place| ask(&place));
+            let answer = self.place(there, has_port(mirror), false).and_then(|place| ask(&place));
             let problem = match answer {
                 Ok(Some(found)) => return Ok(Some(found)),
                 Ok(None) => continue,
@@ -101,16 +101,17 @@ impl Registries {
             };
             self.progress.event(Event::Warning(&format!("mirror {mirror} failed for {reference}: {problem}")));
         }
-        ask(&self.place(repository.clone(), false)?)
+        ask(&self.place(repository.clone(), false, false)?)
     }
 
     /// A repository, not contacted yet.
-    pub(super) fn place(&self, repository: Repository, may_be_plain: bool) -> Result<Place, SourceError> {
+    pub(super) fn place(&self, repository: Repository, may_be_plain: bool, push: bool) -> Result<Place, SourceError> {
         let credentials = self.keychain.credentials(repository.registry())?;
         let unknown = Known::default();
         let known = self.known.get(canonical(repository.registry())).unwrap_or(&unknown);
         let access = Access {
             credentials,
+            push,
             insecure_plain_http: may_be_plain || known.insecure_plain_http,
             danger_skip_tls_verification: known.danger_skip_tls_verification,
             ca_certs: known.ca_certs.clone(),

@@ -39,6 +39,7 @@ pub(super) fn read(params: &Params, inputs: &Inputs, workshop: &Workshop<'_>) ->
         secrets: files.secrets(params)?,
         ssh: ssh::read(params, inputs)?,
         add_hosts: values::hosts(&params.add_hosts)?,
+        attest: params.attest.clone(),
         compression: params.compression.unwrap_or(Compression::Gzip),
         docker_media_types: !params.output_oci,
         scratch: workshop.scratch.map(Path::to_owned),
@@ -120,7 +121,7 @@ impl Files<'_> {
             SecretSource::Text(text) => Ok(text.clone()),
             SecretSource::File(path) => {
                 let text = self.0.text(&format!("BUILDKIT_SECRET_{id}"), path);
-                text.map(Secret::new).map_err(|failure| failure.during(format_args!("secret {id:?}")))
+                text.map(Secret::new).map_err(|failure| failure.during(format_args!("BUILDKIT_SECRET_{id}")))
             }
         };
         params.secrets.iter().map(|(id, source)| Ok((id.clone(), secret(id, source)?))).collect()

@@ -3,12 +3,11 @@
 
 use std::path::PathBuf;
 
+use skycap_build::attest::{Attest, InvalidAttest, Provenance, Sbom};
 use skycap_image::{Compression, Secret};
 use skycap_registry::Proxies;
 
 use super::{Login, Params};
-use crate::oci_build::provenance::Provenance;
-use crate::oci_build::values::truth;
 use crate::{Environment, Failure};
 
 impl Params {
@@ -20,9 +19,13 @@ impl Params {
             compression: get("OUTPUT_COMPRESSION").map(|text| compression(&text)).transpose()?,
             build_contexts: named(environment, "BUILD_CONTEXT_").collect(),
             ssh_keys: named(environment, "BUILDKIT_SSHTEXT_").map(|(id, text)| (id, Secret::new(text))).collect(),
+            cache_from: get("CACHE_FROM").unwrap_or_default(),
+            cache_to: get("CACHE_TO").unwrap_or_default(),
             ca_certs: get("REGISTRY_CA_CERTS").unwrap_or_default(),
-            sbom: get("ATTEST_SBOM").map(|text| switch("ATTEST_SBOM", &text)).transpose()?.unwrap_or_default(),
-            provenance: get("ATTEST_PROVENANCE").map(|text| Provenance::parse(&text)).transpose()?.flatten(),
+            attest: Attest {
+                sbom: get("ATTEST_SBOM").map(|text| attested("ATTEST_SBOM", Sbom::parse(&text))).transpose()?.flatten(),
+                provenance: get("ATTEST_PROVENANCE").map(|text| provenance(&text)).transpose()?.flatten(),
+            },
             docker_config: get("DOCKER_CONFIG").map(PathBuf::from),
             login: Login::read(environment)?,
             proxies: Proxies {
@@ -49,8 +52,17 @@ fn epoch(text: &str) -> Result<i64, Failure> {
     parsed.map_err(|_| Failure::new(format!("SOURCE_DATE_EPOCH must be seconds since 1970, not {text:?}")))
 }
 
-fn switch(name: &str, text: &str) -> Result<bool, Failure> {
-    truth(text).ok_or_else(|| Failure::new(format!("{name}: {text:?} is neither true nor false")))
+/// What `--provenance` of buildx takes, and the bare names of modes.
+fn provenance(text: &str) -> Result<Option<Provenance>, Failure> {
+    let parsed = match text {
+        "min" | "max" => Provenance::parse(&format!("mode={text}")),
+        other => Provenance::parse(other),
+    };
+    attested("ATTEST_PROVENANCE", parsed)
+}
+
+fn attested<T>(name: &str, parsed: Result<T, InvalidAttest>) -> Result<T, Failure> {
+    parsed.map_err(|error| Failure::new(format!("{name}: {error}")))
 }
 
 fn compression(text: &str) -> Result<Compression, Failure> {

@@ -13,10 +13,10 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use skycap_build::attest::Attest;
 use skycap_image::{Compression, Secret};
 use skycap_registry::Proxies;
 
-use super::provenance::Provenance;
 use crate::Failure;
 
 pub use self::login::Login;
@@ -62,10 +62,12 @@ pub struct Params {
     pub compression: Option<Compression>,
     /// Also write the image's files.
     pub unpack_rootfs: bool,
-    /// Whether the image says what it holds.
-    pub sbom: bool,
-    /// Whether the image says how it was made.
-    pub provenance: Option<Provenance>,
+    /// What the image says of what it holds and of how it was made.
+    pub attest: Attest,
+    /// Where else to look for what earlier builds made, one place a line, as `--cache-from` of buildx says it.
+    pub cache_from: String,
+    /// Where else to put what this one made, likewise.
+    pub cache_to: String,
     /// Registries asked before Docker Hub.
     pub registry_mirrors: Vec<String>,
     /// `BuildKit`'s configuration, of which the tables of registries count.
@@ -106,7 +108,7 @@ impl Params {
             return Err(Failure::new("OUTPUT_COMPRESSION: zstd does not go into an archive for docker load")
                 .with_hint("set OUTPUT_OCI: true, or leave OUTPUT_COMPRESSION out"));
         }
-        if !output_oci && (self.sbom || self.provenance.is_some()) {
+        if !output_oci && !self.attest.is_empty() {
             return Err(Failure::new("attestations do not go into an archive for docker load")
                 .with_hint("set OUTPUT_OCI: true, or leave ATTEST_SBOM and ATTEST_PROVENANCE out"));
         }

@@ -1,11 +1,11 @@
 //! What the two forms come to.
 
+use skycap_build::attest::Mode;
 use skycap_image::{Compression, Secret};
 
 use super::environment::spellings;
-use super::{Login, Params, Provenance, SecretSource};
+use super::{Login, Params, SecretSource};
 use crate::{Environment, Failure};
-
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     variables.iter().copied().collect()
@@ -123,8 +123,9 @@ fn additions_are_read_and_checked() -> Result<(), String> {
         ("https_proxy", "http://p"),
     ])?;
     assert_eq!(found.build_contexts, [("base".to_owned(), "docker-image://x".to_owned())].into());
-    assert_eq!((found.compression, found.sbom), (Some(Compression::Zstd), true));
-    assert_eq!((found.provenance, found.proxies.https.as_deref()), (Some(Provenance::Max), Some("http://p")));
+    assert_eq!((found.compression, found.attest.sbom.is_some()), (Some(Compression::Zstd), true));
+    assert_eq!(found.attest.provenance.map(|provenance| provenance.mode), Some(Mode::Max));
+    assert_eq!(found.proxies.https.as_deref(), Some("http://p"));
     for variables in [
         &[("OUTPUT_COMPRESSION", "zstd")][..],
         &[("OUTPUT_COMPRESSION", "lz4")],
