@@ -77,7 +77,7 @@ fn put_hello(world: &World, registry: &Registry) -> Value {
     world.resource(&["registry-image", "out"], Some(&world.path("put")), &request).ok().json()
 }
 
-fn skopeo(world: &World, registry: &Registry, arguments: &[&str]) -> String {
+pub fn skopeo(world: &World, registry: &Registry, arguments: &[&str]) -> String {
     let mut command = world.command("skopeo");
     let policy = world.file("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
     command.arg("--policy").arg(policy).args(arguments);

@@ -1,6 +1,7 @@
 //! The binary in a hermetic world, and beside other people's tools.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
 
+mod attestations;
 mod copy;
 mod demo;
 mod docs;

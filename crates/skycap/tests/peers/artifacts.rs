@@ -4,6 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use skycap_image::attestation::{self, Attestation, Attested};
 use skycap_image::{
     Artifact, BlobSource, Descriptor, Digest, Image, ImageSink, Index, MediaType, Memory, Name, Platform, RawManifest,
     SourceError,
@@ -42,6 +43,21 @@ pub fn platforms_sharing(size: usize, seed: &str, style: Style) -> Artifact {
     };
     let listing: String = ["linux/amd64", "linux/arm64", "linux/arm/v7"].map(one).concat();
     artifact(&Memory::default(), &listing, style)
+}
+
+/// Two platforms, each with statements about it, as BuildKit keeps them.
+pub fn attested(seed: &str) -> Artifact {
+    let one = |architecture: &str| Attested {
+        image: image_as(&format!("{seed}-{architecture}"), "", Style::default()),
+        platform: Platform::new("linux", architecture),
+        attestations: ["https://spdx.dev/Document", "https://slsa.dev/provenance/v1"]
+            .map(|kind| Attestation {
+                predicate_type: kind.to_owned(),
+                statement: json!({"predicateType": kind, "seed": seed, "of": architecture}).to_string().into_bytes(),
+            })
+            .to_vec(),
+    };
+    Artifact::Index(attestation::index(&[one("amd64"), one("arm64")]).unwrap())
 }
 
 /// An index that holds an index that holds an index of platforms, and an image beside each.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use skycap_image::attestation::is_attestation;
 use skycap_image::{
     Artifact, BlobReader, BlobSource, Compression, Descriptor, Digest, Kind, MediaType, Memory, Name, Platform,
     SourceError,
 };
 use skycap_testkit::listing::{Style, artifact};
 
-use crate::artifacts::{foreign, image, image_as, nested, parts, platforms, referrer, tag};
+use crate::artifacts::{attested, foreign, image, image_as, nested, parts, platforms, referrer, tag};
 use crate::rooms::{Peer, Room};
 
 /// Puts, gets and compares every byte that the peer promises to keep.
@@ -116,6 +117,21 @@ pub fn an_index_in_an_index_in_an_index(peer: &Peer) {
     let got = round_trip(peer, &*peer.room(), &nested("nested"));
     let beside = got.for_platform(&Platform::new("linux", "s390x")).unwrap();
     assert_eq!(beside.layers().len(), 2, "{}", peer.name);
+}
+
+/// R57: attestations are parts of an index like any other, and no platform's image.
+pub fn attestations_stay_with_their_images(peer: &Peer) {
+    let got = round_trip(peer, &*peer.room(), &attested("attested"));
+    let Artifact::Index(index) = &got else { panic!("{}: an index", peer.name) };
+    assert_eq!(index.manifests().len(), 4, "{}", peer.name);
+    for entry in &index.manifests()[2..] {
+        assert!(is_attestation(entry), "{}", peer.name);
+        let Artifact::Image(about) = index.child(entry).unwrap() else { panic!("{}: a manifest", peer.name) };
+        for layer in &about.manifest().layers {
+            about.blobs().open(layer).unwrap().finish().unwrap();
+        }
+    }
+    assert!(got.for_platform(&Platform::new("linux", "riscv64")).is_err(), "{}", peer.name);
 }
 
 pub fn docker_media_types(peer: &Peer) {

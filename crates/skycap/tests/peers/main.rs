@@ -28,7 +28,7 @@ macro_rules! bodies {
             what_is_absent_is_told_apart_from_failure wrong_bytes_are_refused_on_the_way_in);
     };
     (manifests, $open:expr) => {
-        tests!($open, body: manifests_keep_their_bytes several_platforms an_index_in_an_index_in_an_index
+        tests!($open, body: manifests_keep_their_bytes several_platforms attestations_stay_with_their_images an_index_in_an_index_in_an_index
             docker_media_types foreign_media_types_are_kept_byte_for_byte an_artifact_with_a_subject
             get_by_digest_and_find_by_digest);
     };

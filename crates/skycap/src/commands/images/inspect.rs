@@ -1,5 +1,6 @@
 //! `skycap inspect`.
 
+use skycap_image::attestation;
 use skycap_image::{Artifact, Image, Kind, Platform, SourceError};
 
 use super::{Places, json, referrers, table, transport};
@@ -16,6 +17,16 @@ pub struct Shown<'s> {
     pub image: Option<Image>,
     /// The platform that it was chosen by, if there was a choice and nobody asked for it.
     pub chosen_by: Option<Platform>,
+    /// What an index says about its images.
+    pub attested: Vec<Attested>,
+}
+
+/// What is said about an image of an index.
+pub struct Attested {
+    /// What the image is for.
+    pub platform: Option<Platform>,
+    /// The types of the statements.
+    pub says: Vec<String>,
 }
 
 /// Fetches the manifest and the configuration, never a layer, and prints.
@@ -39,8 +50,25 @@ pub fn run(arguments: &Inspect, context: &Context) -> Result<(), Failure> {
     }
     let (image, chosen_by) = choose(&artifact, asked.as_ref())?;
     let name = from.to_string();
-    let shown = Shown { name: &name, artifact: &artifact, image, chosen_by };
+    let attested = attested(&artifact)?;
+    let shown = Shown { name: &name, artifact: &artifact, image, chosen_by, attested };
     print(&if arguments.json { json::document(&shown)? } else { table::text(&shown) })
+}
+
+/// The statements that an index holds about its images; their manifests are read, they themselves are not.
+fn attested(artifact: &Artifact) -> Result<Vec<Attested>, SourceError> {
+    let Artifact::Index(index) = artifact else { return Ok(Vec::new()) };
+    let entries = index.manifests();
+    let attested = entries.iter().filter(|entry| attestation::is_attestation(entry)).map(|entry| {
+        let subject = entry.annotations.get(attestation::REFERENCE_DIGEST);
+        let image = entries.iter().find(|image| subject.is_some_and(|digest| *digest == image.digest.to_string()));
+        let Artifact::Image(about) = index.child(entry)? else { return Ok(None) };
+        let says =
+            about.manifest().layers.iter().filter_map(|layer| layer.annotations.get(attestation::PREDICATE_TYPE));
+        let platform = image.and_then(|image| image.platform.clone());
+        Ok(Some(Attested { platform, says: says.cloned().collect() }))
+    });
+    attested.filter_map(Result::transpose).collect()
 }
 
 /// The image for the platform; of an index without one for this machine, the only one or none.

@@ -16,6 +16,12 @@ pub fn document(shown: &Shown<'_>) -> Result<String, Failure> {
     if let Artifact::Index(index) = shown.artifact {
         document.insert("Platforms".to_owned(), index.manifests().iter().map(child).collect());
     }
+    if !shown.attested.is_empty() {
+        let attested = shown.attested.iter();
+        let attested = attested
+            .map(|about| json!({"Platform": about.platform.as_ref().map(ToString::to_string), "Types": about.says}));
+        document.insert("Attested".to_owned(), attested.collect());
+    }
     if let Some(image) = &shown.image {
         add_image(&mut document, image)?;
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use skycap_image::attestation::is_attestation;
 use skycap_image::{Artifact, Compression, ContainerConfig, Descriptor, Image, Index, MediaType};
 
-use super::inspect::Shown;
+use super::inspect::{Attested, Shown};
 use crate::report::{bytes, columns, printable};
 
 /// Where values begin.
@@ -19,6 +20,7 @@ pub fn text(shown: &Shown<'_>) -> String {
     out.line("Type", kind(&shown.artifact.descriptor().media_type));
     if let Artifact::Index(index) = shown.artifact {
         platforms(index, &mut out);
+        attestations(shown, &mut out);
         let why = match (&shown.image, &shown.chosen_by) {
             (Some(_), Some(platform)) => format!("\n{platform} (--platform shows another)\n"),
             (Some(image), None) => format!("\n{}\n", image.config().platform()),
@@ -61,23 +63,20 @@ impl Lines {
 }
 
 fn platforms(index: &Index, out: &mut Lines) {
-    let (others, images): (Vec<_>, Vec<_>) = index.manifests().iter().partition(|child| is_attestation(child));
+    let images = index.manifests().iter().filter(|child| !is_attestation(child));
     out.table(
         "Platforms",
-        images.iter().map(|child| {
+        images.map(|child| {
             let platform = child.platform.as_ref().map_or_else(|| "any".to_owned(), ToString::to_string);
             vec![platform, child.digest.to_string()]
         }),
     );
-    if !others.is_empty() {
-        out.line("Attestations", &format!(" {}", others.len()));
-    }
 }
 
-/// As BuildKit marks them.
-fn is_attestation(child: &Descriptor) -> bool {
-    child.annotations.contains_key("vnd.docker.reference.type")
-        || child.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
+/// What is said about which image.
+fn attestations(shown: &Shown<'_>, out: &mut Lines) {
+    let about = |attested: &Attested| attested.platform.as_ref().map_or_else(|| "any".to_owned(), ToString::to_string);
+    out.table("Attested", shown.attested.iter().map(|attested| vec![about(attested), attested.says.join(", ")]));
 }
 
 fn image_lines(image: &Image, with_platform: bool, out: &mut Lines) {
