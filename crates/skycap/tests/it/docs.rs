@@ -36,6 +36,11 @@ fn the_page_on_moving_images_is_true() {
 }
 
 #[test]
+fn the_page_on_attestations_is_true() {
+    try_out(&World::new(), &commands(&page("commands/attestations.md")));
+}
+
+#[test]
 fn the_page_on_the_store_is_true() {
     try_out(&World::new(), &commands(&page("store.md")));
 }

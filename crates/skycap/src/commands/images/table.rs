@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use skycap_image::attestation::is_attestation;
-use skycap_image::{Artifact, Compression, ContainerConfig, Descriptor, Image, Index, MediaType};
+use skycap_image::{Artifact, Compression, ContainerConfig, Image, Index, MediaType};
 
 use super::inspect::{Attested, Shown};
 use crate::report::{bytes, columns, printable};
