@@ -6,15 +6,21 @@
 //!
 //! No panic, no hang and bounded memory are asked of all of them; the rest stands beside each target.
 
+mod dockerfile;
 mod documents;
+mod expand;
 mod headers;
+mod ignore;
 mod layer;
 mod names;
 mod streams;
 mod tar;
 
+pub use dockerfile::dockerfile;
 pub use documents::documents;
+pub use expand::expand_words;
 pub use headers::headers;
+pub use ignore::ignore;
 pub use layer::layer;
 pub use names::names;
 pub use streams::streams;
@@ -24,11 +30,14 @@ pub use tar::tar;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("tar", tar),
     ("layer", layer),
     ("names", names),
     ("headers", headers),
     ("documents", documents),
     ("streams", streams),
+    ("dockerfile", dockerfile),
+    ("expand", expand_words),
+    ("ignore", ignore),
 ];

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 
-use super::pattern::Pattern;
+use super::pattern::{Pattern, Steps};
 
 /// How deep substitutions may nest. BuildKit has no limit; nobody writes more than three.
 const DEEPEST: usize = 64;
@@ -125,6 +125,7 @@ impl<'a> Expander<'a> {
             keep_escapes: self.rules.keep_escapes,
             depth: 0,
             given: 0,
+            steps: Steps::default(),
             matched: BTreeSet::new(),
             unmatched: BTreeSet::new(),
         };
@@ -141,6 +142,8 @@ struct Lexer<'a> {
     depth: usize,
     /// Bytes that substitutions gave.
     given: usize,
+    /// What patterns may still cost.
+    steps: Steps,
     matched: BTreeSet<String>,
     unmatched: BTreeSet<String>,
 }
@@ -331,6 +334,9 @@ impl Lexer<'_> {
 
     fn modified(&mut self, name: &str, operator: char, colon: bool) -> Result<String, String> {
         let trims = matches!(operator, '#' | '%');
+        if colon && trims {
+            return Err(format!("unsupported modifier (:{operator}) in substitution"));
+        }
         let word = self.part('}', trims, "syntax error: missing '}'")?;
         let colons = if colon { ":" } else { "" };
         let value = self.get(name);
@@ -347,7 +353,7 @@ impl Lexer<'_> {
                 None if value.is_none() => Err(format!("{name}: is not allowed to be unset")),
                 None => Err(format!("{name}: is not allowed to be empty")),
             },
-            '#' | '%' if !colon => trimmed(&word, operator, &value.unwrap_or_default()),
+            '#' | '%' => trimmed(&word, operator, &value.unwrap_or_default(), &mut self.steps),
             _ => Err(format!("unsupported modifier ({colons}{operator}) in substitution")),
         }
     }
@@ -363,7 +369,12 @@ impl Lexer<'_> {
             return Ok(if self.keeps_unset() { format!("${{{name}/{pattern}/{replacement}}}") } else { String::new() });
         };
         let pattern = read_pattern(&pattern, true)?;
-        if all { pattern.replace_all(&value, &replacement) } else { pattern.replace_first(&value, &replacement) }
+        let steps = &mut self.steps;
+        if all {
+            pattern.replace_all(&value, &replacement, steps)
+        } else {
+            pattern.replace_first(&value, &replacement, steps)
+        }
     }
 
     /// A name: letters, digits and `_`; or digits only; or one character that the shell keeps for itself.
@@ -384,10 +395,10 @@ impl Lexer<'_> {
     }
 }
 
-fn trimmed(word: &str, operator: char, value: &str) -> Result<String, String> {
+fn trimmed(word: &str, operator: char, value: &str, steps: &mut Steps) -> Result<String, String> {
     let (pattern, longest) = word.strip_prefix(operator).map_or((word, false), |pattern| (pattern, true));
     let pattern = read_pattern(pattern, longest)?;
-    if operator == '#' { pattern.trim_start(value) } else { pattern.trim_end(value) }
+    if operator == '#' { pattern.trim_start(value, steps) } else { pattern.trim_end(value, steps) }
 }
 
 /// What is said when substitutions give more than [`LARGEST`].

@@ -9,8 +9,26 @@ use std::collections::HashSet;
 
 use super::expand::{LARGEST, too_large};
 
-/// How many places of a value may be compared with places of a pattern. What people write takes some thousands.
-const MOST_STEPS: usize = 1 << 20;
+/// How many places of values may be compared with places of patterns in one text. What people write takes some thousands.
+const MOST_STEPS: usize = 1 << 18;
+
+/// How many comparisons a text has left.
+#[derive(Debug)]
+pub(super) struct Steps(usize);
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self(MOST_STEPS)
+    }
+}
+
+impl Steps {
+    fn take(&mut self) -> Result<(), String> {
+        self.0 =
+            self.0.checked_sub(1).ok_or_else(|| format!("its patterns take more than {MOST_STEPS} steps to match"))?;
+        Ok(())
+    }
+}
 
 /// A pattern that has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,23 +67,23 @@ impl Pattern {
     }
 
     /// `value` without the beginning that matches.
-    pub(super) fn trim_start(&self, value: &str) -> Result<String, String> {
+    pub(super) fn trim_start(&self, value: &str, steps: &mut Steps) -> Result<String, String> {
         let value: Vec<char> = value.chars().collect();
-        let end = self.match_at(&value, 0, &mut HashSet::new())?.unwrap_or(0);
+        let end = self.match_at(&value, 0, &mut HashSet::new(), steps)?.unwrap_or(0);
         Ok(value.iter().skip(end).collect())
     }
 
     /// `value` without the end that matches.
-    pub(super) fn trim_end(&self, value: &str) -> Result<String, String> {
+    pub(super) fn trim_end(&self, value: &str, steps: &mut Steps) -> Result<String, String> {
         let reversed = Self { tokens: self.tokens.iter().rev().copied().collect(), greedy: self.greedy };
         let value: String = value.chars().rev().collect();
-        Ok(reversed.trim_start(&value)?.chars().rev().collect())
+        Ok(reversed.trim_start(&value, steps)?.chars().rev().collect())
     }
 
     /// `value` with its first match replaced; the replacement is taken as it is.
-    pub(super) fn replace_first(&self, value: &str, replacement: &str) -> Result<String, String> {
+    pub(super) fn replace_first(&self, value: &str, replacement: &str, steps: &mut Steps) -> Result<String, String> {
         let chars: Vec<char> = value.chars().collect();
-        let Some((start, end)) = self.find(&chars, 0, &mut HashSet::new())? else { return Ok(value.to_owned()) };
+        let Some((start, end)) = self.find(&chars, 0, steps)? else { return Ok(value.to_owned()) };
         let mut out: String = chars.iter().take(start).collect();
         out.push_str(replacement);
         out.extend(chars.iter().skip(end));
@@ -74,11 +92,11 @@ impl Pattern {
 
     /// `value` with every match replaced. As in BuildKit, dollars in the replacement name groups: `$0` is the match, any
     /// other is empty.
-    pub(super) fn replace_all(&self, value: &str, replacement: &str) -> Result<String, String> {
+    pub(super) fn replace_all(&self, value: &str, replacement: &str, steps: &mut Steps) -> Result<String, String> {
         let chars: Vec<char> = value.chars().collect();
         let mut out = Output(String::new());
         let (mut copied, mut at) = (0, 0);
-        while let Some((start, end)) = self.find(&chars, at, &mut HashSet::new())? {
+        while let Some((start, end)) = self.find(&chars, at, steps)? {
             out.push(chars.iter().take(start).skip(copied))?;
             // An empty match right behind another match does not count.
             if end > copied || start == 0 {
@@ -95,15 +113,11 @@ impl Pattern {
         Ok(out.0)
     }
 
-    /// The first match. What failed from one start fails from any other, and is in `failed`.
-    fn find(
-        &self,
-        value: &[char],
-        from: usize,
-        failed: &mut HashSet<(usize, usize)>,
-    ) -> Result<Option<(usize, usize)>, String> {
+    /// The first match. What failed from one start fails from any other, and is remembered.
+    fn find(&self, value: &[char], from: usize, steps: &mut Steps) -> Result<Option<(usize, usize)>, String> {
+        let mut failed = HashSet::new();
         for start in from..=value.len() {
-            if let Some(end) = self.match_at(value, start, failed)? {
+            if let Some(end) = self.match_at(value, start, &mut failed, steps)? {
                 return Ok(Some((start, end)));
             }
         }
@@ -116,15 +130,14 @@ impl Pattern {
         value: &[char],
         start: usize,
         seen: &mut HashSet<(usize, usize)>,
+        steps: &mut Steps,
     ) -> Result<Option<usize>, String> {
         let mut choices = vec![(0, start)];
         while let Some((token, at)) = choices.pop() {
             if !seen.insert((token, at)) {
                 continue;
             }
-            if seen.len() > MOST_STEPS {
-                return Err(format!("the pattern takes more than {MOST_STEPS} steps to match"));
-            }
+            steps.take()?;
             let here = value.get(at).copied();
             match self.tokens.get(token) {
                 None => return Ok(Some(at)),
@@ -217,7 +230,8 @@ mod tests {
             ("*c", "a\nc", "a\nc", "a\nc"),
             ("한*", "한국어", "국어", ""),
         ] {
-            let trim = |greedy| Pattern::parse(pattern, greedy).unwrap().trim_start(value).unwrap();
+            let trim =
+                |greedy| Pattern::parse(pattern, greedy).unwrap().trim_start(value, &mut Steps::default()).unwrap();
             assert_eq!((trim(false), trim(true)), (shortest.to_owned(), longest.to_owned()), "{pattern} {value}");
         }
     }
@@ -227,7 +241,8 @@ mod tests {
         for (pattern, value, shortest, longest) in
             [(".*", "a.tar.gz", "a.tar", "a"), ("\\**", "xx**", "xx*", "xx"), ("x", "xxyy", "xxyy", "xxyy")]
         {
-            let trim = |greedy| Pattern::parse(pattern, greedy).unwrap().trim_end(value).unwrap();
+            let trim =
+                |greedy| Pattern::parse(pattern, greedy).unwrap().trim_end(value, &mut Steps::default()).unwrap();
             assert_eq!((trim(false), trim(true)), (shortest.to_owned(), longest.to_owned()), "{pattern} {value}");
         }
     }
@@ -236,7 +251,11 @@ mod tests {
     fn replacing_follows_go() {
         let replace = |pattern: &str, value: &str, replacement: &str| {
             let pattern = Pattern::parse(pattern, true).unwrap();
-            (pattern.replace_first(value, replacement).unwrap(), pattern.replace_all(value, replacement).unwrap())
+            let steps = &mut Steps::default();
+            (
+                pattern.replace_first(value, replacement, steps).unwrap(),
+                pattern.replace_all(value, replacement, steps).unwrap(),
+            )
         };
         for (pattern, value, replacement, first, all) in [
             ("/tmp", "/tmp/tmp/a", "", "/tmp/a", "/a"),
@@ -273,6 +292,6 @@ mod tests {
     fn many_stars_are_not_exponential() {
         let pattern = Pattern::parse(&"*a".repeat(40), false).unwrap();
         let value = "a".repeat(39) + &"b".repeat(400);
-        assert_eq!(pattern.trim_start(&value), Ok(value));
+        assert_eq!(pattern.trim_start(&value, &mut Steps::default()), Ok(value));
     }
 }
