@@ -1,7 +1,8 @@
 //! The Dockerfile language, case by case: `testdata/language/<case>/` holds a `Dockerfile` and either `expected.json`,
-//! what it says, or `error.txt`, how it is refused.
+//! what it says, or `error.txt`, how it is refused. Its `why` names the rows of `testdata/language-rows.txt` that it shows.
 #![allow(clippy::unwrap_used)] // a test may
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,33 @@ fn every_case_reads_as_expected() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_row_of_the_language_is_shown() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rows = fs::read_to_string(root.join("testdata/language-rows.txt")).unwrap();
+    let rows: Vec<Vec<&str>> =
+        rows.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(" | ").collect()).collect();
+    let mut shown = BTreeSet::new();
+    for case in cases() {
+        let why = fs::read_to_string(case.join("why")).unwrap_or_default();
+        let named = why.lines().next().and_then(|line| line.strip_prefix("rows: ")).unwrap_or_default();
+        assert!(!named.is_empty(), "{} does not say why it is there", case.display());
+        for id in named.split_whitespace() {
+            assert!(rows.iter().any(|row| row[0] == id), "{}: no row {id}", case.display());
+            shown.insert(id.to_owned());
+        }
+    }
+    for row in &rows {
+        if let Some((file, test)) = row.get(2).and_then(|place| place.split_once(": ")) {
+            let source = fs::read_to_string(root.join("../..").join(file)).unwrap();
+            assert!(source.contains(&format!("fn {test}(")), "{}: no test {test} in {file}", row[0]);
+            shown.insert(row[0].to_owned());
+        }
+    }
+    let missing: Vec<&str> = rows.iter().map(|row| row[0]).filter(|id| !shown.contains(*id)).collect();
+    assert!(missing.is_empty(), "no case shows {missing:?}");
 }
 
 fn dump(dockerfile: &Dockerfile) -> Value {
