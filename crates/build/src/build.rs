@@ -10,7 +10,8 @@ use skycap_store::Store;
 
 use crate::assemble::{self, Parts};
 use crate::attest::{self, Scanned, recipe};
-use crate::cache;
+use crate::cache::export::Steps;
+use crate::cache::{self, CacheTarget};
 use crate::commit::Packing;
 use crate::context::{Context, Contexts};
 use crate::dockerfile::{self, Dockerfile, directive};
@@ -105,10 +106,23 @@ fn build_parsed(
     if request.attest.sbom.is_some() {
         heads.extend(targets.iter().flat_map(|target| target.scan.stages.iter().map(|(_, head)| *head)));
     }
-    let tools = Tools { request, contexts: &contexts, remote, inputs: &inputs, store, sandbox, progress, file };
+    let tools = Tools {
+        request,
+        contexts: &contexts,
+        remote,
+        inputs: &inputs,
+        in_context: &in_context,
+        store,
+        sandbox,
+        progress,
+        file,
+    };
     let executed = Engine::new(tools, &graph, &keys, &heads).run(&heads)?;
-    let finish = |target: Target| finish(target, request, store, &graph, &executed, epoch);
-    targets.into_iter().map(finish).collect()
+    let steps = Steps { graph: &graph, keys: &keys, executed: &executed, store };
+    let finish = |target: Target| finish(target, request, &steps, epoch);
+    let built = targets.into_iter().map(finish).collect::<Result<_, _>>()?;
+    cache::export::write_all(request, &steps, &heads, progress)?;
+    Ok(built)
 }
 
 /// The targets of a request, each with each platform.
@@ -188,14 +202,8 @@ fn epoch(request: &Request) -> Result<Option<Timestamp>, BuildError> {
     Timestamp::from_second(seconds).map(Some).map_err(|_| what(&seconds.to_string()))
 }
 
-fn finish(
-    target: Target,
-    request: &Request,
-    store: &Store,
-    graph: &Graph,
-    executed: &Executed,
-    epoch: Option<Timestamp>,
-) -> Result<Built, BuildError> {
+fn finish(target: Target, request: &Request, steps: &Steps<'_>, epoch: Option<Timestamp>) -> Result<Built, BuildError> {
+    let Steps { graph, executed, store, .. } = *steps;
     let layers_of = |head: NodeId| layers(head, request, store, graph, executed, epoch);
     let layers = layers_of(target.head)?;
     let of_node =
@@ -208,8 +216,14 @@ fn finish(
     let scanned = scanned.collect::<Result<_, BuildError>>()?;
     let base_history = target.base_history.len();
     let created = |id: NodeId| executed.made(id).map(|made| made.created.clone());
+    let mut config = target.config;
+    // What a base says of its own steps is not passed on.
+    cache::record::remove(&mut config);
+    if request.cache_to.iter().any(|to| matches!(to, CacheTarget::Inline)) {
+        cache::record::put(&mut config, steps.inline(&layers, epoch));
+    }
     let image = assemble::image(Parts {
-        config: target.config,
+        config,
         base_history: target.base_history,
         entries: target.entries.iter().map(|entry| (entry, entry.node.and_then(created))).collect(),
         layers: layers.into_iter().map(|(_, layer)| layer).collect(),

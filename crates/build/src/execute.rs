@@ -12,6 +12,7 @@ use skycap_image::{Compression, Digest, Layer, Progress};
 use skycap_sandbox::Cancel;
 use skycap_store::Store;
 
+use crate::cache::import::Imports;
 use crate::cache::{self, Made};
 use crate::commit::Packing;
 use crate::context::Contexts;
@@ -33,6 +34,8 @@ pub(crate) struct Tools<'a> {
     pub contexts: &'a Contexts,
     pub remote: &'a dyn Remote,
     pub inputs: &'a Inputs,
+    /// What the nodes read of directories outside.
+    pub in_context: &'a BTreeMap<NodeId, Digest>,
     pub store: &'a Store,
     pub sandbox: SandboxAccess<'a>,
     pub progress: &'a dyn Progress,
@@ -63,12 +66,14 @@ pub(crate) struct Engine<'a> {
 }
 
 #[derive(Default)]
-struct State {
-    made: BTreeMap<NodeId, Made>,
+pub(crate) struct State {
+    pub made: BTreeMap<NodeId, Made>,
     /// What RUNs of this build wrote, to stack the next RUN upon.
     uppers: BTreeMap<NodeId, Upper>,
     /// Nodes still to do.
-    open: BTreeSet<NodeId>,
+    pub open: BTreeSet<NodeId>,
+    /// What other builds made.
+    pub imports: Imports,
     done: BTreeSet<NodeId>,
     failed: Option<BuildError>,
 }
@@ -79,6 +84,8 @@ pub(crate) struct Executed {
     pub made: BTreeMap<NodeId, Made>,
     /// Those that had to be made.
     pub done: BTreeSet<NodeId>,
+    /// What other builds made, needed or not.
+    pub imports: Imports,
     same: Vec<NodeId>,
 }
 
@@ -146,48 +153,12 @@ impl<'a> Engine<'a> {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         match state.failed {
             Some(error) => Err(error),
-            None => Ok(Executed { made: state.made, done: state.done, same: self.same }),
+            None => Ok(Executed { made: state.made, done: state.done, imports: state.imports, same: self.same }),
         }
-    }
-
-    /// Asks the store, from the targets backwards.
-    fn look_up(&self, heads: &[NodeId]) -> Result<(), BuildError> {
-        let mut asked = BTreeSet::new();
-        let mut open: Vec<NodeId> = heads.to_vec();
-        while let Some(head) = open.pop() {
-            for id in self.graph.chain(head) {
-                let id = self.canonical(id);
-                let node = self.graph.node(id);
-                if !asked.insert(id) || matches!(node.operation, Operation::Base(_)) {
-                    continue;
-                }
-                let known = if self.tools.request.no_cache {
-                    None
-                } else {
-                    cache::find(self.tools.store, &self.keys[id.number()])
-                };
-                let Some(made) = known else {
-                    open.extend(node.sources());
-                    self.lock().open.insert(id);
-                    continue;
-                };
-                let made = match self.packing(id) {
-                    packing if self.shipped.contains(&id) => cache::packed(self.tools.store, made, packing),
-                    _ => Ok(made),
-                };
-                let made = made.map_err(|fault| fault.at(self.tools.file, node.line))?;
-                self.lock().made.insert(id, made);
-            }
-        }
-        self.check_sandbox()?;
-        for id in self.lock().made.keys() {
-            Task::start(self.tools.progress, &self.graph.node(*id).label, None).finish("cached");
-        }
-        Ok(())
     }
 
     /// Nothing is done if something that is needed cannot be run.
-    fn check_sandbox(&self) -> Result<(), BuildError> {
+    pub fn check_sandbox(&self) -> Result<(), BuildError> {
         let SandboxAccess::Refused(_) = self.tools.sandbox else { return Ok(()) };
         let state = self.lock();
         let mut open = state.open.iter().map(|id| self.graph.node(*id));
@@ -318,8 +289,17 @@ impl<'a> Engine<'a> {
     /// How a node's layer is packed. Layers that no image gets are packed fast.
     pub fn packing(&self, id: NodeId) -> Packing {
         let packing = Packing::of(self.tools.request);
-        let is_shipped = self.shipped.contains(&self.canonical(id));
-        if is_shipped { packing } else { Packing { compression: Compression::Zstd, ..packing } }
+        if self.is_shipped(id) { packing } else { Packing { compression: Compression::Zstd, ..packing } }
+    }
+
+    /// Whether a node's layer goes into an image.
+    pub fn is_shipped(&self, id: NodeId) -> bool {
+        self.shipped.contains(&self.canonical(id))
+    }
+
+    /// The keys of all nodes.
+    pub fn keys(&self) -> &[Digest] {
+        self.keys
     }
 
     /// What a node depends on.
@@ -337,7 +317,7 @@ impl<'a> Engine<'a> {
         self.same[id.number()]
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

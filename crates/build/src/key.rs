@@ -17,20 +17,24 @@ use crate::plan::text;
 const VERSION: &str = "skycap build step 3";
 
 /// Values, each with its length.
-pub(crate) struct Encoder(Vec<u8>);
+pub(crate) struct Encoder {
+    bytes: Vec<u8>,
+    /// What the values from here on are about.
+    parts: Vec<(&'static str, usize)>,
+}
 
 impl Encoder {
     /// Begins a list of what kind it is.
     pub fn new(kind: &str) -> Self {
-        let mut encoder = Self(Vec::new());
+        let mut encoder = Self { bytes: Vec::new(), parts: Vec::new() };
         encoder.text(kind);
         encoder
     }
 
     /// Adds bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.bytes.extend_from_slice(bytes);
         self
     }
 
@@ -67,9 +71,22 @@ impl Encoder {
         self
     }
 
+    /// Says what the values from here on are about. It changes no digest.
+    pub fn part(&mut self, name: &'static str) -> &mut Self {
+        self.parts.push((name, self.bytes.len()));
+        self
+    }
+
     /// The digest of the list.
     pub fn finish(&self) -> Digest {
-        Digest::sha256(&self.0)
+        Digest::sha256(&self.bytes)
+    }
+
+    /// The digests of its parts.
+    pub fn parts(&self) -> Vec<(&'static str, Digest)> {
+        let ends = self.parts.iter().skip(1).map(|(_, start)| *start).chain([self.bytes.len()]);
+        let parts = self.parts.iter().zip(ends);
+        parts.map(|((name, start), end)| (*name, Digest::sha256(&self.bytes[*start..end]))).collect()
     }
 }
 
@@ -78,9 +95,19 @@ pub(crate) fn keys(graph: &Graph, context: &BTreeMap<NodeId, Digest>, keep_file_
     let mut keys: Vec<Digest> = Vec::with_capacity(graph.len());
     for (id, node) in graph.iter() {
         let known = Known { keys: &keys, context: context.get(&id) };
-        keys.push(known.key(node, keep_file_times));
+        keys.push(known.encoded(node, keep_file_times).finish());
     }
     keys
+}
+
+/// What the key of a node is made of, part by part: to tell which of them made it another key than that of an earlier build.
+pub(crate) fn parts(
+    node: &Node,
+    keys: &[Digest],
+    context: Option<&Digest>,
+    keep_file_times: bool,
+) -> Vec<(&'static str, Digest)> {
+    Known { keys, context }.encoded(node, keep_file_times).parts()
 }
 
 /// What is known when a node's turn comes.
@@ -90,7 +117,7 @@ struct Known<'k> {
 }
 
 impl Known<'_> {
-    fn key(&self, node: &Node, keep_file_times: bool) -> Digest {
+    fn encoded(&self, node: &Node, keep_file_times: bool) -> Encoder {
         match &node.operation {
             Operation::Base(image) => base(&image.layers, &node.platform),
             Operation::Fetch(fetch) => fetched(fetch),
@@ -112,23 +139,26 @@ impl Known<'_> {
     }
 
     // Here and below, structs are taken apart, so that a new field must be decided upon.
-    fn run(&self, run: &Run, platform: &Platform) -> Digest {
+    fn run(&self, run: &Run, platform: &Platform) -> Encoder {
         let Run { parent, args, script, env, hidden_env: _, cwd, user, mounts, network, security, hostname, add_hosts } =
             run;
         let mut encoder = Encoder::new(VERSION);
-        encoder.text("run").bytes(self.of(*parent)).text(&platform.normalized().to_string());
-        encoder.texts(args.iter()).pairs(script.as_slice()).pairs(env).text(cwd).text(user);
-        encoder.text(text::network(network)).number(u64::from(*security == Security::Insecure));
-        encoder.option(hostname.as_deref()).number(mounts.len() as u64);
+        encoder.text("run").part("what is below").bytes(self.of(*parent));
+        encoder.part("the platform").text(&platform.normalized().to_string());
+        encoder.part("the command").texts(args.iter()).pairs(script.as_slice());
+        encoder.part("the environment").pairs(env).part("the directory").text(cwd).part("the user").text(user);
+        encoder.part("the network").text(text::network(network));
+        encoder.part("the security").number(u64::from(*security == Security::Insecure));
+        encoder.part("the host name").option(hostname.as_deref()).part("the mounts").number(mounts.len() as u64);
         for mount in mounts {
             self.mount(&mut encoder, mount);
         }
         // As in BuildKit, a host that is elsewhere today is no other step.
-        encoder.number(add_hosts.len() as u64);
+        encoder.part("the hosts").number(add_hosts.len() as u64);
         for (name, _address) in add_hosts {
             encoder.text(name);
         }
-        encoder.finish()
+        encoder
     }
 
     fn mount(&self, encoder: &mut Encoder, mount: &RunMount) {
@@ -147,41 +177,43 @@ impl Known<'_> {
         self.from(encoder, *from);
     }
 
-    fn copy(&self, copy: &Copy, keep_file_times: bool) -> Digest {
+    fn copy(&self, copy: &Copy, keep_file_times: bool) -> Encoder {
         let is_free = copy.is_free_of_parent();
         let Copy { parent, sources, documents, destination, into_directory, chown, chmod, exclude, link, parents } =
             copy;
         let mut encoder = Encoder::new(VERSION);
         encoder.text("copy").number(u64::from(*link));
         if !is_free {
-            encoder.bytes(self.of(*parent));
+            encoder.part("what is below").bytes(self.of(*parent));
         }
-        encoder.number(sources.len() as u64);
+        encoder.part("the sources").number(sources.len() as u64);
         for Source { from, path, is_exact, unpack } in sources {
             encoder.text(path).number(u64::from(*is_exact)).number(u64::from(*unpack));
             self.from(&mut encoder, *from);
         }
         encoder.pairs(documents);
-        encoder.text(destination).number(u64::from(*into_directory));
+        encoder.part("the instruction").text(destination).number(u64::from(*into_directory));
         encoder.option(chown.as_deref()).option(chmod.as_ref().map(crate::mode::Chmod::text));
         encoder.texts(exclude.iter()).number(u64::from(*parents));
         let is_of_context = sources.iter().any(|source| matches!(source.from, From::Context(_)));
         encoder.number(u64::from(keep_file_times && is_of_context));
-        encoder.finish()
+        encoder
     }
 
-    fn workdir(&self, workdir: &Workdir) -> Digest {
+    fn workdir(&self, workdir: &Workdir) -> Encoder {
         let Workdir { parent, path, user } = workdir;
         let mut encoder = Encoder::new(VERSION);
-        encoder.text("workdir").bytes(self.of(*parent)).text(path).text(user).finish()
+        encoder.text("workdir").part("what is below").bytes(self.of(*parent));
+        encoder.part("the instruction").text(path).text(user);
+        encoder
     }
 }
 
 /// A file counts by its content and what it is called, a tree by its commit. When the file changed is no part of it, as no
 /// file's time is.
-fn fetched(fetch: &Fetch) -> Digest {
+fn fetched(fetch: &Fetch) -> Encoder {
     let mut encoder = Encoder::new(VERSION);
-    encoder.text("fetch");
+    encoder.text("fetch").part("what is there");
     match (&fetch.what, &fetch.found) {
         (Wanted::Http { url: _, name, checksum: _, unpack }, Some(Found::Http { blob, modified: _ })) => {
             encoder.text("http").text(name).text(&blob.digest.to_string()).number(u64::from(*unpack));
@@ -195,18 +227,18 @@ fn fetched(fetch: &Fetch) -> Digest {
         // Nobody has looked. Nothing is kept under this key, because nothing is made of it.
         (wanted, _) => drop(encoder.text(&format!("{wanted:?}"))),
     }
-    encoder.finish()
+    encoder
 }
 
 /// A base is its layers as unpacked: the same files pulled again in another packing are the same base. What its
 /// configuration says reaches a step through the step's own environment, user and directory.
-fn base(layers: &[Layer], platform: &Platform) -> Digest {
+fn base(layers: &[Layer], platform: &Platform) -> Encoder {
     let mut encoder = Encoder::new(VERSION);
     encoder.text("base").text(&platform.normalized().to_string()).number(layers.len() as u64);
     for layer in layers {
         encoder.text(&layer.diff_id.to_string());
     }
-    encoder.finish()
+    encoder
 }
 
 #[cfg(test)]

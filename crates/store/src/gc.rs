@@ -26,12 +26,24 @@ impl Store {
     /// Removes what was not used for `age`, then what was not used for longest until at most `limit` bytes are left. What
     /// any living handle uses stays, even beyond the limit. Being killed in the middle leaves nothing half-removed.
     pub fn gc(&self, limit: u64, age: Duration) -> io::Result<Collected> {
+        self.collect(limit, age, |_| false)
+    }
+
+    /// The same for a directory that is copied from build to build, as the caches of Concourse's tasks are: there every file
+    /// costs, so unpacked layers go whatever their age. They are made again from their blobs.
+    ///
+    /// What this handle uses stays, so it should be a new one.
+    pub fn gc_for_moving(&self, limit: u64, age: Duration) -> io::Result<Collected> {
+        self.collect(limit, age, |item| item.sort == Sort::Lower)
+    }
+
+    fn collect(&self, limit: u64, age: Duration, goes: impl Fn(&Item) -> bool) -> io::Result<Collected> {
         let items = self.collectable()?;
         let mut trash = Vec::new();
         let collected = {
             let _gate = locks::gate_exclusive(self.dir())?;
             let holders = session::holders(self.dir())?;
-            let chosen = choose(items, limit, age, |item| holders.contains_key(&item.name));
+            let chosen = choose(items, limit, age, goes, |item| holders.contains_key(&item.name));
             let collected = chosen.only(|item| {
                 let to = self.0.session.temporary("trash");
                 // Another collector may have been faster, and what somebody with more rights made is left to them.
@@ -49,7 +61,7 @@ impl Store {
 
     /// What [`Store::gc`] would do now.
     pub fn gc_dry_run(&self, limit: u64, age: Duration) -> io::Result<Collected> {
-        Ok(choose(self.collectable()?, limit, age, |item| !item.holders.is_empty()))
+        Ok(choose(self.collectable()?, limit, age, |_| false, |item| !item.holders.is_empty()))
     }
 
     fn collectable(&self) -> io::Result<Vec<Item>> {
@@ -79,14 +91,21 @@ impl Collected {
     }
 }
 
-/// What the limits condemn.
-fn choose(mut items: Vec<Item>, limit: u64, age: Duration, is_used: impl Fn(&Item) -> bool) -> Collected {
+/// What the limits condemn, and what goes anyhow.
+fn choose(
+    mut items: Vec<Item>,
+    limit: u64,
+    age: Duration,
+    goes: impl Fn(&Item) -> bool,
+    is_used: impl Fn(&Item) -> bool,
+) -> Collected {
     let now = SystemTime::now();
-    items.sort_by_key(|item| item.used);
+    // What goes anyhow goes first, so that it does not take other things with it.
+    items.sort_by_key(|item| (!goes(item), item.used));
     let mut chosen = Collected { kept: items.iter().map(|item| item.size).sum(), ..Collected::default() };
     for item in items {
         // A clock that went back makes things young, not old.
-        let is_old = now.duration_since(item.used).unwrap_or_default() >= age;
+        let is_old = goes(&item) || now.duration_since(item.used).unwrap_or_default() >= age;
         if !is_old && chosen.kept <= limit {
             continue;
         }

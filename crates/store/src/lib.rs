@@ -134,6 +134,12 @@ impl Store {
     }
 }
 
+/// Whether a directory holds an image layout that is not ours, such as a cache that BuildKit exported. A store in the same
+/// directory does not read its index; its blobs are blobs like others, and the collector takes them when they are old.
+pub fn has_foreign_layout(dir: &Path) -> bool {
+    dir.join("index.json").exists()
+}
+
 /// Closes a directory to others. One that is not ours is its owner's business.
 fn close(path: &Path) -> io::Result<()> {
     match fs::set_permissions(path, Permissions::from_mode(PRIVATE)) {

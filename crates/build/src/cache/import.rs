@@ -81,7 +81,12 @@ fn add(image: &Image, label: &str, steps: &mut Vec<(Digest, Imported)>) {
 }
 
 /// Copies layers into the store, several at once. Those that cannot be had are told and named.
-pub(crate) fn fetch(wanted: &[(Digest, Imported)], store: &Store, threads: usize, progress: &dyn Progress) -> Vec<Digest> {
+pub(crate) fn fetch(
+    wanted: &[(Digest, Imported)],
+    store: &Store,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Vec<Digest> {
     let next = AtomicUsize::new(0);
     let missing = Mutex::new(Vec::new());
     let work = || {

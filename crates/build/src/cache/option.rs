@@ -158,7 +158,9 @@ impl Fields {
                 return Err(("an image with a cache is found by its name".to_owned(), Some(hint)));
             }
             ("gha" | "s3" | "azblob", _) => {
-                return Err(refused(format!("caches of type={kind} are not supported; use type=registry or type=local")));
+                return Err(refused(format!(
+                    "caches of type={kind} are not supported; use type=registry or type=local"
+                )));
             }
             _ => return Err(refused(format!("unknown type {kind:?}; known are registry, local, inline"))),
         };
@@ -212,7 +214,10 @@ mod tests {
             ("type=local,dest=c,mode=all", "the mode is min or max, not \"all\""),
             ("type=local,dest", "\"dest\" is not KEY=VALUE"),
             ("type=local,dest=c,ignore-error=yes", "ignore-error is true or false, not \"yes\""),
-            ("type=registry,ref=a,oci-mediatypes=false", "oci-mediatypes=false cannot be honoured: caches are images with OCI's types"),
+            (
+                "type=registry,ref=a,oci-mediatypes=false",
+                "oci-mediatypes=false cannot be honoured: caches are images with OCI's types",
+            ),
         ] {
             let error = CacheOption::parse_to(text).unwrap_err();
             assert_eq!(error.to_string(), format!("{text:?}: {what}"));

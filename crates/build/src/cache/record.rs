@@ -3,8 +3,6 @@
 //! A cache is an ordinary image, so that every registry and every tool can keep, copy and delete it, and an image that was
 //! built can be its own cache. The field's name says its version; other versions are not looked at.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use skycap_image::{Digest, ImageConfig};
 
@@ -39,7 +37,7 @@ pub(crate) fn put(config: &mut ImageConfig, mut steps: Vec<Step>) {
     }
 }
 
-/// What a base says of its own steps is not passed on: its layers are not this build's.
-pub(crate) fn take(extra: &mut BTreeMap<String, serde_json::Value>) {
-    extra.remove(FIELD);
+/// Takes the field away.
+pub(crate) fn remove(config: &mut ImageConfig) {
+    config.extra.remove(FIELD);
 }

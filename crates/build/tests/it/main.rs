@@ -5,6 +5,7 @@
 mod attest;
 mod caching;
 mod cases;
+mod exchange;
 mod peers;
 mod refusals;
 mod run;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         attest::TESTS,
         cases::TESTS,
         caching::TESTS,
+        exchange::TESTS,
         run::TESTS,
         ssh::TESTS,
         times::TESTS,

@@ -49,6 +49,7 @@ impl Resolver for Images {
 #[derive(Default)]
 pub struct Log {
     pub lines: Mutex<Vec<String>>,
+    pub debug: Mutex<Vec<String>>,
     pub output: Mutex<Vec<u8>>,
     labels: Mutex<BTreeMap<u64, String>>,
 }
@@ -65,7 +66,8 @@ impl Progress for Log {
             }
             Event::Output { bytes, .. } => self.output.lock().unwrap().extend_from_slice(bytes),
             Event::Note(text) | Event::Warning(text) => self.lines.lock().unwrap().push(text.to_owned()),
-            Event::Advanced { .. } | Event::Debug(_) => {}
+            Event::Debug(text) => self.debug.lock().unwrap().push(text.to_owned()),
+            Event::Advanced { .. } | Event::Expected { .. } => {}
         }
     }
 }
@@ -144,6 +146,7 @@ impl World {
 
     pub fn build(&self, request: &Request) -> Result<Vec<Built>, BuildError> {
         self.log.lines.lock().unwrap().clear();
+        self.log.debug.lock().unwrap().clear();
         self.log.output.lock().unwrap().clear();
         let (store, sandbox) = (self.store(), access());
         build(request, &around(&self.images, &store, sandbox, &self.log))
@@ -301,7 +304,11 @@ fn line(header: &tar::Header, content: &[u8]) -> String {
         let _ = write!(line, " {}={}", name.escape_ascii(), value.escape_ascii());
     }
     if header.kind == tar::Kind::File {
-        let _ = write!(line, " \"{}\"", content.escape_ascii());
+        if content.contains(&0) {
+            let _ = write!(line, " {} bytes", content.len());
+        } else {
+            let _ = write!(line, " \"{}\"", content.escape_ascii());
+        }
     }
     line + "\n"
 }
