@@ -11,6 +11,7 @@ use crate::changes::{Changes, Content, Item};
 use crate::error::Fault;
 use crate::files;
 use crate::owner::Owner;
+use crate::pick::below;
 
 /// Whether a file is an archive: a tar, packed or not, whose first entry can be read.
 ///
@@ -62,10 +63,12 @@ impl<W: Write> Spool<W> {
     }
 }
 
-/// Unpacks an archive into a directory of the layer. Owners, modes and times are the archive's own.
+/// Unpacks an archive into a directory of the layer, which is the root for its links. Modes and times are the archive's own;
+/// so are owners, unless there is one for everything.
 pub(crate) fn unpack<W: Write>(
     archive: impl Read + Send,
     directory: &TreePath,
+    owner: Option<Owner>,
     changes: &mut Changes<'_>,
     spool: &mut Spool<W>,
 ) -> Result<(), Fault> {
@@ -78,7 +81,7 @@ pub(crate) fn unpack<W: Write>(
             continue;
         }
         let path = place(directory, &relative, changes)?;
-        let mut metadata = metadata(&header)?;
+        let mut metadata = metadata(&header, owner)?;
         let (kind, content) = match header.kind {
             tar::Kind::Directory => (Kind::Directory, Content::None),
             tar::Kind::Symlink => {
@@ -107,15 +110,12 @@ pub(crate) fn unpack<W: Write>(
     reader.finish().map_err(broken)
 }
 
-/// Where an entry goes: links on the way are followed inside the root of the image, the last component is not.
+/// Where an entry goes: links on the way are followed and cannot leave the directory; the last component is not followed.
 fn place(directory: &TreePath, relative: &TreePath, changes: &mut Changes<'_>) -> Result<TreePath, Fault> {
-    let mut parent = directory.clone();
-    let names: Vec<&[u8]> = relative.components().collect();
-    let (last, above) = names.split_last().ok_or_else(|| Fault::new("an archive's link leads to its root"))?;
-    for name in above {
-        parent = parent.join(name)?;
-    }
-    let parent = files::resolve(&|path| Ok(changes.find(path).cloned()), &parent)?;
+    let last = relative.file_name().ok_or_else(|| Fault::new("an archive's link leads to its root"))?;
+    let parent = relative.parent().unwrap_or_default();
+    let parent = files::resolve(&|path| Ok(changes.find(&below(directory, path)?).cloned()), &parent)?;
+    let parent = below(directory, &parent)?;
     changes.make_directories(&parent, Owner::default())?;
     Ok(parent.join(last)?)
 }
@@ -130,14 +130,14 @@ fn linked(
     Ok((changes.find(target).cloned().ok_or_else(missing)?, *offset))
 }
 
-fn metadata(header: &tar::Header) -> Result<Metadata, Fault> {
+fn metadata(header: &tar::Header, owner: Option<Owner>) -> Result<Metadata, Fault> {
     let id = |number: u64| {
         u32::try_from(number).map_err(|_| Fault::new(format!("the archive names an owner {number} that cannot exist")))
     };
     Ok(Metadata {
         mode: header.mode,
-        uid: id(header.uid)?,
-        gid: id(header.gid)?,
+        uid: owner.map_or_else(|| id(header.uid), |owner| Ok(owner.uid))?,
+        gid: owner.map_or_else(|| id(header.gid), |owner| Ok(owner.gid))?,
         mtime: Time { seconds: header.mtime, nanoseconds: header.mtime_nanos },
         xattrs: header.xattrs.clone(),
     })

@@ -100,7 +100,7 @@ impl<W: Write> Putting<'_, '_, W> {
         file.rewind()?;
         let directory = self.changes.resolve(&self.destination()?)?;
         self.changes.make_directories(&directory, self.owner.unwrap_or_default())?;
-        archive::unpack(file, &directory, self.changes, self.spool)?;
+        archive::unpack(file, &directory, self.owner, self.changes, self.spool)?;
         Ok(true)
     }
 

@@ -59,7 +59,7 @@ impl Engine<'_> {
         let is_archive = unpack && archive::is_archive(&file, name.as_bytes())?;
         file.rewind()?;
         if is_archive {
-            archive::unpack(file, &TreePath::root(), &mut changes, &mut spool)?;
+            archive::unpack(file, &TreePath::root(), None, &mut changes, &mut spool)?;
         } else {
             let (offset, size) = spool.add(&mut file)?;
             let mtime = Time { seconds: modified.unwrap_or_default(), nanoseconds: 0 };
@@ -173,7 +173,7 @@ pub(crate) fn whole(context: &Context, address: &GitAddress, keep_git_dir: bool)
 }
 
 /// git knows whether a file can be executed; the rest is up to who checks it out.
-fn as_git_says(entry: &Entry, mtime: Time) -> Entry {
+pub(crate) fn as_git_says(entry: &Entry, mtime: Time) -> Entry {
     let mode = match (&entry.kind, entry.metadata.mode) {
         (Kind::Symlink(_), _) => 0o777,
         (Kind::Directory, _) => 0o755,

@@ -214,9 +214,9 @@ fn archives_are_unpacked_by_add_only() {
     let built =
         world.built("FROM base\nADD --chown=9:9 packed text /srv/\nADD --unpack=false a.tar /x.tar\nADD a.tar /\n");
     let layers: Vec<String> = built.image.layers().iter().map(list).collect();
-    let expected = "  dir srv 0700 4:4 mtime=0\n  dir srv/d 0750 3:3 mtime=0\n  file srv/d/f 0640 3:4 mtime=99 \"f\"\n  \
-                    hardlink srv/d/g 0640 3:4 mtime=99 -> srv/d/f\n  dir srv/link 0755 0:0\n  \
-                    file srv/link/in 0600 0:0 mtime=0 \"in\"\n  symlink srv/s 0777 0:0 mtime=0 -> d/f\n  \
+    let expected = "  dir srv 0700 4:4 mtime=0\n  dir srv/d 0750 9:9 mtime=0\n  file srv/d/f 0640 9:9 mtime=99 \"f\"\n  \
+                    hardlink srv/d/g 0640 9:9 mtime=99 -> srv/d/f\n  dir srv/link 0755 0:0\n  \
+                    file srv/link/in 0600 9:9 mtime=0 \"in\"\n  symlink srv/s 0777 9:9 mtime=0 -> d/f\n  \
                     file srv/text 0644 9:9 \"no archive\"\n";
     assert_eq!(layers[1], expected);
     assert!(layers[2].contains("file x.tar"), "{}", layers[2]);
