@@ -57,11 +57,12 @@ impl Client {
         if !matches!(asked.scheme(), "http" | "https") {
             return Err(invalid("not an http or https URL"));
         }
+        let plain = without_user(&asked).ok_or_else(|| invalid("its user cannot be taken out"))?;
         let origin =
-            self.answering(&asked).map_or_else(|| Origin::Named { https: asked.clone(), http: None }, Origin::Told);
+            self.answering(&asked).map_or_else(|| Origin::Named { https: plain.clone(), http: None }, Origin::Told);
         let mut ask = Ask::get(match &origin {
-            Origin::Told(base) => moved(&asked, base),
-            Origin::Named { .. } => asked.clone(),
+            Origin::Told(base) => moved(&plain, base),
+            Origin::Named { .. } => plain,
         });
         ask.lane = Lane::Blob;
         let known = [(IF_NONE_MATCH, download.etag), (IF_MODIFIED_SINCE, download.last_modified)];
@@ -90,6 +91,14 @@ impl Client {
         };
         Ok(Some(Pass { origin: ask.url.clone(), value }))
     }
+}
+
+/// A URL without the credentials that are in it: they go into a header.
+fn without_user(url: &Url) -> Option<Url> {
+    let mut plain = url.clone();
+    plain.set_username("").and_then(|()| plain.set_password(None)).ok()?;
+    plain.set_fragment(None);
+    Some(plain)
 }
 
 /// A file to fetch whole.

@@ -5,6 +5,7 @@ pub mod notary;
 pub mod rawtar;
 pub mod registry;
 pub mod secrets;
+pub mod web;
 
 /// Whether tests run all of what they otherwise run a sample of: `SKYCAP_TEST_FULL` is set, to anything but `0`.
 #[allow(clippy::disallowed_methods, reason = "tests are told by the environment")]

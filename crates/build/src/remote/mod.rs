@@ -5,6 +5,7 @@
 
 pub(crate) mod address;
 pub(crate) mod fetch;
+mod main_context;
 pub(crate) mod resolve;
 mod secrets;
 mod time;
@@ -13,6 +14,8 @@ use std::fs::File;
 use std::path::Path;
 
 use skycap_image::{Kind, Secret, SourceError};
+
+pub use main_context::{MainContext, main_context, unpack_context};
 
 /// Fetches what an address names. Addresses in errors are without what stands before `@` and after `?`.
 pub trait Remote: Send + Sync {
