@@ -7,9 +7,11 @@ use crate::world::{World, root, run, with_stdin};
 #[test]
 fn each_component_gets_the_programs_that_concourse_calls() {
     let world = World::new();
-    for (component, programs) in
-        [("registry-image", &["check", "in", "out"][..]), ("registry-tag", &["check", "in"]), ("oci-build", &["build"])]
-    {
+    for (component, programs) in [
+        ("registry-image", &["check", "in", "out"][..]),
+        ("registry-tag", &["check", "in"]),
+        ("oci-build", &["build", "task"]),
+    ] {
         let directory = world.dir(component);
         run(world.skycap([OsStr::new("install"), component.as_ref(), directory.as_ref()])).ok();
         let mut names: Vec<_> =

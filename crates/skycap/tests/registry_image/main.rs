@@ -21,11 +21,20 @@
 
 mod case;
 mod docs;
+#[path = "../shared/listing.rs"]
+mod listing;
 mod measures;
+#[path = "../shared/names.rs"]
 mod names;
+#[path = "../shared/pages.rs"]
+mod pages;
+#[path = "../shared/sources.rs"]
 mod sources;
+#[path = "../shared/standin.rs"]
 mod standin;
+#[path = "../shared/state.rs"]
 mod state;
+#[path = "../shared/tls.rs"]
 mod tls;
 
 use std::path::{Path, PathBuf};

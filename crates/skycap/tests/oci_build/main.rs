@@ -1,0 +1,97 @@
+//! The task `oci-build` told as folders below `testdata`: parameters, the files of the task, and everything that must come of
+//! it. Each runs through the executables that `skycap install oci-build` writes, in an environment that holds the
+//! parameters and nothing else.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `params.txt` | `NAME VALUE` lines; `build` is run |
+//! | `task.json` | the request of the JSON form; `task` is run with it |
+//! | `work/` | the files of the working directory; `home/` those of the home directory |
+//! | `sources.txt` | more of them: archives, layouts, links (`shared/sources.rs`) |
+//! | `command.txt` | how it is run, if not plainly (see [`case`]) |
+//! | `registry.txt` | the servers (`shared/state.rs`) |
+//! | `error.txt` | the failure: exit code 1, nothing on standard output, this text at the end of standard error |
+//! | `stderr.txt` | lines that standard error must hold; behind `not: ` one that it must not |
+//! | `images.txt` | what every `image.tar` holds |
+//! | `files.txt` | every file of the outputs, with mode and content |
+//! | `requests.txt` | every request; a first line `in any order` where many are made at once |
+//!
+//! Names in braces are those of `shared/names.rs`; `{directory}` is the working directory, `{home}` the home directory. In
+//! `params.txt`, `task.json` and the files of `work/` and `home/` they stand for what they name.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
+
+mod case;
+mod docs;
+mod images;
+#[path = "../shared/listing.rs"]
+mod listing;
+#[path = "../shared/names.rs"]
+mod names;
+#[path = "../shared/pages.rs"]
+mod pages;
+#[path = "../shared/sources.rs"]
+mod sources;
+mod spellings;
+#[path = "../shared/standin.rs"]
+#[allow(dead_code, reason = "nothing is pushed")]
+mod standin;
+#[path = "../shared/state.rs"]
+mod state;
+#[path = "../shared/tls.rs"]
+mod tls;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use case::Case;
+
+/// The folder of all cases.
+pub fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oci_build/testdata")
+}
+
+/// Every folder that holds parameters or a request, by its path below `testdata`.
+pub fn cases() -> Vec<String> {
+    let (root, mut left, mut found) = (testdata(), vec![testdata()], Vec::new());
+    while let Some(directory) = left.pop() {
+        if ["params.txt", "task.json"].iter().any(|name| directory.join(name).exists()) {
+            found.push(directory.strip_prefix(&root).unwrap().to_str().unwrap().to_owned());
+            continue;
+        }
+        for entry in std::fs::read_dir(&directory).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                left.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn every_case_ends_as_it_says() {
+    // What files are made with must not depend on who runs this.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let wanted = std::env::var("SKYCAP_CASE").unwrap_or_default();
+    let cases: Vec<String> = cases().into_iter().filter(|name| name.contains(&wanted)).collect();
+    let installed = case::Installed::new();
+    let (left, failures) = (Mutex::new(cases.iter()), Mutex::new(Vec::new()));
+    let next = || left.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8) {
+            scope.spawn(|| {
+                while let Some(name) = next() {
+                    let ended = std::panic::catch_unwind(|| Case::open(&testdata().join(name)).run(&installed));
+                    let differences = ended.unwrap_or_else(|_| vec!["the test itself failed".to_owned()]);
+                    if !differences.is_empty() {
+                        failures.lock().unwrap().push(format!("== {name}\n{}", differences.join("\n")));
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    assert!(failures.is_empty(), "{} of {} cases differ:\n{}", failures.len(), cases.len(), failures.join("\n\n"));
+    assert!(!wanted.is_empty() || cases.len() >= 80, "only {} cases were found", cases.len());
+}
