@@ -21,6 +21,8 @@ use crate::ssh::SshSource;
 pub struct Request {
     /// The directory that `COPY` and `ADD` read.
     pub context: PathBuf,
+    /// Where the context is from, if it was fetched.
+    pub context_origin: Option<Material>,
     /// What in the context is left out.
     pub ignore: Ignore,
     /// The Dockerfile's bytes.
@@ -56,6 +58,9 @@ pub struct Request {
     pub compression: Compression,
     /// Seconds since 1970 that the configuration and the history state as their times.
     pub source_date_epoch: Option<i64>,
+    /// When the build context changed last, in seconds since 1970, if it is a commit or a file of a server: what the build
+    /// argument `SOURCE_DATE_EPOCH=context` means.
+    pub context_time: Option<i64>,
     /// Gives files of the context the times that they have, as BuildKit does, instead of a fixed one.
     pub keep_file_times: bool,
     /// Where to look for what other builds made; the first that knows a step counts.
@@ -81,6 +86,7 @@ impl Request {
     pub fn new(context: impl Into<PathBuf>, dockerfile: impl Into<Vec<u8>>) -> Self {
         Self {
             context: context.into(),
+            context_origin: None,
             ignore: Ignore::default(),
             dockerfile: dockerfile.into(),
             dockerfile_name: "Dockerfile".to_owned(),
@@ -97,6 +103,7 @@ impl Request {
             docker_media_types: false,
             compression: Compression::Gzip,
             source_date_epoch: None,
+            context_time: None,
             keep_file_times: false,
             cache_from: Vec::new(),
             cache_to: Vec::new(),

@@ -1,6 +1,6 @@
 //! Provenance in the form of SLSA, as BuildKit fills it (its `docs/attestations/slsa-definitions.md`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -42,6 +42,8 @@ pub(super) fn predicate(request: &Request, built: &Built, wanted: &Provenance) -
 /// What both forms tell.
 struct Facts {
     entry_point: String,
+    /// Where the context is from, if it was fetched.
+    origin: Option<Material>,
     parameters: Value,
     /// Whether the parameters are all there.
     complete_parameters: bool,
@@ -70,18 +72,23 @@ impl Facts {
             insert_ids(&mut parameters, "secrets", &built.recipe.secrets);
             insert_ids(&mut parameters, "ssh", &built.recipe.agents);
         }
-        parameters["locals"] = json!([{"name": "context"}, {"name": "dockerfile"}]);
+        let locals = locals(request);
         // What is read from local directories is not among the materials.
-        let complete_materials = false;
+        let complete_materials = locals.is_empty();
+        if !locals.is_empty() {
+            parameters["locals"] = locals.iter().map(|name| json!({"name": name})).collect();
+        }
         let (started, finished) = times(built);
+        let materials: BTreeSet<&Material> = built.materials.iter().chain(&request.context_origin).collect();
         Self {
             entry_point: request.dockerfile_name.clone(),
+            origin: request.context_origin.clone(),
             parameters,
             complete_parameters,
             complete_materials,
             hermetic: complete_materials && !built.recipe.network,
             builder_platform: Platform::host().to_string(),
-            materials: built.materials.iter().map(material).collect(),
+            materials: materials.into_iter().map(material).collect(),
             steps: is_max.then(|| steps(built, redact)),
             metadata: if is_max { metadata(request, built, redact) } else { Map::new() },
             started,
@@ -116,6 +123,21 @@ fn arguments(request: &Request, built: &Built, redact: &Redact<'_>) -> BTreeMap<
         args.insert("add-hosts".to_owned(), hosts.join(","));
     }
     args
+}
+
+/// Directories of this machine that the build reads, as BuildKit's client calls them.
+fn locals(request: &Request) -> Vec<String> {
+    let own: &[&str] = if request.context_origin.is_some() { &[] } else { &["context", "dockerfile"] };
+    let is_directory = |context: &NamedContext| matches!(context, NamedContext::Directory { .. });
+    let named = request.contexts.iter().filter(|(_, context)| is_directory(context)).map(|(name, _)| name.clone());
+    own.iter().map(|name| (*name).to_owned()).chain(named).collect()
+}
+
+/// Where the Dockerfile is from; `path` is what the version calls its name.
+fn config_source(facts: &Facts, path: &str) -> Value {
+    let mut source = facts.origin.as_ref().map_or_else(|| json!({}), material);
+    source[path] = facts.entry_point.as_str().into();
+    source
 }
 
 fn insert_ids(parameters: &mut Value, name: &str, ids: &BTreeMap<String, bool>) {
@@ -206,7 +228,7 @@ fn v02(facts: &Facts, wanted: &Provenance) -> Value {
         "buildType": BUILD_TYPE_V02,
         "materials": facts.materials,
         "invocation": {
-            "configSource": {"entryPoint": facts.entry_point},
+            "configSource": config_source(facts, "entryPoint"),
             "parameters": facts.parameters,
             "environment": {"platform": facts.builder_platform},
         },
@@ -236,7 +258,7 @@ fn v1(facts: &Facts, wanted: &Provenance) -> Value {
     json!({
         "buildDefinition": {
             "buildType": BUILD_TYPE_V1,
-            "externalParameters": {"configSource": {"path": facts.entry_point}, "request": facts.parameters},
+            "externalParameters": {"configSource": config_source(facts, "path"), "request": facts.parameters},
             "internalParameters": internal,
             "resolvedDependencies": facts.materials,
         },

@@ -1,12 +1,16 @@
 //! What images say of themselves: lists of packages, and how they came to be.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use skycap_build::attest::{self, Attest, Mode, Provenance, Sbom, Version};
+use skycap_build::attest::{self, Attest, Material, Mode, Provenance, Sbom, Version};
+use skycap_build::remote::{GitAsk, GitCheckout, GitCommit, GitTree, HttpAnswer, HttpAsk, Remote, Validators};
 use skycap_build::{Built, Request};
 use skycap_image::layout::Layout;
-use skycap_image::{Artifact, ImageSink as _, Index, Name, Platform, Reference, Secret};
+use skycap_image::{Artifact, ImageSink as _, Index, Name, Platform, Reference, Secret, SourceError};
 
 use crate::world::World;
 
@@ -17,6 +21,7 @@ pub const TESTS: &[crate::Test] = &[
     ("stages_and_the_context_are_listed_where_asked", stages_and_the_context_are_listed_where_asked),
     ("a_damaged_database_is_named", a_damaged_database_is_named),
     ("provenance_tells_how_and_from_what", provenance_tells_how_and_from_what),
+    ("what_servers_gave_is_among_the_materials", what_servers_gave_is_among_the_materials),
     ("the_least_provenance_tells_no_values", the_least_provenance_tells_no_values),
     ("no_secret_is_ever_told", no_secret_is_ever_told),
     ("the_same_build_is_attested_in_the_same_bytes", the_same_build_is_attested_in_the_same_bytes),
@@ -263,6 +268,59 @@ fn provenance_tells_how_and_from_what() {
         assert!(metadata["source"]["infos"][0]["data"].as_str().unwrap().starts_with("RlJPTSBiYXNl"));
         assert!(metadata["layers"].as_object().is_some_and(|layers| !layers.is_empty()));
     }
+}
+
+/// A server that holds one file and one repository.
+struct Server;
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+impl Remote for Server {
+    fn http(&self, _: &HttpAsk<'_>, into: &mut File) -> Result<HttpAnswer, SourceError> {
+        into.write_all(b"fetched\n")?;
+        Ok(HttpAnswer::Fetched(Validators::default()))
+    }
+
+    fn git_commit(&self, _: &GitAsk<'_>) -> Result<GitCommit, SourceError> {
+        Ok(GitCommit { commit: COMMIT.to_owned(), tag: None, reference: Some("refs/heads/main".to_owned()) })
+    }
+
+    fn git_checkout(&self, _: &GitAsk<'_>, _: &GitCheckout<'_>, into: &Path) -> Result<GitTree, SourceError> {
+        std::fs::write(into.join("Dockerfile"), "FROM scratch\n")?;
+        Ok(GitTree { time: 1 })
+    }
+}
+
+/// S06: what was fetched is known by its digest, and by its address without credentials.
+fn what_servers_gave_is_among_the_materials() {
+    let world = World::new();
+    let dockerfile = "FROM scratch\nADD https://me:hunter2@host/file?token=hunter2 /file\nADD https://me:hunter2@host/x.git#main /git\n";
+    let mut request = attesting(&world, dockerfile, Attest { sbom: None, ..wanted() });
+    request.context_origin = Some(Material::git("https://hunter2@host/main.git#v1", COMMIT));
+    let (store, progress) = (world.store(), skycap_image::Silent);
+    let around = skycap_build::World {
+        resolver: &world.images,
+        remote: &Server,
+        store: &store,
+        sandbox: crate::world::access(),
+        progress: &progress,
+    };
+    let built = skycap_build::build(&request, &around).unwrap_or_else(|error| panic!("{error}")).remove(0);
+    let (_, predicate) = predicates(&world, &request, &built).remove(0);
+    let definition = &predicate["buildDefinition"];
+    let file = skycap_image::Digest::sha256(b"fetched\n").hex();
+    let expected = serde_json::json!([
+        {"uri": "https://host/file", "digest": {"sha256": file}},
+        {"uri": "https://host/main.git#v1", "digest": {"sha1": COMMIT}},
+        {"uri": "https://host/x.git#main", "digest": {"sha1": COMMIT}},
+    ]);
+    assert_eq!(definition["resolvedDependencies"], expected);
+    let source = &definition["externalParameters"]["configSource"];
+    assert_eq!((&source["uri"], &source["path"]), (&"https://host/main.git#v1".into(), &"Dockerfile".into()));
+    let metadata = &predicate["runDetails"]["metadata"];
+    assert_eq!(metadata["buildkit_completeness"]["resolvedDependencies"], true);
+    assert_eq!(metadata["buildkit_hermetic"], true);
+    assert!(!predicate.to_string().contains("hunter2"));
 }
 
 fn the_least_provenance_tells_no_values() {
