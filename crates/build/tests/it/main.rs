@@ -6,6 +6,7 @@ mod attest;
 mod caching;
 mod cases;
 mod exchange;
+mod mounts;
 mod peers;
 mod refusals;
 mod run;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         cases::TESTS,
         caching::TESTS,
         exchange::TESTS,
+        mounts::TESTS,
         run::TESTS,
         ssh::TESTS,
         times::TESTS,
