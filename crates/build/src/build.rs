@@ -15,6 +15,7 @@ use crate::cache::{self, CacheTarget};
 use crate::commit::Packing;
 use crate::context::{Context, Contexts};
 use crate::dockerfile::{self, Dockerfile, directive};
+use crate::epoch;
 use crate::error::{BuildError, Fault};
 use crate::execute::{Engine, Executed, Tools};
 use crate::graph::{Graph, NodeId, Operation};
@@ -38,6 +39,7 @@ pub fn build(request: &Request, world: &World<'_>) -> Result<Vec<Built>, BuildEr
     check_arguments(request)?;
     attest::check(request)?;
     let dockerfile = dockerfile::parse(&request.dockerfile, &request.dockerfile_name)?;
+    let request = &*epoch::settled(request, world, &dockerfile)?;
     let lint = Linter::new(&dockerfile, request.build_args.get(CHECK).map(String::as_str));
     let built = build_parsed(request, world, &dockerfile, &lint);
     tell(&lint.findings(), world.progress);
@@ -92,7 +94,7 @@ fn build_parsed(
         let what = what.to_owned();
         move |fault: Fault| BuildError::of_request(what, fault)
     };
-    let epoch = epoch(request)?;
+    let epoch = request.source_date_epoch.and_then(|seconds| Timestamp::from_second(seconds).ok());
     let images = Registry { resolver, progress, known: Mutex::default(), digests: Mutex::default() };
     let mut graph = Graph::default();
     let targets = plan(request, dockerfile, &images, lint, &mut graph, progress)?;
@@ -186,20 +188,6 @@ fn check_arguments(request: &Request) -> Result<(), BuildError> {
         })?;
     }
     Ok(())
-}
-
-/// The time that everything new states. The build argument of that name means the same.
-fn epoch(request: &Request) -> Result<Option<Timestamp>, BuildError> {
-    let what = |text: &str| BuildError::Request {
-        what: format!("SOURCE_DATE_EPOCH is {text:?}: only a number of seconds since 1970 is supported"),
-        hint: None,
-    };
-    let seconds = match (request.source_date_epoch, request.build_args.get("SOURCE_DATE_EPOCH")) {
-        (Some(seconds), _) => seconds,
-        (None, Some(text)) if !text.is_empty() => text.parse().map_err(|_| what(text))?,
-        (None, _) => return Ok(None),
-    };
-    Timestamp::from_second(seconds).map(Some).map_err(|_| what(&seconds.to_string()))
 }
 
 fn finish(target: Target, request: &Request, steps: &Steps<'_>, epoch: Option<Timestamp>) -> Result<Built, BuildError> {

@@ -23,6 +23,7 @@ mod commit;
 mod context;
 mod copy;
 pub mod dockerfile;
+mod epoch;
 mod error;
 mod execute;
 mod files;

@@ -99,8 +99,8 @@ impl Planner<'_> {
             sources.push(self.expand(stage, source)?);
         }
         let from = self.origins(stage, parts, &sources, line)?;
-        for source in &sources {
-            if parts.from == From::Context(ContextId::MAIN)
+        for (source, origin) in sources.iter().zip(&from) {
+            if origin.from == From::Context(ContextId::MAIN)
                 && let Some(message) = words::ignored(&self.request.ignore, parts.name, source)
             {
                 self.lint.here(Rule::CopyIgnoredFile, message, source);
@@ -246,7 +246,7 @@ fn created_by(
 }
 
 /// A file of `ADD`.
-fn file(url: String, checksum: Option<&str>) -> Result<Wanted, Fault> {
+pub(super) fn file(url: String, checksum: Option<&str>) -> Result<Wanted, Fault> {
     let invalid = |error| Fault::caused(format!("invalid checksum {:?}", checksum.unwrap_or_default()), error);
     let checksum = checksum.map(str::parse).transpose().map_err(invalid)?;
     let name = address::file_name(&url);
@@ -254,7 +254,7 @@ fn file(url: String, checksum: Option<&str>) -> Result<Wanted, Fault> {
 }
 
 /// A tree of `ADD`, with what the flags say besides the address.
-fn tree(mut address: GitAddress, checksum: Option<&str>, keep: Option<bool>) -> Result<Wanted, Fault> {
+pub(super) fn tree(mut address: GitAddress, checksum: Option<&str>, keep: Option<bool>) -> Result<Wanted, Fault> {
     if let (Some(flag), Some(query)) = (keep, address.keep_git_dir)
         && flag != query
     {

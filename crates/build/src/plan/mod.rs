@@ -6,6 +6,7 @@
 
 mod contexts;
 mod copy;
+pub(crate) mod epoch;
 mod foresee;
 mod instruction;
 mod ports;
@@ -254,11 +255,26 @@ impl<'a> Planner<'a> {
             stage.needs.insert(number);
             return self.stage(number).map(|stage| From::Node(stage.head)).map_err(Fault::planned);
         }
-        let image = if name == "scratch" { None } else { Some((self.images.image(name, &stage.platform)?, true)) };
+        let image = match name {
+            "scratch" => None,
+            name => {
+                let found = self.images.image(name, &stage.platform);
+                Some((found.map_err(|fault| self.with_near_stage(fault, name, current))?, true))
+            }
+        };
         if let Some((image, _)) = &image {
             self.lint_platform(name, &stage.platform, image);
         }
         Ok(From::Node(self.other(name, &stage.platform.clone(), line, image)))
+    }
+
+    /// An image that cannot be had may be a stage with a slip in its name.
+    fn with_near_stage(&self, fault: Fault, name: &str, current: usize) -> Fault {
+        let stages = self.dockerfile.stages.iter().take(current);
+        match suggest::nearest(name, stages.filter_map(|stage| stage.from.value.name.as_deref())) {
+            Some(near) => fault.with_hint(format!("did you mean the stage {near}?")),
+            None => fault,
+        }
     }
 
     /// The earlier stage of that name or number; an image's name otherwise.
@@ -328,9 +344,16 @@ impl<'a> Planner<'a> {
 }
 
 /// Build arguments that no ARG asked for and that mean nothing by themselves.
-pub(crate) fn unused_build_args<'r>(request: &'r Request, used: &BTreeSet<String>) -> Vec<&'r str> {
-    let names = request.build_args.keys().map(String::as_str);
-    names.filter(|name| !used.contains(*name) && !scope::is_built_in(name)).collect()
+///
+/// Each with the argument that may have been meant.
+pub(crate) fn unused_build_args(request: &Request, used: &BTreeSet<String>) -> Vec<String> {
+    let names = request.build_args.keys();
+    let unused = names.filter(|name| !used.contains(*name) && !scope::is_built_in(name));
+    let told = |name: &String| match suggest::nearest(name, used.iter().map(String::as_str)) {
+        Some(near) => format!("{name} (did you mean {near}?)"),
+        None => name.clone(),
+    };
+    unused.map(told).collect()
 }
 
 impl Stage {

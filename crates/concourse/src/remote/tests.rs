@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use skycap_build::remote::Remote;
-use skycap_build::{Built, NamedContext, Outcome, Request, SandboxAccess, World, build};
+use skycap_build::remote::{MainContext, main_context};
+use skycap_build::{BuildError, Built, NamedContext, Outcome, Request, SandboxAccess, World, build};
 use skycap_image::{Artifact, Descriptor, Digest, Kind, Layer, Reference, Resolver, Secret, Silent, SourceError, tar};
 use skycap_registry::Settings;
 use skycap_store::Store;
@@ -40,6 +40,7 @@ struct Place {
     secrets: BTreeMap<String, Secret>,
     contexts: BTreeMap<String, NamedContext>,
     hosts: BTreeMap<String, String>,
+    build_args: BTreeMap<String, String>,
     no_cache: bool,
 }
 
@@ -53,7 +54,14 @@ impl Place {
         }
         let served = format!("file://{}", root.path().join("srv").display());
         let hosts = BTreeMap::from([("git.example".to_owned(), served)]);
-        Self { root, secrets: BTreeMap::new(), contexts: BTreeMap::new(), hosts, no_cache: false }
+        Self {
+            root,
+            secrets: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            hosts,
+            build_args: BTreeMap::new(),
+            no_cache: false,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -75,22 +83,35 @@ impl Place {
     }
 
     fn build(&self, dockerfile: &str) -> Result<Built, String> {
+        self.with_world(dockerfile, |request, world| build(request, world).map(|mut built| built.remove(0)))
+    }
+
+    fn main_context(&self, address: &str) -> Result<Option<MainContext>, String> {
+        let into = tempfile::tempdir_in(self.root.path()).unwrap().keep();
+        self.with_world("", |request, world| main_context(address, request, world, &into))
+    }
+
+    fn with_world<T>(
+        &self,
+        dockerfile: &str,
+        work: impl FnOnce(&Request, &World<'_>) -> Result<T, BuildError>,
+    ) -> Result<T, String> {
         let mut request = Request::new(self.path("context"), dockerfile);
         request.secrets.clone_from(&self.secrets);
         request.contexts.clone_from(&self.contexts);
+        request.build_args.clone_from(&self.build_args);
         request.no_cache = self.no_cache;
         let store = Store::open(&self.path("store")).unwrap();
         let refused = skycap_sandbox::Refused { attempts: Vec::new() };
         let remote = Fetcher::new(&self.host());
         let world = World {
             resolver: &Nothing,
-            remote: &remote as &dyn Remote,
+            remote: &remote,
             store: &store,
             sandbox: SandboxAccess::Refused(&refused),
             progress: &Silent,
         };
-        let built = build(&request, &world).map(|mut built| built.remove(0));
-        built.map_err(|error| {
+        work(&request, &world).map_err(|error| {
             let mut text = error.to_string();
             let mut cause = std::error::Error::source(&error);
             while let Some(inner) = cause {
@@ -684,4 +705,103 @@ fn named_contexts_take_the_place_of_stages_and_images() {
     }
     let error = place.build("FROM scratch\nCOPY --from=dir hidden /\n").err().unwrap();
     assert!(error.contains("\"/hidden\": not found"), "{error}");
+}
+
+/// Section 6: `SOURCE_DATE_EPOCH` names a stage or a context at a server.
+#[test]
+fn the_epoch_is_that_of_a_source() {
+    if !has_git("the_epoch_is_that_of_a_source") {
+        return;
+    }
+    let mut place = Place::new();
+    place.repository("r.git", &[&[("a", "1")]]);
+    let web = Web::start(files).unwrap();
+    let file = format!("{}/dir/file.txt", web.url());
+    place.contexts = BTreeMap::from([
+        ("repo".to_owned(), NamedContext::Git("https://git.example/r.git".to_owned())),
+        ("page".to_owned(), NamedContext::Http(file.clone())),
+        ("timeless".to_owned(), NamedContext::Http(format!("{}/bare", web.url()))),
+    ]);
+    let stages = format!(
+        "ARG U={file}\nFROM scratch AS src\nARG U\nADD ${{U}} /\nFROM scratch AS tree\nADD https://git.example/r.git /\n\
+         FROM scratch AS two\nADD {file} /\nADD {file} /\nFROM scratch AS other\nADD {file} /\nCOPY x /\n\
+         FROM scratch AS local\nADD x /\nFROM src AS based\nADD {file} /\nFROM scratch\nARG SOURCE_DATE_EPOCH\n\
+         LABEL t=$SOURCE_DATE_EPOCH\n"
+    );
+    for (name, expected) in [
+        ("repo", Ok("1700000000")),
+        ("page", Ok("784111777")),
+        ("src", Ok("784111777")),
+        ("SRC", Ok("784111777")),
+        ("tree", Ok("1700000000")),
+        ("5", Ok("5")),
+        ("timeless", Err("does not say when it changed")),
+        ("two", Err("Dockerfile:7: SOURCE_DATE_EPOCH stage must contain exactly one remote ADD")),
+        ("other", Err("unsupported COPY instruction")),
+        ("local", Err("must be a single HTTP(S) or Git ADD")),
+        ("based", Err("must use FROM scratch")),
+        ("nobody", Err("invalid SOURCE_DATE_EPOCH: nobody")),
+        ("context", Err("the build context is a directory")),
+    ] {
+        place.build_args = BTreeMap::from([("SOURCE_DATE_EPOCH".to_owned(), name.to_owned())]);
+        match (place.build(&stages), expected) {
+            (Ok(built), Ok(seconds)) => {
+                assert_eq!(built.image.config().config.labels["t"], seconds, "{name}");
+                let time: i64 = seconds.parse().unwrap();
+                let created = built.image.config().created.clone().unwrap_or_default();
+                assert_eq!(created.parse::<jiff::Timestamp>().unwrap().as_second(), time, "{name}");
+            }
+            (Err(error), Err(why)) => assert!(error.contains(why), "{name}: {error}"),
+            (Ok(_), Err(why)) => panic!("{name} was taken, not {why}"),
+            (Err(error), Ok(_)) => panic!("{name}: {error}"),
+        }
+    }
+}
+
+/// Section 9: a main context that is a repository, an archive or a Dockerfile at a URL, or an archive from elsewhere.
+#[test]
+fn main_contexts_are_fetched() {
+    if !has_git("main_contexts_are_fetched") {
+        return;
+    }
+    let mut place = Place::new();
+    place.repository("r.git", &[&[("Dockerfile", "FROM scratch\n"), ("sub/Dockerfile", "FROM scratch\n")]]);
+    let packed = archive(&[("Dockerfile", "FROM scratch\n"), ("../../out", "x")]);
+    let sound = archive(&[("Dockerfile", "FROM scratch\n")]);
+    let web = Web::start(move |question| match question.target.as_str() {
+        "/a.tar" => Answer::ok(sound.clone()).with("Last-Modified", MODIFIED),
+        "/hostile.tar" => Answer::ok(packed.clone()),
+        "/Dockerfile" => Answer::ok("FROM scratch\n"),
+        _ => Answer::status(404),
+    });
+    let web = web.unwrap();
+    let names = |directory: &Path| {
+        let mut names: Vec<String> =
+            fs::read_dir(directory).unwrap().map(|item| item.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    for (address, kept, expected, time) in [
+        ("https://git.example/r.git".to_owned(), "", vec!["Dockerfile", "sub"], Some(1_700_000_000)),
+        ("https://git.example/r.git#main:sub".to_owned(), "", vec!["Dockerfile"], Some(1_700_000_000)),
+        ("https://git.example/r.git".to_owned(), "1", vec![".git", "Dockerfile", "sub"], Some(1_700_000_000)),
+        (format!("{}/a.tar", web.url()), "", vec!["Dockerfile"], Some(784_111_777)),
+        (format!("{}/Dockerfile", web.url()), "", vec!["context"], None),
+    ] {
+        place.build_args = BTreeMap::from([("BUILDKIT_CONTEXT_KEEP_GIT_DIR".to_owned(), kept.to_owned())]);
+        let found = place.main_context(&address).unwrap().unwrap();
+        assert_eq!((names(&found.directory), found.time), (expected.iter().map(ToString::to_string).collect(), time));
+        assert_eq!(found.dockerfile.is_some(), address.ends_with("/Dockerfile"), "{address}");
+    }
+    assert!(place.main_context("some/directory").unwrap().is_none());
+    for (address, why) in [
+        (format!("{}/hostile.tar", web.url()), "out"),
+        (format!("{}/none", web.url()), "404"),
+        ("https://git.example/r.git#:none".to_owned(), "has no directory"),
+    ] {
+        let error = place.main_context(&address).err().unwrap();
+        assert!(error.contains(why), "{address}: {error}");
+    }
+    place.build_args = BTreeMap::from([("BUILDKIT_CONTEXT_KEEP_GIT_DIR".to_owned(), "maybe".to_owned())]);
+    assert!(place.main_context("https://git.example/r.git").err().unwrap().contains("neither true nor false"));
 }
