@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
 
 mod attestations;
+mod build;
+mod build_errors;
+mod build_output;
+mod build_progress;
 mod copy;
 mod demo;
 mod docs;

@@ -56,13 +56,13 @@ impl Slow {
 }
 
 /// A terminal that remembers what was written to it.
-struct Terminal {
+pub struct Terminal {
     master: OwnedFd,
     shown: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Terminal {
-    fn new(columns: u16, rows: u16) -> (Self, File) {
+    pub fn new(columns: u16, rows: u16) -> (Self, File) {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -81,7 +81,7 @@ impl Terminal {
         (terminal, slave)
     }
 
-    fn resize(&self, columns: u16, rows: u16) {
+    pub fn resize(&self, columns: u16, rows: u16) {
         tcsetwinsize(&self.master, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     }
 
@@ -93,7 +93,11 @@ impl Terminal {
 }
 
 /// Runs with stderr on a terminal.
-fn on(terminal: (Terminal, File), mut command: Command, meanwhile: impl FnOnce(&Terminal)) -> (Ran, String, Duration) {
+pub fn on(
+    terminal: (Terminal, File),
+    mut command: Command,
+    meanwhile: impl FnOnce(&Terminal),
+) -> (Ran, String, Duration) {
     let (terminal, slave) = terminal;
     command.env("TERM", "xterm").stdout(Stdio::piped()).stderr(slave);
     let start = Instant::now();
@@ -105,7 +109,7 @@ fn on(terminal: (Terminal, File), mut command: Command, meanwhile: impl FnOnce(&
 }
 
 /// The lines without the sequences that clear and move, and without what an ordinary user is told about owners.
-fn lines(text: &str) -> Vec<String> {
+pub fn lines(text: &str) -> Vec<String> {
     let mut plain = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\x1b') {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use skycap_image::{Artifact, Digest, Reference, Staged};
 
-use super::write::familiar;
+use super::write::in_full;
 use crate::failure::Failure;
 
 /// What Docker calls an image's id: the digest of its config, or of the index where there are several.
@@ -27,20 +27,10 @@ pub fn document(artifact: &Artifact, names: &[Reference]) -> Value {
         document["containerimage.config.digest"] = image.manifest().config.digest.to_string().into();
     }
     if !names.is_empty() {
-        let names: Vec<String> = names.iter().map(familiar_in_full).collect();
+        let names: Vec<String> = names.iter().map(in_full).collect();
         document["image.name"] = names.join(",").into();
     }
     document
-}
-
-/// `docker.io/library/app:1`.
-fn familiar_in_full(reference: &Reference) -> String {
-    let full = reference.to_string();
-    if full.starts_with("index.docker.io/") {
-        full.replacen("index.docker.io/", "docker.io/", 1)
-    } else {
-        familiar(reference)
-    }
 }
 
 /// A file that appears whole.

@@ -110,11 +110,20 @@ fn to_stdout(format: Format, artifact: &Artifact, names: &[Reference]) -> Result
     Ok(out.flush()?)
 }
 
-/// As Docker shows a name: `app:1` is `docker.io/library/app:1`.
+/// As Docker shows a name: `docker.io/library/app` is `app:latest`.
 pub fn familiar(reference: &Reference) -> String {
-    let full = reference.to_string();
-    let bare = full.strip_prefix("index.docker.io/").unwrap_or(&full);
+    let full = in_full(reference);
+    let bare = full.strip_prefix("docker.io/").unwrap_or(&full);
     bare.strip_prefix("library/").filter(|_| bare.len() < full.len()).unwrap_or(bare).to_owned()
+}
+
+/// `app` is `docker.io/library/app:latest`.
+pub fn in_full(reference: &Reference) -> String {
+    let repository = reference.repository.to_string().replacen("index.docker.io/", "docker.io/", 1);
+    match reference.name() {
+        Name::Tag(tag) => format!("{repository}:{tag}"),
+        Name::Digest(digest) => format!("{repository}@{digest}"),
+    }
 }
 
 fn push(artifact: &Artifact, references: &[Reference], by_digest: bool, means: &Means<'_>) -> Result<(), Failure> {

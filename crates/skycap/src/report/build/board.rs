@@ -230,7 +230,7 @@ pub mod tests {
         let end = |id| Event::Finished { id, outcome: "failed" };
         let (mut board, _) = board(&[start(1), start(2), end(2), end(1)]);
         let states = |board: &Board| board.steps.iter().map(|step| step.state).collect::<Vec<_>>();
-        let tenths = |count| Duration::from_millis(100 * count);
+        let tenths = |count: u64| Duration::from_millis(100 * count);
         assert_eq!(states(&board), [State::Cancelled(tenths(3)), State::Failed(tenths(1))]);
         board.interrupted();
         assert!(board.failed().is_none());
