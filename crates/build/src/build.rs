@@ -9,7 +9,8 @@ use skycap_image::{Digest, Event, Image, Layer, Platform, Progress, Reference, R
 use skycap_store::Store;
 
 use crate::assemble::{self, Parts};
-use crate::attest::{self, Scanned, recipe};
+use crate::attest::recipe::{self, Recipe};
+use crate::attest::{self, Scanned};
 use crate::cache::export::Steps;
 use crate::cache::{self, CacheTarget};
 use crate::commit::Packing;
@@ -196,7 +197,8 @@ fn finish(target: Target, request: &Request, steps: &Steps<'_>, epoch: Option<Ti
     let layers = layers_of(target.head)?;
     let of_node =
         |id: NodeId| layers.iter().filter(|(made, _)| *made == id).map(|(_, l)| l.descriptor.clone()).collect();
-    let recipe = recipe::record(graph, target.head, &of_node);
+    let wants_recipe = request.attest.provenance.is_some();
+    let recipe = if wants_recipe { recipe::record(graph, target.head, &of_node) } else { Recipe::default() };
     let wants_stages = request.attest.sbom.is_some();
     let scan = target.scan.stages.into_iter().filter(|_| wants_stages);
     let scanned =
@@ -236,7 +238,7 @@ fn finish(target: Target, request: &Request, steps: &Steps<'_>, epoch: Option<Ti
         platform: target.platform,
         image,
         steps: steps.collect(),
-        materials: recipe.materials.clone(),
+        materials: recipe::materials(graph, target.head),
         recipe,
         scanned,
         scans_context: target.scan.context,

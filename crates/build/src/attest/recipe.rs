@@ -1,6 +1,6 @@
 //! How a target came to be: the part of the graph that it is made from, kept for provenance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use skycap_image::{Descriptor, Platform};
@@ -20,8 +20,6 @@ pub(crate) struct Recipe {
     pub agents: BTreeMap<String, bool>,
     /// Whether some program may have talked to the network.
     pub network: bool,
-    /// What came from elsewhere, sorted.
-    pub materials: Vec<Material>,
 }
 
 /// A node of the graph, in the words of BuildKit's `Op`.
@@ -43,14 +41,28 @@ pub(crate) fn record(graph: &Graph, head: NodeId, layers: &dyn Fn(NodeId) -> Vec
     for id in reached(graph, head) {
         writer.node(id);
     }
-    writer.recipe.materials.sort();
-    writer.recipe.materials.dedup();
     writer.recipe
 }
 
+/// What a target is made from that came from elsewhere, sorted.
+pub(crate) fn materials(graph: &Graph, head: NodeId) -> Vec<Material> {
+    let materials: BTreeSet<Material> =
+        reached(graph, head).into_iter().filter_map(|id| material(&graph.node(id).operation)).collect();
+    materials.into_iter().collect()
+}
+
+/// What a node is that came from elsewhere; `scratch` is nothing.
+fn material(operation: &Operation) -> Option<Material> {
+    match operation {
+        Operation::Base(base) => base.material.clone(),
+        Operation::Fetch(fetch) => fetched(fetch),
+        _ => None,
+    }
+}
+
 /// Everything that a node is made from, in the graph's order.
-fn reached(graph: &Graph, head: NodeId) -> std::collections::BTreeSet<NodeId> {
-    let mut reached = std::collections::BTreeSet::new();
+fn reached(graph: &Graph, head: NodeId) -> BTreeSet<NodeId> {
+    let mut reached = BTreeSet::new();
     let mut open = vec![head];
     while let Some(id) = open.pop() {
         if reached.insert(id) {
@@ -76,13 +88,10 @@ impl Writer<'_> {
         let node = self.graph.node(id);
         let mut inputs = Vec::new();
         let operation = match &node.operation {
-            Operation::Base(base) => {
-                let Some(material) = &base.material else { return };
-                self.source(material.clone())
-            }
-            Operation::Fetch(fetch) => {
-                let Some(material) = fetched(fetch) else { return };
-                self.source(material)
+            Operation::Base(_) | Operation::Fetch(_) => {
+                let Some(material) = material(&node.operation) else { return };
+                let digest = format!("{}:{}", material.algorithm, material.digest);
+                json!({"source": {"identifier": material.uri, "attrs": {"digest": digest}}})
             }
             Operation::Run(run) => self.run(run, &mut inputs),
             Operation::Copy(copy) => self.copy(copy, &mut inputs),
@@ -99,14 +108,6 @@ impl Writer<'_> {
         let operation = json!({"Op": operation, "platform": platform(&node.platform)});
         self.numbers.insert(id, self.recipe.steps.len());
         self.recipe.steps.push(Step { operation, inputs, line: Some(node.line), layers });
-    }
-
-    /// Something from elsewhere.
-    fn source(&mut self, material: Material) -> Value {
-        let digest = format!("{}:{}", material.algorithm, material.digest);
-        let operation = json!({"source": {"identifier": material.uri, "attrs": {"digest": digest}}});
-        self.recipe.materials.push(material);
-        operation
     }
 
     fn run(&mut self, run: &Run, inputs: &mut Vec<usize>) -> Value {
