@@ -67,9 +67,17 @@ impl CacheDirectory {
         &self.0
     }
 
-    fn layout(&self) -> Result<Layout, SourceError> {
-        match Layout::open(&self.0) {
+    /// The layout to write to. An index that cannot be read leads nowhere: it is begun again, and blobs that are there stay.
+    fn layout(&self, name: &Name) -> Result<Layout, SourceError> {
+        let readable = Layout::open(&self.0).and_then(|layout| layout.find(name).map(|_| layout));
+        match readable {
             Err(error) if error.kind == Kind::NotFound => Layout::create(&self.0),
+            Err(error) if error.kind == Kind::Corrupt => {
+                let index = self.0.join("index.json");
+                let removed = std::fs::remove_file(&index);
+                removed.map_err(|error| SourceError::io(format!("cannot replace {}", index.display()), error))?;
+                Layout::create(&self.0)
+            }
             opened => opened,
         }
     }
@@ -90,7 +98,8 @@ impl ImageSource for CacheDirectory {
 
 impl ImageSink for CacheDirectory {
     fn put(&self, artifact: &Artifact, names: &[Name]) -> Result<Descriptor, SourceError> {
-        self.layout()?.put(artifact, names)
+        let tag = Name::Tag("latest".to_owned());
+        self.layout(names.first().unwrap_or(&tag))?.put(artifact, names)
     }
 }
 
