@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
 use skycap_image::progress::Task;
-use skycap_image::{Compression, Digest, Layer, Progress};
+use skycap_image::{Compression, Digest, Event, Layer, Progress};
 use skycap_sandbox::Cancel;
 use skycap_store::Store;
 
@@ -101,12 +101,21 @@ impl Executed {
     }
 }
 
+/// What came of a node's turn.
+struct Stepped {
+    made: Made,
+    /// What a RUN left as a directory.
+    upper: Option<Upper>,
+    /// Whether it had to be done after all.
+    is_done: bool,
+}
+
 /// A node's turn. Others wait for what becomes of it, so it is told also if the step panics.
 struct Turn<'e, 'a> {
     engine: &'e Engine<'a>,
     id: NodeId,
     /// Until the step ends, that it died.
-    result: Option<Result<(Made, Option<Upper>), BuildError>>,
+    result: Option<Result<Stepped, BuildError>>,
 }
 
 impl Drop for Turn<'_, '_> {
@@ -179,12 +188,14 @@ impl<'a> Engine<'a> {
     }
 
     /// Records what became of a node.
-    fn settle(&self, id: NodeId, result: Result<(Made, Option<Upper>), BuildError>) {
+    fn settle(&self, id: NodeId, result: Result<Stepped, BuildError>) {
         let mut state = self.lock();
         match result {
-            Ok((made, upper)) => {
+            Ok(Stepped { made, upper, is_done }) => {
                 state.made.insert(id, made);
-                state.done.insert(id);
+                if is_done {
+                    state.done.insert(id);
+                }
                 state.uppers.extend(upper.map(|upper| (id, upper)));
             }
             // What fails because another step failed first is not the reason.
@@ -233,11 +244,16 @@ impl<'a> Engine<'a> {
         ids.filter(|id| !matches!(self.graph.node(*id).operation, Operation::Base(_))).collect()
     }
 
-    fn step(&self, id: NodeId) -> Result<(Made, Option<Upper>), BuildError> {
+    fn step(&self, id: NodeId) -> Result<Stepped, BuildError> {
         let node = self.graph.node(id);
         let task = Task::start(self.tools.progress, &node.label, None);
         let since = self.since(id);
         let at = |fault: Fault| fault.at(self.tools.file, node.line);
+        let late = self.late_key(id).map_err(at)?;
+        if let Some(made) = late.as_ref().and_then(|late| self.find_late(id, late)) {
+            task.finish("cached");
+            return Ok(Stepped { made, upper: None, is_done: false });
+        }
         let (blob, diff_id, upper) = match &node.operation {
             // Bases are never open.
             Operation::Base(_) => return Err(at(Fault::new("a base cannot be made"))),
@@ -252,9 +268,24 @@ impl<'a> Engine<'a> {
         };
         let created = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let made = Made { blob, diff_id, created, since };
-        cache::keep(self.tools.store, &self.keys[id.number()], &made);
+        for key in std::iter::once(self.key(id)).chain(&late) {
+            cache::keep(self.tools.store, key, &made);
+        }
         task.finish("done");
-        Ok((made, upper))
+        Ok(Stepped { made, upper, is_done: true })
+    }
+
+    /// What a second key stands for, kept from then on under the first one, too.
+    fn find_late(&self, id: NodeId, late: &Digest) -> Option<Made> {
+        let made = cache::find(self.tools.store, late).filter(|_| !self.tools.request.no_cache)?;
+        let made =
+            if self.is_shipped(id) { cache::packed(self.tools.store, made, self.packing(id)).ok()? } else { made };
+        cache::keep(self.tools.store, self.key(id), &made);
+        let label = &self.graph.node(id).label;
+        self.tools
+            .progress
+            .event(Event::Debug(&format!("cache: {label}: hit, for what it is made from came out as before")));
+        Some(made)
     }
 
     /// When the first of the programs began, or begins now, that may write files of a node's layer.

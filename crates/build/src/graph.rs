@@ -281,6 +281,19 @@ impl Graph {
     }
 }
 
+impl Operation {
+    /// What kind it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Base(_) => "base",
+            Self::Fetch(_) => "fetch",
+            Self::Run(_) => "run",
+            Self::Copy(_) => "copy",
+            Self::Workdir(_) => "workdir",
+        }
+    }
+}
+
 impl NodeId {
     /// Its place in the graph's order.
     pub fn number(self) -> usize {

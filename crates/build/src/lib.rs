@@ -32,6 +32,7 @@ mod graph;
 pub mod ignore;
 mod inputs;
 mod key;
+mod late;
 mod lint;
 mod lookup;
 mod mode;

@@ -71,7 +71,7 @@ impl Engine<'_> {
     }
 
     /// The file systems that a copy reads.
-    fn trees(&self, copy: &Copy) -> Result<Trees, Fault> {
+    pub fn trees(&self, copy: &Copy) -> Result<Trees, Fault> {
         let mut trees = Trees::new();
         for source in &copy.sources {
             if let From::Node(node) = source.from
@@ -85,7 +85,7 @@ impl Engine<'_> {
     }
 
     /// What each source of a copy names.
-    fn pick<'c>(&self, id: NodeId, copy: &'c Copy, trees: &Trees) -> Result<Vec<(&'c Source, Vec<Picked>)>, Fault> {
+    pub fn pick<'c>(&self, id: NodeId, copy: &'c Copy, trees: &Trees) -> Result<Vec<(&'c Source, Vec<Picked>)>, Fault> {
         let outside = self.tools.inputs.of(id);
         let picked = copy.sources.iter().enumerate().map(|(number, source)| {
             let picked = match source.from {

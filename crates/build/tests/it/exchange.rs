@@ -17,6 +17,7 @@ pub const TESTS: &[crate::Test] = &[
     ("what_is_not_needed_is_not_fetched", what_is_not_needed_is_not_fetched),
     ("a_cache_that_is_not_there_or_damaged_is_told", a_cache_that_is_not_there_or_damaged_is_told),
     ("a_cache_that_cannot_be_written", a_cache_that_cannot_be_written),
+    ("what_came_out_as_before_is_not_done_again", what_came_out_as_before_is_not_done_again),
     ("debug_lines_say_why_a_step_runs", debug_lines_say_why_a_step_runs),
     ("no_damage_to_a_cache_changes_a_result", no_damage_to_a_cache_changes_a_result),
 ];
@@ -188,6 +189,33 @@ fn a_cache_that_cannot_be_written() {
     assert!(error.contains("cannot be written"), "{error}");
     world.built_as(&request(&world, &[], &[target(true)]));
     assert_eq!(lines(&world, "was not written"), 1);
+}
+
+/// The second key: COPY by what it copies, RUN by the layers below it and those that it mounts.
+fn what_came_out_as_before_is_not_done_again() {
+    let Some(world) = world("what_came_out_as_before_is_not_done_again") else { return };
+    let build = |note: &str, out: &str, flags: &str| {
+        outcomes(&world.built(&format!(
+            "FROM shell AS maker\nRUN echo {note} && mkdir /out && echo {out} > /out/a && ln /out/a /out/b\n\
+             FROM shell\nCOPY {flags} --from=maker /out/ /out/\nRUN cat /out/a\nWORKDIR /w\n"
+        )))
+    };
+    assert_eq!(build("1", "same", ""), ["run done", "copy done", "run done", "workdir done"]);
+    assert_eq!(build("2", "same", ""), ["run done", "copy cached", "run cached", "workdir cached"]);
+    assert_eq!(build("3", "other", ""), ["run done", "copy done", "run done", "workdir done"]);
+    // Asked from the end, nothing of it is needed from then on.
+    assert_eq!(build("2", "same", ""), ["run skipped", "copy cached", "run cached", "workdir cached"]);
+    assert_eq!(build("4", "same", "--chmod=600"), ["run done", "copy done", "run done", "workdir done"]);
+    // A program below which other bytes lie runs, and so does one whose mount holds others.
+    let mounted = |note: &str, out: &str| {
+        outcomes(&world.built(&format!(
+            "FROM shell AS maker\nRUN echo {note} && mkdir /out\nCOPY --chmod=644 {out} /out/a\nFROM shell\nRUN --mount=from=maker,target=/m cat /m/out/a\n"
+        )))
+    };
+    world.file("a", "a");
+    world.file("b", "b");
+    assert_eq!(mounted("1", "a"), ["run done", "copy done", "run done"]);
+    assert_eq!(mounted("1", "b"), ["run cached", "copy done", "run done"]);
 }
 
 fn debug_lines_say_why_a_step_runs() {
