@@ -229,7 +229,7 @@ fn what_substitutions_make_has_a_limit() {
     ] {
         assert_eq!(word(text), too_large(), "{text}");
     }
-    let too_much = || Err("its patterns take more than 262144 steps to match".to_owned());
+    let too_much = || Err("its patterns take more than 1048576 steps to match".to_owned());
     for text in ["${HALF#$STARS}", "${HALF/$STARS/x}", "${HALF//$STARS/x}"] {
         assert_eq!(word(text), too_much(), "{text}");
     }

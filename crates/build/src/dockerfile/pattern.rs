@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use super::expand::{LARGEST, too_large};
 
 /// How many places of values may be compared with places of patterns in one text. What people write takes some thousands.
-const MOST_STEPS: usize = 1 << 18;
+const MOST_STEPS: usize = 1 << 20;
 
 /// How many comparisons a text has left.
 #[derive(Debug)]

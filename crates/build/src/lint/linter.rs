@@ -107,8 +107,8 @@ fn last(line: &str, word: &str) -> Option<usize> {
         let (before, after) = (line.get(..*at).unwrap_or_default(), line.get(at + word.len()..).unwrap_or_default());
         !before.ends_with(joins) && !after.starts_with(joins)
     };
-    let places = line.match_indices(word).map(|(at, _)| at).filter(|_| !word.is_empty());
-    places.clone().filter(stands_alone).last().or_else(|| places.last())
+    let mut places = line.rmatch_indices(word).map(|(at, _)| at).filter(|_| !word.is_empty());
+    places.clone().find(stands_alone).or_else(|| places.next())
 }
 
 #[cfg(test)]

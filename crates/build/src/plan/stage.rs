@@ -97,7 +97,8 @@ impl Planner<'_> {
             Beginning::Stage(base) => self.on_stage(base)?,
             Beginning::Nothing => self.on_nothing(number, platform),
             Beginning::Registry => {
-                let image = self.images.image(&name, &platform)?;
+                let image = self.images.image(&name, &platform);
+                let image = image.map_err(|fault| self.with_near_stage(fault, &name, number))?;
                 self.lint_platform(&name, &platform, &image);
                 self.on_image(number, &name, platform, &image, true)
             }
