@@ -17,6 +17,9 @@ pub(super) fn read(
     inputs: &Inputs,
 ) -> Result<BTreeMap<String, NamedContext>, Failure> {
     let one = |(name, value): (&String, &String)| {
+        if matches!(name.as_str(), "context" | "scratch") {
+            return Err(Failure::new(format!("BUILD_CONTEXT_{name}: this name cannot stand for something else")));
+        }
         let found = context(value, inputs).map_err(|failure| failure.during(format_args!("BUILD_CONTEXT_{name}")))?;
         Ok((name.clone(), found))
     };
@@ -60,7 +63,7 @@ fn directory(path: &str, inputs: &Inputs) -> Result<NamedContext, Failure> {
 /// As buildx tells repositories from files.
 fn is_git(value: &str) -> bool {
     let bare = value.split(['#', '?']).next().unwrap_or(value);
-    let over_http = (bare.starts_with("http://") || bare.starts_with("https://")) && bare.ends_with(".git");
+    let over_http = (bare.starts_with("http://") || bare.starts_with("https://")) && bare.strip_suffix(".git").is_some();
     over_http || ["git@", "git://", "ssh://"].iter().any(|start| value.starts_with(start))
 }
 

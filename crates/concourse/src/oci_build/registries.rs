@@ -74,7 +74,7 @@ impl Registries {
             None => host.keychain.clone(),
         };
         let keychain = match &params.login {
-            Some(login) => login.into_keychain(keychain, &host.client, &host.environment)?,
+            Some(login) => login.unlock(keychain, &host.client, &host.environment)?,
             None => keychain,
         };
         let progress = Arc::clone(&host.progress);

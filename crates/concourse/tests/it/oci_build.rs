@@ -338,6 +338,34 @@ fn links_in_inputs_do_not_lead_out_of_a_confined_task() {
     assert!(error.contains(&format!("in/t leads outside the task's directory (-> {shown}/t)")), "{error}");
 }
 
+/// The parameters that the original does not have, or whose files have a form of their own.
+#[test]
+fn files_of_keys_certificates_contexts_and_caches_stay_inside_too() {
+    let (task, victim) = task_with_links();
+    let table = |key: &str, value: &str| format!("[registry.\"r.io\"]\n{key} = {value}\n");
+    for (name, value) in [
+        ("BUILDKIT_SSH", "default=in/out/kv"),
+        ("REGISTRY_CA_CERTS", "in/out/kv"),
+        ("BUILD_CONTEXT_c", "in/out"),
+        ("BUILD_CONTEXT_c", "oci-layout://in/out"),
+        ("CACHE_FROM", "type=local,src=in/out"),
+        ("CACHE_TO", "type=local,dest=in/out"),
+        ("BUILDKIT_EXTRA_CONFIG", &table("ca", "[\"in/out/kv\"]")),
+        ("BUILDKIT_EXTRA_CONFIG", &table("keypair", "[{key = \"in/out/kv\", cert = \"in/out/kv\"}]")),
+    ] {
+        let error = task.run_confined(&[(name, value)]).unwrap_err().message;
+        let expected = format!(" leads outside the task's directory (-> {})", victim.display());
+        assert!(error.starts_with(name) && error.ends_with(&expected), "{name}: {error}");
+    }
+    // The agent of whoever runs pipelines is not the task's.
+    let agent = victim.join("agent");
+    let _listener = std::os::unix::net::UnixListener::bind(&agent).unwrap();
+    let variables = [("BUILDKIT_SSH", "default"), ("SSH_AUTH_SOCK", agent.to_str().unwrap())];
+    task.run(&variables).unwrap();
+    let error = task.run_confined(&variables).unwrap_err().message;
+    assert!(error.starts_with("BUILDKIT_SSH: ") && error.contains(" leads outside "), "{error}");
+}
+
 #[test]
 fn ignore_files_layouts_and_outputs_of_a_confined_task_stay_inside_too() {
     let (task, victim) = task_with_links();

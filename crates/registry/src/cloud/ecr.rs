@@ -164,7 +164,7 @@ async fn from_chain(context: &Context, region: &str) -> Result<Credential, Sourc
     }
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
     Err(denied(format!(
-        "no AWS credentials: none in source.aws_access_key_id and source.aws_secret_access_key, none in the default chain{reasons}"
+        "no AWS credentials: no keys were given, and there are none in the default chain{reasons}"
     )))
 }
 

@@ -13,6 +13,7 @@
 //! what it expects: read the difference before it is kept.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -133,7 +134,7 @@ impl Case {
             let of = if name == "registry" { String::new() } else { format!("{name} ") };
             server.requests().into_iter().map(move |line| format!("{of}{line}"))
         });
-        let outcome = Self::outcome(&output, requests.collect(), &mut world);
+        let outcome = Self::outcome(&output, requests, &mut world);
         if std::env::var_os("SKYCAP_CASES_WRITE").is_some() {
             self.write(&outcome);
             return Vec::new();
@@ -195,7 +196,7 @@ impl Case {
         child.wait_with_output().unwrap()
     }
 
-    fn outcome(output: &Output, requests: Vec<String>, world: &mut World) -> Outcome {
+    fn outcome(output: &Output, requests: impl Iterator<Item = String>, world: &mut World) -> Outcome {
         let (work, mut images, mut files) = (world.work(), String::new(), String::new());
         for name in world.outputs.iter().filter(|name| *name != "cache") {
             let archive = work.join(name).join("image.tar");
@@ -203,14 +204,14 @@ impl Case {
                 images += &images::describe(name, &archive, &mut world.names);
             }
             for line in listing(&work.join(name)).lines() {
-                files += &format!("{name}/{}\n", member(line));
+                let _ = writeln!(files, "{name}/{}", member(line));
             }
         }
         let strays = fs::read_dir(world.root.path().join("tmp")).unwrap();
         let strays: Vec<_> = strays.map(|entry| entry.unwrap().path()).collect();
         let mut stderr = world.names.hide(&String::from_utf8_lossy(&output.stderr));
         if !strays.is_empty() {
-            stderr += &format!("left in the temporary directory: {strays:?}\n");
+            let _ = writeln!(stderr, "left in the temporary directory: {strays:?}");
         }
         let names = &world.names;
         Outcome {
@@ -219,7 +220,7 @@ impl Case {
             stderr,
             images: names.hide(&images),
             files: sorted(&names.hide(&files)),
-            requests: requests.iter().map(|line| names.hide(line)).collect(),
+            requests: requests.map(|line| names.hide(&line)).collect(),
         }
     }
 

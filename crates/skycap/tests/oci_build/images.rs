@@ -39,8 +39,10 @@ pub fn describe(label: &str, path: &Path, names: &mut Names) -> String {
 /// What an attestation is about.
 fn statements(artifact: &Artifact) -> String {
     let Artifact::Image(image) = artifact else { panic!("an index of statements") };
-    let layers = image.manifest().layers.iter();
-    layers.map(|layer| format!("  {} {:?}\n", layer.media_type, layer.annotations)).collect()
+    image.manifest().layers.iter().fold(String::new(), |mut text, layer| {
+        let _ = writeln!(text, "  {} {:?}", layer.media_type, layer.annotations);
+        text
+    })
 }
 
 /// The names of the members that tell readers what it is.

@@ -26,6 +26,7 @@ mod images;
 #[path = "../shared/listing.rs"]
 mod listing;
 #[path = "../shared/names.rs"]
+#[allow(dead_code, reason = "nothing is pushed")]
 mod names;
 #[path = "../shared/pages.rs"]
 mod pages;

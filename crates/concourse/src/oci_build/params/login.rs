@@ -44,7 +44,7 @@ impl Login {
     }
 
     /// The keychain with what the login gives in front.
-    pub(in crate::oci_build) fn into_keychain(
+    pub(in crate::oci_build) fn unlock(
         &self,
         keychain: Keychain,
         client: &Client,
