@@ -99,7 +99,8 @@ fn every_package_database_is_listed() {
     world.file("apk", ALPINE);
     std::fs::write(world.context().join("rpm"), rpm).unwrap();
     let dockerfile = "FROM base\nCOPY status /var/lib/dpkg/status\nCOPY distroless /var/lib/dpkg/status.d/tzdata\n\
-        COPY status /var/lib/dpkg/status.d/tzdata.md5sums\nCOPY apk /lib/apk/db/installed\nCOPY rpm /usr/lib/sysimage/rpm/rpmdb.sqlite\n";
+        COPY status /var/lib/dpkg/status.d/tzdata.md5sums\nCOPY apk /lib/apk/db/installed\nCOPY rpm /usr/lib/sysimage/rpm/rpmdb.sqlite\nCOPY copyright /usr/share/doc/libc6/copyright\n";
+    world.file("copyright", "Format: x\nFiles: *\nLicense: LGPL-2.1+\n\nFiles: b\nLicense: public-domain\n");
     let request = attesting(&world, dockerfile, Attest { provenance: None, ..wanted() });
     let built = world.built_as(&request);
     let [(kind, document)] = &predicates(&world, &request, &built)[..] else { panic!("one statement") };
@@ -119,12 +120,18 @@ fn every_package_database_is_listed() {
     let (libc, musl, tiny) = (of("libc6"), of("musl"), of("tiny"));
     assert_eq!(libc["supplier"], "Person: GNU Libc Maintainers (debian-glibc@lists.debian.org)");
     assert_eq!(libc["sourceInfo"], "acquired package info from DPKG DB: /var/lib/dpkg/status");
-    assert_eq!((&libc["licenseDeclared"], &musl["licenseDeclared"]), (&"NOASSERTION".into(), &"MIT".into()));
+    assert_eq!(
+        (&libc["licenseDeclared"], &musl["licenseDeclared"]),
+        (&"LGPL-2.1-or-later AND LicenseRef-public-domain".into(), &"MIT".into())
+    );
     assert_eq!(
         (&tiny["supplier"], &tiny["licenseDeclared"]),
         (&"Organization: Example Vendor".into(), &"GPL-2.0-or-later AND MIT".into())
     );
     assert_eq!(of("debian")["primaryPackagePurpose"], "OPERATING_SYSTEM");
+    assert_eq!(of("tzdata")["licenseDeclared"], "NOASSERTION");
+    let extracted = &document["hasExtractedLicensingInfos"];
+    assert_eq!(extracted[0]["extractedText"], "public-domain");
     check_document(document);
 }
 
@@ -437,7 +444,9 @@ fn this_machines_packages_are_all_listed() {
     let mut expected: Vec<String> = there.map(|line| line.split(' ').next().unwrap().to_owned()).collect();
     let world = World::new();
     std::fs::copy("/var/lib/dpkg/status", world.context().join("status")).unwrap();
-    let request = attesting(&world, "FROM scratch\nCOPY status /var/lib/dpkg/status\n", wanted());
+    copyrights(&world, text.lines().filter_map(|line| line.split(' ').next()));
+    let dockerfile = "FROM scratch\nCOPY doc /usr/share/doc\nCOPY status /var/lib/dpkg/status\n";
+    let request = attesting(&world, dockerfile, wanted());
     let built = world.built_as(&request);
     let document = &predicates(&world, &request, &built)[0].1;
     let mut found: Vec<String> = packages(document).into_iter().map(|(name, ..)| name).collect();
@@ -446,6 +455,16 @@ fn this_machines_packages_are_all_listed() {
     assert!(!found.is_empty());
     assert_eq!(found, expected);
     check_document(document);
+}
+
+/// Puts this machine's copyright files into the context, below `doc`.
+fn copyrights<'p>(world: &World, packages: impl Iterator<Item = &'p str>) {
+    world.file("doc/README", "");
+    for package in packages {
+        if let Ok(copyright) = std::fs::read_to_string(format!("/usr/share/doc/{package}/copyright")) {
+            world.file(&format!("doc/{package}/copyright"), &copyright);
+        }
+    }
 }
 
 /// SPDX's own validator.
@@ -459,12 +478,13 @@ fn spdx_tools_find_nothing_wrong() {
     // Its check of relationships takes the square of their number.
     let some: Vec<&str> = status.split("\n\n").take(40).collect();
     world.file("status", &some.join("\n\n"));
+    copyrights(&world, some.iter().filter_map(|paragraph| paragraph.lines().next()?.strip_prefix("Package: ")));
     world.file(
         "apk",
         &(ALPINE.to_owned() + "\nP:odd\nV:1\nL:custom (see \"LICENSE\")\nm:Some (Odd) Body <x\nU:not an address\n"),
     );
     std::fs::write(world.context().join("rpm"), gunzipped("rpmdb.sqlite")).unwrap();
-    let dockerfile = "FROM scratch\nCOPY status /var/lib/dpkg/status\nCOPY apk /lib/apk/db/installed\nCOPY rpm /var/lib/rpm/rpmdb.sqlite\n";
+    let dockerfile = "FROM scratch\nCOPY status /var/lib/dpkg/status\nCOPY apk /lib/apk/db/installed\nCOPY rpm /var/lib/rpm/rpmdb.sqlite\nCOPY doc /usr/share/doc\n";
     let request = attesting(&world, dockerfile, wanted());
     let built = world.built_as(&request);
     let path = world.path().join("sbom.spdx.json");

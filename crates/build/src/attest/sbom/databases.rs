@@ -1,13 +1,13 @@
 //! Where package managers keep their databases, and which layer brought which package.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skycap_rootfs::TreePath;
 
 use super::package::{Manager, Package};
 use super::spdx::Found;
 use super::tree::Tree;
-use super::{apk, dpkg, rpm};
+use super::{apk, copyright, dpkg, rpm};
 use crate::error::Fault;
 
 /// Reads a database's bytes.
@@ -29,6 +29,8 @@ const FILES: [(Manager, &str, Parse); 12] = [
     (Manager::Rpm, "/usr/share/rpm/Packages", rpm::berkeley),
 ];
 
+/// The longest copyright file that is read.
+const LONGEST_COPYRIGHT: u64 = 1 << 20;
 /// A directory with a file for each package.
 const DIRECTORY: &str = "/var/lib/dpkg/status.d";
 
@@ -48,9 +50,27 @@ pub(super) fn packages(tree: &Tree) -> Result<Vec<Found>, Fault> {
             read(tree, Manager::Dpkg, &path, |bytes| Ok(dpkg::parse(bytes)), &mut found)?;
         }
     }
+    add_licenses(tree, &mut found)?;
     let key = |found: &Found| (found.manager, found.package.name.clone(), found.package.version.clone());
     found.sort_by_cached_key(key);
     Ok(found)
+}
+
+/// dpkg keeps licenses beside its database.
+fn add_licenses(tree: &Tree, found: &mut [Found]) -> Result<(), Fault> {
+    let mut packages: BTreeMap<TreePath, Vec<usize>> = BTreeMap::new();
+    for (number, found) in found.iter().enumerate().filter(|(_, found)| found.manager == Manager::Dpkg) {
+        if let Some(path) = tree.file(&copyright::path(&found.package.name))? {
+            packages.entry(path).or_default().push(number);
+        }
+    }
+    let paths: Vec<TreePath> = packages.keys().cloned().collect();
+    tree.visit(&paths, LONGEST_COPYRIGHT, &mut |path, content| {
+        let license = copyright::licenses(&content);
+        for number in packages.get(path).into_iter().flatten() {
+            found[*number].package.license.clone_from(&license);
+        }
+    })
 }
 
 /// `SQLite` may keep what was written last beside the database.

@@ -7,11 +7,17 @@ use std::collections::BTreeMap;
 /// References of a document: id and text.
 pub(super) type References = BTreeMap<String, String>;
 
+/// Longer texts are not looked into.
+const LONGEST: usize = 8 << 10;
+
 /// An SPDX expression for a license, or `NOASSERTION` where the database says nothing.
 pub(super) fn expression(text: &str, references: &mut References) -> String {
     let text = text.trim();
     if text.is_empty() {
         return "NOASSERTION".to_owned();
+    }
+    if text.len() > LONGEST {
+        return reference(text, references);
     }
     if spdx::Expression::parse(text).is_ok() && !text.contains("LicenseRef-") {
         return text.to_owned();
@@ -54,29 +60,47 @@ fn atom(word: &str, found: &mut References) -> String {
     if spdx::Expression::parse(word).is_ok() && !word.contains("LicenseRef-") {
         return word.to_owned();
     }
-    if let Some((_, id)) = FEDORA.iter().find(|(name, _)| *name == word) {
+    if let Some((_, id)) = DEFINED.iter().find(|(name, _)| *name == word) {
         return (*id).to_owned();
     }
     // Guessing what a vague word means (`BSD`) would be a statement that nobody made.
     reference(word, found)
 }
 
-/// Frequent names of the time before Fedora took SPDX's.
-const FEDORA: [(&str, &str); 14] = [
+/// Names that Fedora, before it took SPDX's, and Debian define.
+const DEFINED: [(&str, &str); 32] = [
+    ("ASL 2.0", "Apache-2.0"),
+    ("Artistic", "Artistic-1.0"),
+    ("BSD-2-clause", "BSD-2-Clause"),
+    ("BSD-3-clause", "BSD-3-Clause"),
+    ("Expat", "MIT"),
+    ("GFDL-1.2+", "GFDL-1.2-or-later"),
+    ("GFDL-1.3+", "GFDL-1.3-or-later"),
     ("GPL+", "GPL-1.0-or-later"),
+    ("GPL-1+", "GPL-1.0-or-later"),
+    ("GPL-2", "GPL-2.0-only"),
+    ("GPL-2+", "GPL-2.0-or-later"),
+    ("GPL-3", "GPL-3.0-only"),
+    ("GPL-3+", "GPL-3.0-or-later"),
     ("GPLv2", "GPL-2.0-only"),
     ("GPLv2+", "GPL-2.0-or-later"),
     ("GPLv3", "GPL-3.0-only"),
     ("GPLv3+", "GPL-3.0-or-later"),
+    ("LGPL-2", "LGPL-2.0-only"),
+    ("LGPL-2+", "LGPL-2.0-or-later"),
+    ("LGPL-2.1", "LGPL-2.1-only"),
+    ("LGPL-2.1+", "LGPL-2.1-or-later"),
+    ("LGPL-3", "LGPL-3.0-only"),
+    ("LGPL-3+", "LGPL-3.0-or-later"),
     ("LGPLv2", "LGPL-2.0-only"),
     ("LGPLv2+", "LGPL-2.0-or-later"),
     ("LGPLv2.1", "LGPL-2.1-only"),
     ("LGPLv2.1+", "LGPL-2.1-or-later"),
     ("LGPLv3", "LGPL-3.0-only"),
     ("LGPLv3+", "LGPL-3.0-or-later"),
-    ("ASL 2.0", "Apache-2.0"),
     ("MPLv2.0", "MPL-2.0"),
     ("zlib", "Zlib"),
+    ("zlib/libpng", "Zlib"),
 ];
 
 fn reference(text: &str, references: &mut References) -> String {
@@ -101,6 +125,7 @@ mod tests {
             ("MIT", "MIT", 0),
             ("GPL-2.0-only AND (MIT OR Apache-2.0)", "GPL-2.0-only AND (MIT OR Apache-2.0)", 0),
             ("GPLv2+ and MIT", "GPL-2.0-or-later AND MIT", 0),
+            ("(Expat or GPL-2+) and BSD-3-clause", "( MIT OR GPL-2.0-or-later ) AND BSD-3-Clause", 0),
             ("custom", "LicenseRef-custom", 1),
             ("Public Domain and (BSD or MIT)", "LicenseRef-Public-Domain AND ( LicenseRef-BSD OR MIT )", 2),
             ("and or (", "LicenseRef-and-or--", 1),

@@ -4,6 +4,7 @@
 //! that cannot be read is an error: a list that leaves out what is there would be a lie.
 
 mod apk;
+mod copyright;
 mod databases;
 mod dpkg;
 mod license;

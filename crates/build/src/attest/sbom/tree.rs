@@ -87,6 +87,39 @@ impl Tree {
         }
     }
 
+    /// Visits the content of files that are not too long, each layer being read at most once.
+    pub fn visit(
+        &self,
+        paths: &[TreePath],
+        longest: u64,
+        visit: &mut dyn FnMut(&TreePath, Vec<u8>),
+    ) -> Result<(), Fault> {
+        match self {
+            Self::Layers(layers) => {
+                let is_short = |path: &&TreePath| match layers.view.lookup(path).map(|entry| &entry.kind) {
+                    Some(Kind::File { size }) => *size <= longest,
+                    _ => false,
+                };
+                let short: Vec<TreePath> = paths.iter().filter(is_short).cloned().collect();
+                layers.view.contents(&short, &layers.all, &mut |names, _, data| {
+                    let mut content = Vec::new();
+                    data.read_to_end(&mut content)?;
+                    names.iter().for_each(|name| visit(name, content.clone()));
+                    Ok(())
+                })?;
+            }
+            Self::Directory(_) => {
+                for path in paths {
+                    let content = self.read(path)?;
+                    if content.len() as u64 <= longest {
+                        visit(path, content);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The layer that a file is from, counted from the lowest.
     pub fn layer_of(&self, path: &TreePath) -> Option<usize> {
         match self {
