@@ -80,7 +80,7 @@ pub struct ImageFlags {
     /// A label for the image; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub label: Vec<String>,
-    /// An annotation; `index:`, `manifest-descriptor:` or `index,manifest:` in front say where it goes [default: manifest]
+    /// An annotation; `index:`, `manifest-descriptor:`, `index,manifest:` in front say where it goes [default: manifest]
     #[arg(long, value_name = "[WHERE:]NAME=VALUE")]
     pub annotation: Vec<String>,
     /// Attach the list of packages (SPDX) [the same as --attest=type=sbom]

@@ -1,5 +1,6 @@
 //! `skycap build`, flag by flag: what is built and how.
 
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -128,12 +129,80 @@ fn standard_input_is_a_dockerfile_with_or_without_a_context() {
     with_stdin(world.skycap(["build", "-"]), b"").fails(2, "nothing came");
 }
 
+/// A tar of the context, packed in the way that a letter of tar's says.
+fn tar(world: &World, letter: &str) -> Vec<u8> {
+    let mut command = world.command("tar");
+    command.args(["-C", "context", &format!("-c{letter}f"), "-", "."]);
+    command.output().unwrap().stdout
+}
+
+#[test]
+fn standard_input_is_a_tar_of_a_context() {
+    let world = context();
+    world.file("context/sub/Other", "FROM scratch\nLABEL from=other\nCOPY sub /\n");
+    // As in BuildKit, no ignore file counts here.
+    world.file("context/.dockerignore", "a.txt\n");
+    for letter in ["", "z"] {
+        with_stdin(world.skycap(["build", "-o", "oci:layout", "-"]), &tar(&world, letter)).ok();
+        assert_eq!(label(&world, "stage").as_deref(), Some("last"));
+    }
+    with_stdin(world.skycap(["build", "-f", "sub/Other", "-o", "oci:layout", "-"]), &tar(&world, "")).ok();
+    assert_eq!(label(&world, "from").as_deref(), Some("other"));
+    with_stdin(world.skycap(["build", "-f", "missing", "-"]), &tar(&world, ""))
+        .fails(1, "cannot read missing of the context");
+    std::os::unix::fs::symlink("/etc/passwd", world.path("context/link")).unwrap();
+    with_stdin(world.skycap(["build", "-f", "link", "-"]), &tar(&world, "")).fails(1, "leads out of the context");
+}
+
+/// Answers every request with the same bytes.
+fn serve(bytes: Vec<u8>) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if stream.read(&mut byte).unwrap() == 0 {
+                    break;
+                }
+                head.extend(byte);
+            }
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", bytes.len());
+            let _ = stream.write_all(if head.starts_with(b"HEAD") { b"" } else { &bytes });
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn a_context_at_a_url_is_a_tar_or_a_dockerfile() {
+    let world = context();
+    let url = format!("{}/context.tar.gz", serve(tar(&world, "z")));
+    build(&world, ["-o", "oci:layout", &url]).ok();
+    assert_eq!(label(&world, "stage").as_deref(), Some("last"));
+    let url = format!("{}/Dockerfile", serve(b"FROM scratch\nLABEL from=url\n".to_vec()));
+    build(&world, ["-o", "oci:layout", &url]).ok();
+    assert_eq!(label(&world, "from").as_deref(), Some("url"));
+    build(&world, ["-f", "x", &url]).fails(2, "is a Dockerfile itself");
+    build(&world, ["http://127.0.0.1:1/x.tar"]).fails(1, "127.0.0.1:1");
+}
+
 #[test]
 fn several_platforms_make_an_index() {
     let world = context();
     build(
         &world,
-        ["--platform", "linux/amd64,linux/arm64/v8", "--annotation", "index:who=index", "-o", "oci:layout", "context"],
+        [
+            "--platform",
+            "linux/amd64,linux/arm64/v8",
+            "--annotation",
+            "index,manifest-descriptor[linux/arm64]:who=index",
+            "-o",
+            "oci:layout",
+            "context",
+        ],
     )
     .ok();
     let Artifact::Index(index) = Layout::open(world.path("layout")).unwrap().only().unwrap() else { panic!() };
@@ -141,6 +210,8 @@ fn several_platforms_make_an_index() {
     assert_eq!(platforms.len(), 2, "{platforms:?}");
     assert!(platforms[0].starts_with("linux/amd64") && platforms[1].starts_with("linux/arm64"), "{platforms:?}");
     assert!(String::from_utf8_lossy(&index.raw().bytes).contains("\"who\":\"index\""));
+    let annotated = index.manifests().iter().map(|child| child.annotations.contains_key("who")).collect::<Vec<_>>();
+    assert_eq!(annotated, [false, true]);
     for child in index.manifests() {
         assert!(index.child(child).is_ok());
     }
@@ -150,12 +221,10 @@ fn several_platforms_make_an_index() {
 fn annotations_are_in_the_manifest_and_where_they_were_sent() {
     let world = context();
     let output = "oci:layout,annotation.key=output";
-    build(&world, ["--annotation", "a=1", "--annotation", "manifest-descriptor:d=2", "-o", output, "context"]).ok();
+    build(&world, ["--annotation", "a=1", "-o", output, "context"]).ok();
     let image = image(&world, "layout");
     let annotations: Vec<_> = image.manifest().annotations.iter().collect();
     assert_eq!(annotations, [(&"a".to_owned(), &"1".to_owned()), (&"key".to_owned(), &"output".to_owned())]);
-    let listed = std::fs::read_to_string(world.path("layout/index.json")).unwrap();
-    assert!(listed.contains("\"d\":\"2\""), "{listed}");
 }
 
 #[test]

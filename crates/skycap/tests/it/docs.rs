@@ -41,6 +41,30 @@ fn the_page_on_attestations_is_true() {
 }
 
 #[test]
+fn the_page_on_building_is_true() {
+    let world = World::new();
+    try_out(&world, &commands(&page("commands/build.md")));
+    assert_eq!(std::fs::read_to_string(world.path("empty/files/hello.txt")).unwrap(), "hello\n");
+    assert!(std::fs::read_to_string(world.path("empty/app.json")).unwrap().contains("containerimage.digest"));
+}
+
+/// The page names every flag that is not refused, and those that are.
+#[test]
+fn every_flag_of_build_is_in_its_page() {
+    let help = run(World::new().skycap(["build", "--help"])).ok().stdout;
+    let page = page("commands/build.md");
+    let general = ["--debug", "--help", "--version", "--host", "--ca-cert"];
+    let words = help
+        .lines()
+        .filter(|line| line.trim_start().starts_with('-'))
+        .flat_map(|line| line.split([' ', ',', '[', '=']));
+    let flags: Vec<&str> = words.filter(|word| word.starts_with("--") && !general.contains(word)).collect();
+    assert!(flags.len() > 30, "{flags:?}");
+    let missing: Vec<_> = flags.into_iter().filter(|flag| !page.contains(*flag)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn the_page_on_the_store_is_true() {
     try_out(&World::new(), &commands(&page("store.md")));
 }
@@ -49,7 +73,7 @@ fn the_page_on_the_store_is_true() {
 #[test]
 fn examples_in_help_are_understood() {
     let world = World::new();
-    for command in ["inspect", "tags", "copy", "pull", "push", "store gc"] {
+    for command in ["build", "inspect", "tags", "copy", "pull", "push", "store gc"] {
         let help = run(world.skycap(command.split(' ').chain(["--help"]))).ok().stdout;
         assert!(help.contains("Examples:\n"), "{command}");
         let examples: Vec<&str> = help.lines().filter(|line| line.trim_start().starts_with("skycap ")).collect();
@@ -69,7 +93,19 @@ fn every_command_is_completed_and_a_misspelt_one_is_guessed() {
     let world = World::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(world.skycap(["completions", shell])).ok().stdout;
-        for word in ["inspect", "tags", "copy", "pull", "push", "store", "referrers", "unused-for"] {
+        for word in [
+            "inspect",
+            "tags",
+            "copy",
+            "pull",
+            "push",
+            "store",
+            "referrers",
+            "unused-for",
+            "build-context",
+            "no-cache-filter",
+            "rawjson",
+        ] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }

@@ -16,7 +16,6 @@ enum Part {
     Manifest,
     ManifestDescriptor,
     Index,
-    IndexDescriptor,
 }
 
 /// One of them.
@@ -69,14 +68,14 @@ fn annotation(part: &str, name: &str, value: &str) -> Result<Annotation, String>
         "manifest" => Part::Manifest,
         "manifest-descriptor" => Part::ManifestDescriptor,
         "index" => Part::Index,
-        "index-descriptor" => Part::IndexDescriptor,
+        "index-descriptor" => {
+            return Err("nothing that is written holds annotations of an index's descriptor".to_owned());
+        }
         other => {
-            return Err(format!(
-                "annotations belong to manifest, manifest-descriptor, index or index-descriptor, not to {other:?}"
-            ));
+            return Err(format!("annotations belong to manifest, manifest-descriptor or index, not to {other:?}"));
         }
     };
-    if platform.is_some() && matches!(part, Part::Index | Part::IndexDescriptor) {
+    if platform.is_some() && part == Part::Index {
         return Err("an index is not of one platform".to_owned());
     }
     if name.is_empty() {
@@ -87,7 +86,7 @@ fn annotation(part: &str, name: &str, value: &str) -> Result<Annotation, String>
 
 /// Whether one of them needs an index.
 pub fn need_index(annotations: &[Annotation]) -> bool {
-    annotations.iter().any(|annotation| matches!(annotation.part, Part::Index | Part::IndexDescriptor))
+    annotations.iter().any(|annotation| matches!(annotation.part, Part::Index | Part::ManifestDescriptor))
 }
 
 fn of(annotations: &[Annotation], part: Part, platform: Option<&Platform>) -> Map {
@@ -110,7 +109,7 @@ pub fn image(image: Image, platform: &Platform, annotations: &[Annotation]) -> R
 
 /// The index with what is meant for it.
 pub fn index(index: &Artifact, annotations: &[Annotation]) -> Result<Artifact, SourceError> {
-    annotated(index, &of(annotations, Part::Index, None), &of(annotations, Part::IndexDescriptor, None))
+    annotated(index, &of(annotations, Part::Index, None), &Map::new())
 }
 
 #[cfg(test)]
@@ -123,8 +122,10 @@ mod tests {
         assert_eq!(parts("a=b"), [Part::Manifest]);
         assert_eq!(parts("index:a=b:c"), [Part::Index]);
         assert_eq!(parts("index,manifest[linux/amd64]:a=b"), [Part::Index, Part::Manifest]);
-        assert_eq!(parts("manifest-descriptor,index-descriptor:a="), [Part::ManifestDescriptor, Part::IndexDescriptor]);
-        for text in ["a", "=b", "indexx:a=b", "index:=b", "index[linux/amd64]:a=b", "manifest[!]:a=b"] {
+        assert_eq!(parts("manifest-descriptor:a="), [Part::ManifestDescriptor]);
+        for text in
+            ["a", "=b", "indexx:a=b", "index:=b", "index[linux/amd64]:a=b", "index-descriptor:a=b", "manifest[!]:a=b"]
+        {
             assert_eq!(parse(text).unwrap_err().code, 2, "{text}");
         }
     }

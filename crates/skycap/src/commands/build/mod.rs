@@ -86,16 +86,18 @@ impl Plan<'_> {
     fn run(&self) -> Result<ExitCode, Failure> {
         let started = Instant::now();
         let (arguments, context) = (self.arguments, self.context);
-        let source = Source::read(&arguments.context, arguments.inputs.file.as_deref(), context)?;
         let client = Client::new(context.settings()?, context.progress.clone())?.with_stop(context.stop.clone());
         let registries = Registries::new(client, context.keychain()?);
-        let request = self.request(&source, &registries)?;
+        let mut request = self.request(&registries)?;
         self.check_outputs(&request)?;
         let store = context.store()?;
         let remote = Fetcher::new(&context.host()?);
         let sandbox = context.sandbox()?;
         let world =
             World { resolver: &registries, remote: &remote, store: &store, sandbox, progress: &*context.progress };
+        let source = Source::read(&arguments.context, arguments.inputs.file.as_deref(), &request, &world, context)?;
+        request.fresh_lines = source.lines_of(&arguments.caching.no_cache_filter)?;
+        let request = source.fill(request);
         if self.call.method != Method::Build {
             let is_clean = self.call.answer(&source, &request, &world)?;
             return Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -112,12 +114,11 @@ impl Plan<'_> {
         self.tell(&artifact, &built, started)
     }
 
-    fn request(&self, source: &Source, registries: &Registries) -> Result<Request, Failure> {
+    /// All but the source.
+    fn request(&self, registries: &Registries) -> Result<Request, Failure> {
         let (inputs, steps, caching) = (&self.arguments.inputs, &self.arguments.steps, &self.arguments.caching);
         let variables = &self.context.world.variables;
         Ok(Request {
-            ignore: source.ignore.clone(),
-            dockerfile_name: source.name.clone(),
             targets: vec![inputs.target.clone()],
             build_args: flags::build_args(&inputs.args, variables)?,
             labels: self
@@ -141,11 +142,10 @@ impl Plan<'_> {
             cache_from: caches::sources(&caching.cache_from, registries, self.arguments.insecure)?,
             cache_to: caches::targets(&caching.cache_to, registries, self.arguments.insecure)?,
             no_cache: caching.no_cache,
-            fresh_lines: source.lines_of(&caching.no_cache_filter)?,
             scratch: Some(self.context.world.roomy.clone()),
             threads: threads(),
             cancel: self.context.cancel.clone(),
-            ..Request::new(&source.context, source.dockerfile.clone())
+            ..Request::new("", "")
         })
     }
 
@@ -175,7 +175,7 @@ impl Plan<'_> {
                 .with_hint("leave out oci-mediatypes=false, or use --label"));
         }
         if annotations::need_index(&self.annotations) && !is_index {
-            return Err(Failure::usage("--annotation index: there is no index: the image is for one platform")
+            return Err(Failure::usage("--annotation: there is no index to hold it: the image is for one platform")
                 .with_hint("several --platform values or an attestation make one; manifest: is the image's own"));
         }
         if self.packing.rewrite_timestamp {

@@ -1,14 +1,17 @@
 //! What is built: the context and its Dockerfile.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use skycap_build::attest::Material;
 use skycap_build::dockerfile;
 use skycap_build::ignore::Ignore;
+use skycap_build::remote::{main_context, unpack_context};
+use skycap_build::{Request, World};
 use skycap_image::suggest::nearest;
-use skycap_store::Temporary;
+use skycap_store::{Store, Temporary};
 
 use super::flags::{is_git, is_http};
 use crate::commands::Context;
@@ -26,19 +29,80 @@ pub struct Source {
     pub dockerfile: Vec<u8>,
     /// What errors call it.
     pub name: String,
+    /// Where it was fetched, and the time that it has there.
+    origin: Option<(Material, Option<i64>)>,
     /// An empty context, or one that was unpacked, lives as long as this.
     _kept: Option<Temporary>,
 }
 
 impl Source {
-    /// Reads a context in the forms that Docker takes.
-    pub fn read(context: &str, file: Option<&str>, world: &Context) -> Result<Self, Failure> {
-        match context {
-            "-" => Self::from_stdin(file, world),
-            url if is_git(url) || is_http(url) => Err(Failure::new(format!("{url}: contexts at URLs are not fetched"))
-                .with_hint("clone or unpack it first and build the directory")),
-            directory => Self::from_directory(Path::new(directory), file),
+    /// Reads a context in the forms that Docker takes. The request lends what servers are shown.
+    pub fn read(
+        context: &str,
+        file: Option<&str>,
+        request: &Request,
+        world: &World<'_>,
+        on: &Context,
+    ) -> Result<Self, Failure> {
+        if context == "-" {
+            return Self::from_stdin(file, world.store, on);
         }
+        if !is_git(context) && !is_http(context) {
+            return Self::from_directory(Path::new(context), file);
+        }
+        let kept = Temporary::create(&on.world.scratch, "skycap-context-")?;
+        match main_context(context, request, world, kept.path())? {
+            Some(fetched) => {
+                let origin = Some((fetched.material, fetched.time));
+                match fetched.dockerfile {
+                    Some(_) if file.is_some_and(|file| file != "-") => {
+                        Err(Failure::usage(format!("-f with the context {context}: it is a Dockerfile itself")))
+                    }
+                    Some(dockerfile) => Ok(Self { origin, ..Self::bare(fetched.directory, dockerfile, kept) }),
+                    None => Ok(Self { origin, ..Self::unpacked(fetched.directory, file, kept)? }),
+                }
+            }
+            None => Self::from_directory(Path::new(context), file),
+        }
+    }
+
+    /// A request for this.
+    pub fn fill(&self, request: Request) -> Request {
+        let (origin, time) = self.origin.clone().unzip();
+        Request {
+            context: self.context.clone(),
+            ignore: self.ignore.clone(),
+            dockerfile: self.dockerfile.clone(),
+            dockerfile_name: self.name.clone(),
+            context_origin: origin,
+            context_time: time.flatten(),
+            ..request
+        }
+    }
+
+    fn bare(context: PathBuf, dockerfile: Vec<u8>, kept: Temporary) -> Self {
+        let name = "Dockerfile".to_owned();
+        Self { context, ignore: Ignore::default(), dockerfile, name, origin: None, _kept: Some(kept) }
+    }
+
+    /// A tree that somebody else made: no ignore file counts, as in `BuildKit`, and its Dockerfile is no link to elsewhere.
+    fn unpacked(context: PathBuf, file: Option<&str>, kept: Temporary) -> Result<Self, Failure> {
+        if file == Some("-") {
+            let dockerfile = read_whole(io::stdin().lock(), "standard input")?;
+            return Ok(Self::bare(context, dockerfile, kept));
+        }
+        let path = file.map_or_else(|| default_dockerfile(&context), |file| context.join(file));
+        let name = path.strip_prefix(&context).unwrap_or(&path).display().to_string();
+        let missing = |why: &str| {
+            Failure::new(format!("cannot read {name} of the context: {why}"))
+                .with_hint("-f FILE names another, as it is in the context")
+        };
+        let real = path.canonicalize().map_err(|error| missing(&error.to_string()))?;
+        if !real.starts_with(context.canonicalize()?) {
+            return Err(missing("it leads out of the context"));
+        }
+        let dockerfile = open(&real, None)?;
+        Ok(Self { name, ..Self::bare(context, dockerfile, kept) })
     }
 
     /// The lines of stages, by their names or numbers.
@@ -92,21 +156,25 @@ impl Source {
         // A Dockerfile from elsewhere has no ignore file of its own.
         let ignore = Ignore::for_dockerfile(context, path.as_deref().unwrap_or(&context.join("")))?;
         let name = path.map_or_else(|| "Dockerfile".to_owned(), |path| shown(&path));
-        Ok(Self { context: context.to_owned(), ignore, dockerfile, name, _kept: None })
+        Ok(Self { context: context.to_owned(), ignore, dockerfile, name, origin: None, _kept: None })
     }
 
     /// A Dockerfile without a context, or a tar of a context.
-    fn from_stdin(file: Option<&str>, world: &Context) -> Result<Self, Failure> {
+    fn from_stdin(file: Option<&str>, store: &Store, on: &Context) -> Result<Self, Failure> {
         let mut input = io::stdin().lock();
         let mut head = Vec::new();
         (&mut input).take(HEAD as u64).read_to_end(&mut head)?;
         if head.is_empty() {
             return Err(Failure::usage("the context `-` is standard input, and nothing came"));
         }
-        let kept = Temporary::create(&world.world.scratch, "skycap-context-")?;
+        let kept = Temporary::create(&on.world.scratch, "skycap-context-")?;
         if is_archive(&head) {
-            return Err(Failure::new("a tar on standard input is not read")
-                .with_hint("unpack it first and build the directory"));
+            let mut archive = tempfile::tempfile_in(kept.path())?;
+            io::copy(&mut io::Cursor::new(head).chain(input), &mut archive)?;
+            archive.rewind()?;
+            let directory = kept.path().join("context");
+            unpack_context(&mut archive, store, &directory)?;
+            return Self::unpacked(directory, file, kept);
         }
         if let Some(file) = file {
             return Err(Failure::usage(format!(
@@ -115,8 +183,9 @@ impl Source {
             .with_hint("`skycap build -` alone takes the Dockerfile itself from standard input"));
         }
         let dockerfile = read_whole(io::Cursor::new(head).chain(input), "standard input")?;
-        let context = kept.path().to_owned();
-        Ok(Self { context, ignore: Ignore::default(), dockerfile, name: "Dockerfile".to_owned(), _kept: Some(kept) })
+        let context = kept.path().join("context");
+        fs::create_dir(&context)?;
+        Ok(Self::bare(context, dockerfile, kept))
     }
 }
 
