@@ -8,6 +8,7 @@ use skycap_image::progress::Task;
 use skycap_image::{Digest, Event, Image, Layer, Platform, Progress, Reference, Resolver};
 use skycap_store::Store;
 
+use crate::arguments;
 use crate::assemble::{self, Parts};
 use crate::attest::recipe::{self, Recipe};
 use crate::attest::{self, Scanned};
@@ -175,9 +176,10 @@ fn plan(
 
 /// Build arguments that stand for a directive may say what the directive may.
 fn check_arguments(request: &Request) -> Result<(), BuildError> {
+    arguments::check(request)?;
+    type Rule = fn(&str) -> Result<(), directive::Refused>;
     let checks = |value: &str| directive::Checks::parse(value).map(drop);
-    let rules: [(_, fn(&str) -> Result<(), directive::Refused>); 2] =
-        [("BUILDKIT_SYNTAX", directive::syntax), (CHECK, checks)];
+    let rules: [(_, Rule); 2] = [("BUILDKIT_SYNTAX", directive::syntax), (CHECK, checks)];
     for (name, check) in rules {
         let value = request.build_args.get(name).map(String::as_str).unwrap_or_default();
         if value.is_empty() {
@@ -209,7 +211,7 @@ fn finish(target: Target, request: &Request, steps: &Steps<'_>, epoch: Option<Ti
     let mut config = target.config;
     // What a base says of its own steps is not passed on.
     cache::record::remove(&mut config);
-    if request.cache_to.iter().any(|to| matches!(to, CacheTarget::Inline)) {
+    if arguments::wants_inline_cache(request) || request.cache_to.iter().any(|to| matches!(to, CacheTarget::Inline)) {
         cache::record::put(&mut config, steps.inline(&layers, epoch));
     }
     let image = assemble::image(Parts {

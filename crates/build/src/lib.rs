@@ -14,6 +14,7 @@
 //! Only a `RUN` that was not found in the store unpacks anything; everything else looks at layer indexes.
 
 mod archive;
+mod arguments;
 mod assemble;
 pub mod attest;
 mod build;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skycap_image::Platform;
 
+use crate::arguments;
 use crate::dockerfile::{Dockerfile, expand};
 use crate::error::{BuildError, Fault};
 use crate::request::Request;
@@ -74,7 +75,7 @@ pub(super) fn is_proxy(name: &str) -> bool {
 
 /// Arguments that mean something to the builder itself, so that nobody need declare them.
 pub(super) fn is_built_in(name: &str) -> bool {
-    is_proxy(name) || name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH"
+    is_proxy(name) || arguments::is_built_in(name)
 }
 
 /// Names that a stage may use without anybody having set them: they are the builder's.

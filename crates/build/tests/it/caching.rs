@@ -13,6 +13,7 @@ pub const TESTS: &[crate::Test] = &[
     ("times_of_files_change_nothing", times_of_files_change_nothing),
     ("what_depends_on_a_file_is_done_again_and_nothing_else", what_depends_on_a_file_is_done_again_and_nothing_else),
     ("a_mode_and_a_name_count", a_mode_and_a_name_count),
+    ("hard_links_of_the_context_stay_links_and_count", hard_links_of_the_context_stay_links_and_count),
     ("a_fresh_store_gives_the_same_layers", a_fresh_store_gives_the_same_layers),
     ("the_epoch_makes_whole_images_the_same", the_epoch_makes_whole_images_the_same),
     ("a_damaged_store_gives_the_same_image", a_damaged_store_gives_the_same_image),
@@ -89,6 +90,26 @@ fn a_mode_and_a_name_count() {
     assert_eq!(outcomes(&world.built(dockerfile)), ["copy done"]);
     fs::rename(&path, world.context().join("d/b")).unwrap();
     assert_eq!(outcomes(&world.built(dockerfile)), ["copy done"]);
+}
+
+/// Section 4, metadata: hard links are kept within one copy. Which names are one file is part of what is copied.
+fn hard_links_of_the_context_stay_links_and_count() {
+    let world = World::new();
+    world.file("d/a", "x");
+    let (first, second) = (world.context().join("d/a"), world.context().join("d/b"));
+    fs::hard_link(&first, &second).unwrap();
+    let dockerfile = "FROM scratch\nCOPY d /d/\nCOPY d/a d/b /e/\nCOPY d/a /f\n";
+    let layers: Vec<String> = world.built(dockerfile).image.layers().iter().map(list).collect();
+    let linked = |name: &str| {
+        format!("  dir {name} 0755 0:0\n  file {name}/a 0644 0:0 \"x\"\n  hardlink {name}/b 0644 0:0 -> {name}/a\n")
+    };
+    assert_eq!(layers, [linked("d"), linked("e"), "  file f 0644 0:0 \"x\"\n".to_owned()]);
+    fs::remove_file(&second).unwrap();
+    fs::write(&second, "x").unwrap();
+    fs::set_permissions(&second, fs::metadata(&first).unwrap().permissions()).unwrap();
+    let apart = world.built(dockerfile);
+    assert_eq!(outcomes(&apart), ["copy done", "copy done", "copy done"]);
+    assert!(!list(&apart.image.layers()[0]).contains("hardlink"));
 }
 
 fn a_fresh_store_gives_the_same_layers() {
