@@ -277,7 +277,8 @@ impl<'a> Engine<'a> {
 
     /// What a second key stands for, kept from then on under the first one, too.
     fn find_late(&self, id: NodeId, late: &Digest) -> Option<Made> {
-        let made = cache::find(self.tools.store, late).filter(|_| !self.tools.request.no_cache)?;
+        let is_fresh = self.tools.request.is_fresh(self.graph.node(id).line);
+        let made = cache::find(self.tools.store, late).filter(|_| !is_fresh)?;
         let made =
             if self.is_shipped(id) { cache::packed(self.tools.store, made, self.packing(id)).ok()? } else { made };
         cache::keep(self.tools.store, self.key(id), &made);
