@@ -104,7 +104,9 @@ impl Tree {
                 layers.view.contents(&short, &layers.all, &mut |names, _, data| {
                     let mut content = Vec::new();
                     data.read_to_end(&mut content)?;
-                    names.iter().for_each(|name| visit(name, content.clone()));
+                    for name in names {
+                        visit(name, content.clone());
+                    }
                     Ok(())
                 })?;
             }
