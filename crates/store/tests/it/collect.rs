@@ -51,6 +51,32 @@ fn what_is_too_old_goes_whatever_the_size() {
     assert_eq!(left(dir.path(), &blobs), [false, false, true, true]);
 }
 
+/// For a directory that is copied from build to build: unpacked layers go, whatever their age, and nothing else does.
+#[test]
+fn what_is_moved_about_holds_no_unpacked_layers() {
+    let (dir, store) = store();
+    let blobs = fill(dir.path(), 3);
+    let image = image("layer\n  file a 0644 0:0 \"a\"\n");
+    let layers = image.layers();
+    let lower = store.lower(&layers[0], &[], Owners::Squash, OverlayXattrs::User, &Silent).unwrap();
+    fs::write(store.cache_mount("x", |_| std::io::Result::Ok(())).unwrap().join("file"), "kept").unwrap();
+    store.set_record("step", "key", b"value").unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    let collected = store.gc_for_moving(u64::MAX, Duration::from_hours(60)).unwrap();
+    assert!(!lower.exists());
+    assert_eq!(left(dir.path(), &blobs), [false, true, true], "the oldest is too old");
+    assert_eq!(collected.removed.len(), 2);
+    assert_eq!(store.record("step", "key").unwrap(), b"value");
+    let user = Store::open(dir.path()).unwrap();
+    let lower = user.lower(&layers[0], &[], Owners::Squash, OverlayXattrs::User, &Silent).unwrap();
+    store.gc_for_moving(0, Duration::ZERO).unwrap();
+    assert!(lower.exists(), "somebody uses it");
+    assert!(!skycap_store::has_foreign_layout(dir.path()));
+    fs::write(dir.path().join("index.json"), "{}").unwrap();
+    assert!(skycap_store::has_foreign_layout(dir.path()));
+}
+
 #[test]
 fn what_a_living_handle_uses_stays() {
     let (dir, store) = store();
