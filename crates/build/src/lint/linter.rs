@@ -25,13 +25,17 @@ impl<'a> Linter<'a> {
         let checks = argument.or(own).and_then(|value| Checks::parse(value).ok()).unwrap_or_default();
         let at = Cell::new(Span { line: 1, column: 1, end_line: 1 });
         let linter = Self { dockerfile, checks, at, found: RefCell::default() };
-        file::RULES.iter().for_each(|rule| linter.report_all(rule(dockerfile)));
+        for rule in &file::RULES {
+            linter.report_all(rule(dockerfile));
+        }
         linter
     }
 
     /// Looks at a stage that counts.
     pub fn stage(&self, stage: &Stage) {
-        stage::RULES.iter().for_each(|rule| self.report_all(rule(stage)));
+        for rule in &stage::RULES {
+            self.report_all(rule(stage));
+        }
     }
 
     /// Says which instruction is being planned; returns the one before.
@@ -63,8 +67,8 @@ impl<'a> Linter<'a> {
 
     /// Whether neither the file nor a comment above the instruction silences a rule.
     fn is_wanted(&self, rule: Rule, span: Span) -> bool {
-        let own = self.dockerfile.notes.comments.get(&span.line).into_iter().flatten();
-        let checks = own.filter_map(|comment| option(comment)).next();
+        let mut comments = self.dockerfile.notes.comments.get(&span.line).into_iter().flatten();
+        let checks = comments.find_map(|comment| option(comment));
         let checks = self.checks.clone().with(checks.unwrap_or_default());
         if rule.is_experimental() { checks.experimental.hold(rule.name()) } else { !checks.skip.hold(rule.name()) }
     }

@@ -217,10 +217,10 @@ impl Planner<'_> {
         let lookup = |name: &str| stage.variables.get(name).map(str::to_owned);
         let expander = Expander::new('\\', &lookup).keeping_quotes();
         let content = |document: &Document| -> Result<String, Fault> {
-            match document.expands {
-                true => Ok(self.look_up_all(stage, &expander, &document.content)?.word),
-                false => Ok(document.content.clone()),
+            if !document.expands {
+                return Ok(document.content.clone());
             }
+            Ok(self.look_up_all(stage, &expander, &document.content)?.word)
         };
         documents.iter().map(|document| Ok((document.name.clone(), content(document)?))).collect()
     }
