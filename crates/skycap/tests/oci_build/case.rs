@@ -155,6 +155,7 @@ impl Case {
         names.add("directory", work.to_str().unwrap());
         names.add("home", root.path().join("home").to_str().unwrap());
         names.add("ca", tls::AUTHORITY);
+        names.add("certificate", include_str!("../shared/tls/certificate.pem"));
         names.add("key", include_str!("../shared/tls/key.pem"));
         sources::make(&self.read("sources.txt").unwrap_or_default(), &work, &mut names);
         if !self.lines("busybox").is_empty() {
@@ -326,7 +327,11 @@ fn copy(from: &Path, to: &Path, names: &Names) {
         if let Ok(text) = fs::read_to_string(&source) {
             let filled = names.fill(&text);
             // PEM comes in one line, as JSON has it.
-            let filled = if ["{ca}", "{key}"].contains(&text.trim()) { filled.replace("\\n", "\n") } else { filled };
+            let filled = if ["{ca}", "{certificate}", "{key}"].contains(&text.trim()) {
+                filled.replace("\\n", "\n")
+            } else {
+                filled
+            };
             fs::write(&destination, filled).unwrap();
         }
     }

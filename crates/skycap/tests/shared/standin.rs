@@ -45,7 +45,7 @@ impl StandIn {
         });
         let serving = Arc::clone(&inner);
         let plain = Scripted::start(move |request| serving.answer(request)).unwrap();
-        let tls = server.https.then(|| Tls::in_front_of(plain.address()));
+        let tls = server.https.then(|| Tls::in_front_of(plain.address(), server.known));
         Self { plain, tls, inner }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! # A comment.
-//! server mirror                      # begins another server than `registry`; `server registry https` speaks TLS
+//! server mirror                      # begins another server than `registry`; `server registry https` speaks TLS,
+//!                                    # `https known` to those that show a certificate of the authority
 //! auth basic USER PASSWORD           # or: auth bearer USER PASSWORD, with a token server
 //! page 2                             # so many tags on a page
 //! repository team/app                # what follows is in it; else in `app`
@@ -34,6 +35,8 @@ use crate::names::Names;
 #[derive(Default)]
 pub struct Server {
     pub https: bool,
+    /// Whether only those are talked to that show a certificate.
+    pub known: bool,
     pub auth: Option<Auth>,
     pub page: Option<usize>,
     pub repositories: BTreeMap<String, Repository>,
@@ -78,7 +81,8 @@ pub fn parse(text: &str, names: &mut Names) -> BTreeMap<String, Server> {
         let texts: Vec<&str> = words.iter().map(String::as_str).collect();
         if let ["server", name, more @ ..] = &texts[..] {
             (server, repository) = ((*name).to_owned(), "app".to_owned());
-            servers.entry(server.clone()).or_default().https = more.contains(&"https");
+            let new = servers.entry(server.clone()).or_default();
+            (new.https, new.known) = (more.contains(&"https"), more.contains(&"known"));
             continue;
         }
         let here = servers.entry(server.clone()).or_default();

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 /// The authority's certificate.
 pub const AUTHORITY: &str = include_str!("tls/authority.pem");
@@ -17,12 +18,22 @@ pub struct Tls {
 }
 
 impl Tls {
-    pub fn in_front_of(plain: SocketAddr) -> Self {
+    /// With `known`, only those are talked to that show a certificate of the authority.
+    pub fn in_front_of(plain: SocketAddr, known: bool) -> Self {
         let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/certificate.pem")).unwrap();
         let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/key.pem")).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap());
+        let config = if known {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(AUTHORITY.as_bytes()).unwrap()).unwrap();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            config.with_client_cert_verifier(verifier)
+        } else {
+            config.with_no_client_auth()
+        };
+        let config = Arc::new(config.with_single_cert(vec![certificate], key).unwrap());
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
