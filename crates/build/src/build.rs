@@ -174,12 +174,14 @@ fn plan(
     Ok(targets)
 }
 
+/// Says whether the value of a directive can be met.
+type Judge = fn(&str) -> Result<(), directive::Refused>;
+
 /// Build arguments that stand for a directive may say what the directive may.
 fn check_arguments(request: &Request) -> Result<(), BuildError> {
     arguments::check(request)?;
-    type Rule = fn(&str) -> Result<(), directive::Refused>;
     let checks = |value: &str| directive::Checks::parse(value).map(drop);
-    let rules: [(_, Rule); 2] = [("BUILDKIT_SYNTAX", directive::syntax), (CHECK, checks)];
+    let rules: [(_, Judge); 2] = [("BUILDKIT_SYNTAX", directive::syntax), (CHECK, checks)];
     for (name, check) in rules {
         let value = request.build_args.get(name).map(String::as_str).unwrap_or_default();
         if value.is_empty() {
