@@ -26,9 +26,23 @@ pub(super) fn names(directory: impl AsFd) -> rustix::io::Result<Vec<OsString>> {
     Ok(names)
 }
 
+/// What becomes of a mounted directory in a directory that cannot be renamed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mounted {
+    /// An error: a command that empties the directory would empty what is mounted there.
+    Refused,
+    /// It stays where it is.
+    Left,
+}
+
 /// Moves every entry of `from` to `to`, but for the file `except`. What stays because `to` has a mount point of that name is
 /// returned.
-pub(super) fn shift(from: &OwnedFd, to: &OwnedFd, except: Option<Identity>) -> rustix::io::Result<Vec<OsString>> {
+pub(super) fn shift(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    except: Option<Identity>,
+    mounted: Mounted,
+) -> rustix::io::Result<Vec<OsString>> {
     let (mount_from, mount_to) = (identity(from, OsStr::new(""))?.0, identity(to, OsStr::new(""))?.0);
     let mut stuck = Vec::new();
     for name in names(from)? {
@@ -38,18 +52,18 @@ pub(super) fn shift(from: &OwnedFd, to: &OwnedFd, except: Option<Identity>) -> r
         }
         match identity(to, &name) {
             Ok(there) if there.0 != mount_to => stuck.push(name),
-            _ => move_entry(from, to, &name)?,
+            _ => move_entry(from, to, &name, mounted)?,
         }
     }
     Ok(stuck)
 }
 
-fn move_entry(from: &OwnedFd, to: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
+fn move_entry(from: &OwnedFd, to: &OwnedFd, name: &OsStr, mounted: Mounted) -> rustix::io::Result<()> {
     match rustix::fs::renameat_with(from, name, to, name, RenameFlags::NOREPLACE) {
         // Directories of the lower layers of an overlay; those that mount points have held back.
         Err(error @ (Errno::XDEV | Errno::EXIST | Errno::BUSY)) => {
             let source = rustix::fs::openat(from, name, READ, Mode::empty()).map_err(|_| error)?;
-            merge(&source, to, name)?;
+            merge(&source, to, name, mounted)?;
             match rustix::fs::unlinkat(from, name, AtFlags::REMOVEDIR) {
                 // A mount point is in it.
                 Err(Errno::NOTEMPTY | Errno::BUSY | Errno::EXIST) => Ok(()),
@@ -61,17 +75,32 @@ fn move_entry(from: &OwnedFd, to: &OwnedFd, name: &OsStr) -> rustix::io::Result<
 }
 
 /// Moves what is in a directory to one of this name, which looks the same afterwards.
-fn merge(source: &OwnedFd, to: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
+fn merge(source: &OwnedFd, to: &OwnedFd, name: &OsStr, mounted: Mounted) -> rustix::io::Result<()> {
+    if mounted == Mounted::Refused && has_mounted_directory(source)? {
+        return Err(Errno::XDEV);
+    }
     let stat = rustix::fs::fstat(source)?;
     match rustix::fs::mkdirat(to, name, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error),
     }
     let target = rustix::fs::openat(to, name, READ, Mode::empty())?;
-    shift(source, &target, None)?;
+    shift(source, &target, None, mounted)?;
     rustix::fs::fchown(&target, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(&target, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     rustix::fs::futimens(&target, &times(&stat))
+}
+
+fn has_mounted_directory(directory: &OwnedFd) -> rustix::io::Result<bool> {
+    let mount = identity(directory, OsStr::new(""))?.0;
+    for name in names(directory)? {
+        let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_directory && identity(directory, &name)?.0 != mount {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Which file a name is; the empty one is the directory itself.

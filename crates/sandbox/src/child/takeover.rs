@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
 
 use super::cover::Covers;
-use super::exchange::{identity, names, remove, shift};
+use super::exchange::{Mounted, identity, names, remove, shift};
 use super::init::{three, wait_for};
 use super::inside::{Inside, Missing};
 use super::{command, herd, volumes};
@@ -118,8 +118,12 @@ impl Roots {
     }
 
     fn take(&self) -> Result<(), Failure> {
-        self.move_root_to(&self.own).map_err(Failure::at("put the container's own files aside"))?;
-        let stuck = shift(&self.tree, &self.root, None).map_err(Failure::at("put the image's files in their place"))?;
+        let hint = "where directories of the container's image cannot be renamed (its root is an overlay without \
+                    redirect_dir), volumes may lie in `/` only: mount them there";
+        self.move_root_to(&self.own, Mounted::Refused)
+            .map_err(|errno| Failure::at("put the container's own files aside")(errno).hint(hint))?;
+        let stuck = shift(&self.tree, &self.root, None, Mounted::Left)
+            .map_err(Failure::at("put the image's files in their place"))?;
         for name in stuck.iter().filter(|name| !SPECIAL.iter().any(|special| name == special)) {
             if !self.is_empty_directory(name) {
                 let what = format!("the image has files in /{}, which is a volume of this container", name.display());
@@ -131,14 +135,15 @@ impl Roots {
 
     fn put_back(&self) -> Result<(), Failure> {
         let gone = "the command removed what this build needs";
-        self.move_root_to(&self.tree).map_err(|errno| Failure::at("put the image's files back")(errno).hint(gone))?;
-        shift(&self.own, &self.root, None)
+        self.move_root_to(&self.tree, Mounted::Left)
+            .map_err(|errno| Failure::at("put the image's files back")(errno).hint(gone))?;
+        shift(&self.own, &self.root, None, Mounted::Left)
             .map(drop)
             .map_err(|errno| Failure::at("put the container's own files back")(errno).hint(gone))
     }
 
     /// The territory itself stays, under its own name.
-    fn move_root_to(&self, to: &OwnedFd) -> rustix::io::Result<()> {
+    fn move_root_to(&self, to: &OwnedFd, mounted: Mounted) -> rustix::io::Result<()> {
         let territory = identity(&self.territory, OsStr::new(""))?;
         for name in names(&self.root)? {
             if name != self.territory_name && identity(&self.root, &name) == Ok(territory) {
@@ -146,7 +151,7 @@ impl Roots {
                 rustix::fs::renameat(&self.root, &name, &self.root, &self.territory_name)?;
             }
         }
-        shift(&self.root, to, Some(territory)).map(drop)
+        shift(&self.root, to, Some(territory), mounted).map(drop)
     }
 
     fn is_empty_directory(&self, name: &OsStr) -> bool {

@@ -129,28 +129,62 @@ fn run_works_as_an_ordinary_user_with_subordinate_ids() {
 
 /// Runs the task in a container as a Concourse worker would start it.
 fn in_concourse(world: &World, configuration: &str) -> Ran {
+    let container = Container { configuration, directory: "/task", variables: &[] };
+    run(container.command(world))
+}
+
+/// A container of a Concourse worker, in which the task works in a directory of our choice.
+struct Container<'a> {
+    configuration: &'a str,
+    directory: &'a str,
+    variables: &'a [&'a str],
+}
+
+impl Container<'_> {
+    fn command(&self, world: &World) -> Command {
+        let bundle = bundle(world, self);
+        let mut runc = world.command("runc");
+        runc.arg("--root").arg(world.dir("runc")).args(["run", "--bundle"]).arg(&bundle);
+        runc.arg(container_name(world));
+        runc
+    }
+}
+
+fn container_name(world: &World) -> String {
+    let name = world.path("");
+    format!("skycap-test-{}", name.file_name().unwrap().to_string_lossy().trim_start_matches('.'))
+}
+
+fn bundle(world: &World, container: &Container<'_>) -> PathBuf {
+    let configuration = container.configuration;
     let bundle = world.dir("bundle");
     let rootfs = world.dir("bundle/rootfs");
-    for directory in ["bin", "proc", "dev", "sys", "tmp", "etc", "scratch", "task"] {
+    for directory in ["bin", "proc", "dev", "sys", "etc", "scratch", "task", &TASK[1..]] {
         std::fs::create_dir_all(rootfs.join(directory)).unwrap();
     }
     let mut copy = world.command("install");
     copy.args(["-m", "755", SKYCAP]).arg(rootfs.join("bin/skycap"));
     run(copy).ok();
+    world.file("bundle/rootfs/etc/resolv.conf", "");
     let scratch = world.dir("bundle/scratch");
     std::fs::set_permissions(&scratch, PermissionsExt::from_mode(0o777)).unwrap();
     let path = format!("{}/testdata/concourse/{configuration}.json", env!("CARGO_MANIFEST_DIR"));
     let mut config: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     config["process"]["args"] = json!(["/bin/skycap", "oci-build"]);
-    config["process"]["cwd"] = json!("/task");
+    config["process"]["cwd"] = json!(container.directory);
+    let variables = config["process"]["env"].as_array_mut().unwrap();
+    variables.extend(container.variables.iter().map(|variable| json!(variable)));
     config["process"]["terminal"] = json!(false);
     config["linux"]["resources"] = json!({});
+    config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
     let mounts = config["mounts"].as_array_mut().unwrap();
     mounts.retain(|mount| mount["type"] != "cgroup" && !is_missing_bind(mount, &bundle));
     let bind = |source: &Path, target: &str| json!({"destination": target, "type": "bind", "source": source, "options": ["rbind", "rw"]});
     mounts.retain(|mount| mount["destination"] != "/scratch");
     mounts.push(bind(&scratch, "/scratch"));
-    mounts.push(bind(&world.path("task"), "/task"));
+    mounts.push(bind(&world.path("task"), container.directory));
+    let resolver = world.file("bundle/resolv.conf", "nameserver 192.0.2.1\n");
+    mounts.push(bind(&resolver, "/etc/resolv.conf"));
     let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
     namespaces.retain(|namespace| namespace["type"] != "cgroup");
     // The container's root is the host's highest id: it must own what it works on.
@@ -161,10 +195,7 @@ fn in_concourse(world: &World, configuration: &str) -> Ran {
         }
     }
     std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
-    let mut runc = world.command("runc");
-    runc.arg("--root").arg(world.dir("runc")).args(["run", "--bundle"]).arg(&bundle);
-    runc.arg(format!("skycap-test-{}", world.path("").file_name().unwrap().to_string_lossy().trim_start_matches('.')));
-    run(runc)
+    bundle
 }
 
 fn is_missing_bind(mount: &Value, bundle: &Path) -> bool {
@@ -216,4 +247,235 @@ fn a_build_without_run_needs_no_rights_at_all() {
     world.file("task/Dockerfile", "FROM scratch\nCOPY busybox /bin/sh\nWORKDIR /srv\nUSER 7\n");
     in_concourse(&world, "unprivileged").ok();
     assert!(layers(&world.path("task")).starts_with("sha256:"));
+}
+
+/// Where Concourse would put a task.
+const TASK: &str = "/tmp/build/0a1b2c3d";
+
+const BY_TAKEOVER: Container<'static> =
+    Container { configuration: "unprivileged", directory: TASK, variables: &["SKYCAP_SANDBOX=takeover"] };
+
+/// Whether a container can be made here, and the task in it.
+fn for_takeover(world: &World, test: &str, dockerfile: &str) -> bool {
+    if !root(test) || peer(test, "runc").is_none() || task(world, test).is_none() {
+        return false;
+    }
+    world.file("task/Dockerfile", dockerfile);
+    true
+}
+
+/// What the container's own root file system holds, by path and content.
+fn own_files(world: &World) -> Vec<(String, u64)> {
+    fn walk(directory: &Path, into: &mut Vec<(String, u64)>) {
+        for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            let metadata = entry.metadata().unwrap();
+            let size = if metadata.is_dir() { 0 } else { metadata.len() };
+            into.push((entry.path().display().to_string(), size));
+            if metadata.is_dir() {
+                walk(&entry.path(), into);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    walk(&world.path("bundle/rootfs"), &mut files);
+    files.sort();
+    files
+}
+
+/// Several stages on one base, copies between them, deletions, owners, links, a mount of each kind, users.
+const EVERYTHING: &str = r#"FROM scratch AS base
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+RUN mkdir -p /etc/keep /opt/gone /tmp/x && chmod 1777 /tmp && echo keep > /etc/keep/me && echo gone > /opt/gone/a \
+    && echo top > /top && echo other > /other && ln /top /hard && chown 33:44 /etc/keep/me && mkfifo /tmp/x/fifo
+WORKDIR /work
+COPY Dockerfile .
+FROM base AS other
+RUN rm -rf /opt/gone /tmp/* && echo new > /opt/new && mkdir /etc/made && rm -r /etc/keep && mkdir /etc/keep
+RUN --mount=type=bind,from=base,source=/etc/keep,target=/mnt --mount=type=cache,target=/cache,id=c,uid=7 \
+    --mount=type=bind,source=Dockerfile,target=/of-context --mount=type=tmpfs,target=/memory \
+    --mount=type=secret,id=token,mode=440,target=/etc/made/token --mount=type=secret,id=token,target=/other \
+    cat /mnt/me > /opt/from-bind && test -s /of-context && echo cached > /cache/file && echo x > /memory/x \
+    && test "$(wc -c < /etc/made/token)" = 13 && cmp /etc/made/token /other && stat -c '%a %u' /cache > /opt/cache
+RUN --mount=type=cache,target=/cache,id=c,uid=7 cat /cache/file > /opt/from-cache
+FROM base
+COPY --from=other /opt /opt2
+RUN <<EOF
+set -e
+test -e /opt2/from-bind -a -e /opt2/from-cache -a ! -e /opt2/gone -a ! -e /cache -a ! -e /of-context
+test "$(cat /other)" = other
+test ! -e /etc/own -a -c /dev/null -a -e /proc/self/status
+rm /hard
+mv /top /moved
+echo done > /etc/done
+echo left > /dev/shm/left
+sleep 1000 &
+EOF
+RUN test ! -e /dev/shm/left -a ! -e /dev/pipes && ! pgrep sleep
+USER 1000:1000
+RUN test "$(id -u)" = 1000 && ! touch /no && ! ls /.skycap* && echo ok > /tmp/mine
+"#;
+
+const SECRET: &str = "BUILDKIT_SECRETTEXT_token=hunter2-token";
+const EPOCH: &str = "SOURCE_DATE_EPOCH=1000000000";
+
+/// Rung (d2) of the ladder, beside (a) and (b).
+#[test]
+fn a_takeover_builds_the_image_that_other_rungs_build() {
+    let test = "a_takeover_builds_the_image_that_other_rungs_build";
+    let mut digests = Vec::new();
+    for (configuration, sandbox, rung) in [
+        ("privileged", "", "sandbox: privileged"),
+        ("unprivileged-on-fuse-only-worker", "", "sandbox: nested"),
+        ("unprivileged", "SKYCAP_SANDBOX=takeover", "sandbox: takeover"),
+        // Concourse's own container is certain to be thrown away.
+        ("unprivileged", "", "sandbox: takeover"),
+    ] {
+        let world = World::new();
+        if !for_takeover(&world, test, EVERYTHING) {
+            return;
+        }
+        let variables = [sandbox, SECRET, EPOCH];
+        let variables = if sandbox.is_empty() { &variables[1..] } else { &variables[..] };
+        let container = Container { configuration, directory: TASK, variables };
+        let ran = run(container.command(&world)).ok();
+        assert!(ran.stderr.contains(rung), "{rung} is not named:\n{}", ran.stderr);
+        digests.push(layers(&world.path("task")));
+        let left: Vec<_> = own_files(&world).into_iter().filter(|(path, _)| path.contains("skycap-")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        let found = String::from_utf8_lossy(&run_grep(&world)).into_owned();
+        assert_eq!(found, "", "the secret was left behind");
+    }
+    assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
+}
+
+/// S01: every file that the build has left, for the secret's bytes.
+fn run_grep(world: &World) -> Vec<u8> {
+    let mut grep = world.command("grep");
+    grep.args(["-rl", "--exclude=config.json", "--exclude=Dockerfile", "hunter2-"]);
+    for name in ["bundle/rootfs", "bundle/scratch", "task/cache"] {
+        grep.arg(world.path(name));
+    }
+    grep.output().unwrap().stdout
+}
+
+#[test]
+fn a_takeover_that_fails_leaves_the_container_as_it_was() {
+    let test = "a_takeover_that_fails_leaves_the_container_as_it_was";
+    let world = World::new();
+    let script = "FROM scratch\nCOPY busybox /bin/sh\nRUN [\"/bin/sh\", \"-c\", \"exit 0\"]\nRUN echo x > /x; exit 7\n";
+    if !for_takeover(&world, test, script) {
+        return;
+    }
+    let command = BY_TAKEOVER.command(&world);
+    let before = own_files(&world);
+    let ran = run(command).fails(1, "Dockerfile:4");
+    assert!(ran.stderr.contains("exited with code 7"), "{}", ran.stderr);
+    assert_eq!(own_files(&world), before);
+    assert!(!world.path("task/image/image.tar").exists());
+}
+
+/// Rung (d1): what was run elsewhere is only put together here.
+#[test]
+fn a_build_whose_runs_are_all_known_needs_no_rights() {
+    let test = "a_build_whose_runs_are_all_known_needs_no_rights";
+    let world = World::new();
+    if !for_takeover(&world, test, DOCKERFILE) {
+        return;
+    }
+    run(BY_TAKEOVER.command(&world)).ok();
+    let first = layers(&world.path("task"));
+    std::fs::remove_dir_all(world.path("bundle/rootfs")).unwrap();
+    let ran = in_concourse(&world, "unprivileged").ok();
+    assert!(!ran.stderr.contains("sandbox:"), "nothing had to be run:\n{}", ran.stderr);
+    assert_eq!(layers(&world.path("task")), first);
+}
+
+/// S05, S17, S18 as far as they can be had: the builder's memory, environment, descriptors and program are out of reach,
+/// its inputs and outputs are not where RUN cleans up, and files of another stage that RUN reaches are not believed.
+#[test]
+fn a_takeover_keeps_the_builder_out_of_reach() {
+    let test = "a_takeover_keeps_the_builder_out_of_reach";
+    let world = World::new();
+    let script = r#"FROM scratch AS base
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+FROM base AS one
+RUN echo one > /one
+RUN true
+FROM base AS two
+RUN rm -rf /tmp/* /usr/* /var; for f in environ mem maps fd/0 root cwd; do ls /proc/1/$f/ 2>&1; head -c 1 /proc/1/$f; done > /seen 2>&1; \
+    ! grep -qv -e 'ermission denied' -e 'ot a directory' /seen && rm /seen
+RUN for exe in /.skycap*/own/bin/skycap; do ! echo x >> $exe; done && for one in /.skycap*/tree*/root/one; do echo two >> $one; done; \
+    mv /.skycap-* /hidden; echo two > /two
+FROM one
+COPY --from=two /two /two
+RUN test "$(cat /one)" = one && test "$(cat /two)" = two && test ! -e /hidden
+"#;
+    if !for_takeover(&world, test, script) {
+        return;
+    }
+    run(BY_TAKEOVER.command(&world)).ok();
+    assert!(world.path("task/image/image.tar").exists());
+}
+
+/// A container whose root is an overlay that cannot rename directories of its lower layers, as Docker's are.
+#[test]
+fn a_takeover_works_where_directories_cannot_be_renamed() {
+    let test = "a_takeover_works_where_directories_cannot_be_renamed";
+    let world = World::new();
+    if !for_takeover(&world, test, EVERYTHING) {
+        return;
+    }
+    let variables = &["SKYCAP_SANDBOX=takeover", SECRET, EPOCH];
+    let ran = run(on_overlay(&world, &Container { variables, directory: "/task", ..BY_TAKEOVER })).ok();
+    assert!(ran.stderr.contains("sandbox: takeover"), "{}", ran.stderr);
+}
+
+/// There, inputs and outputs in `/tmp` could not be put out of reach of `rm -rf /tmp/*`.
+#[test]
+fn a_takeover_that_could_not_protect_outputs_is_refused() {
+    let test = "a_takeover_that_could_not_protect_outputs_is_refused";
+    let world = World::new();
+    if !for_takeover(&world, test, "FROM scratch\nCOPY busybox /bin/sh\nRUN rm -rf /tmp/*\n") {
+        return;
+    }
+    let ran = run(on_overlay(&world, &BY_TAKEOVER)).fails(1, "Dockerfile:3");
+    assert!(ran.stderr.contains("redirect_dir"), "{}", ran.stderr);
+    assert!(world.path("task/Dockerfile").exists() && world.path("task/busybox").exists());
+}
+
+/// The container's root as an overlay that does not rename directories of its lower layer.
+fn on_overlay(world: &World, container: &Container<'_>) -> Command {
+    let runc = container.command(world);
+    let script = r#"cd "$0" && mkdir -p over/upper over/work && chown --reference=rootfs over/upper && mv rootfs lower && mkdir rootfs &&
+        mount -t overlay overlay -o lowerdir=lower,upperdir=over/upper,workdir=over/work,redirect_dir=nofollow,metacopy=off rootfs && exec "$@""#;
+    let mut command = world.command("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(world.path("bundle"));
+    command.arg("runc").args(runc.get_args());
+    command
+}
+
+/// K01 for a takeover: killed while a RUN runs, there is no output.
+#[test]
+fn a_takeover_that_is_killed_leaves_no_output() {
+    let test = "a_takeover_that_is_killed_leaves_no_output";
+    let world = World::new();
+    let script = "FROM scratch\nCOPY busybox /bin/sleep\nRUN [\"/bin/sleep\", \"4242\"]\n";
+    if !for_takeover(&world, test, script) {
+        return;
+    }
+    let mut child = BY_TAKEOVER.command(&world).spawn().unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !world.path("bundle/rootfs/.skycap-1/own/bin").exists() {
+        assert!(std::time::Instant::now() < until, "the RUN did not begin");
+        assert!(child.try_wait().unwrap().is_none(), "the build ended");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let mut kill = world.command("runc");
+    kill.arg("--root").arg(world.path("runc")).args(["kill", &container_name(&world), "KILL"]);
+    run(kill).ok();
+    assert!(!child.wait().unwrap().success());
+    let left: Vec<_> = std::fs::read_dir(world.path("task/image")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
