@@ -31,10 +31,8 @@ impl Engine<'_> {
     /// Asks for everything that the targets need. What remains open has to be done.
     pub fn look_up(&self, heads: &[NodeId]) -> Result<(), BuildError> {
         let request = self.tools.request;
-        let mut imports = match request.no_cache {
-            true => Imports::new(),
-            false => import::read(&request.cache_from, self.tools.progress),
-        };
+        let mut imports =
+            if request.no_cache { Imports::new() } else { import::read(&request.cache_from, self.tools.progress) };
         let mut answers = self.ask(heads, &imports);
         let mut from: BTreeMap<NodeId, String> = BTreeMap::new();
         while !answers.imported.is_empty() {

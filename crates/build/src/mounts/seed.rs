@@ -58,9 +58,8 @@ fn finish(path: &Path, entry: &Entry, owners_kept: bool) -> io::Result<()> {
     let metadata = &entry.metadata;
     let (uid, gid) = (Some(metadata.uid), Some(metadata.gid));
     match entry.kind {
-        Kind::Device(_) | Kind::Fifo => Ok(()),
         Kind::Symlink(_) if owners_kept => lchown(path, uid, gid),
-        Kind::Symlink(_) => Ok(()),
+        Kind::Symlink(_) | Kind::Device(_) | Kind::Fifo => Ok(()),
         Kind::Directory | Kind::File { .. } => {
             if owners_kept {
                 chown(path, uid, gid)?;
