@@ -1,6 +1,7 @@
 //! `RUN`: the only step that unpacks anything. Its file system is an overlay of the layers below, each unpacked once and
 //! kept by the store; what it wrote is the layer.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -125,7 +126,8 @@ impl Engine<'_> {
         Ok((blob, diff_id, self.leave(id, stand)?))
     }
 
-    /// The layers of a node as directories, topmost first.
+    /// The layers of a node as directories, topmost first. A layer that is there twice is seen once, at its upper place, as
+    /// everything of the lower one is hidden by it; the kernel refuses an overlay with a directory over itself.
     pub fn lowers(&self, sandbox: &Sandbox, id: NodeId) -> Result<Vec<PathBuf>, Fault> {
         let layers = self.layers(id)?;
         // Of the layers that this build made, some are still there as directories.
@@ -145,7 +147,8 @@ impl Engine<'_> {
             (None, None) => Err(Fault::new("a layer below is missing")),
         };
         let unpacked = parallel::map(self.tools.request.threads, &directories, unpack)?;
-        Ok(unpacked.into_iter().rev().collect())
+        let mut seen = BTreeSet::new();
+        Ok(unpacked.into_iter().rev().filter(|directory| seen.insert(directory.clone())).collect())
     }
 
     /// A private directory on a file system that can carry an overlay's upper directory.
