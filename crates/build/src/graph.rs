@@ -196,6 +196,7 @@ pub(crate) enum Wanted {
 }
 
 /// What a server holds now.
+#[allow(clippy::large_enum_variant, reason = "a build has a few of them")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// A file, kept in the store.

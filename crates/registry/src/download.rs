@@ -15,7 +15,7 @@ use crate::http::moved;
 use crate::origin::Origin;
 use crate::pace::{Cut, Pace};
 use crate::retry::retried;
-use crate::session::{Ask, Pass, Session, header};
+use crate::session::{Ask, Pass, Session, basic, header};
 use crate::transport::{Lane, stalled};
 
 /// What is asked for.
@@ -71,7 +71,7 @@ impl Client {
             let value = HeaderValue::from_str(value).map_err(|_| invalid("what is known of it is no header"))?;
             ask.headers.insert(name, value);
         }
-        let pass = self.pass(&asked, &ask, download)?;
+        let pass = pass(&asked, &ask, download)?;
         let session = Session::new(origin, crate::Credentials::Anonymous, self.inner.transport(&[])?, None);
         let whole = Whole { session: &session, ask: &ask, pass: pass.as_ref(), largest: download.largest };
         let into = tokio::sync::Mutex::new(into);
@@ -81,16 +81,21 @@ impl Client {
         };
         Ok(self.inner.block_on(retried(self.inner.settings.retries, &*self.progress, once))?)
     }
+}
 
-    /// The credentials that are given, else those of the URL itself.
-    fn pass(&self, asked: &Url, ask: &Ask, download: &Download<'_>) -> Result<Option<Pass>, Failure> {
-        let value = match (download.authorization, asked.username(), asked.password()) {
-            (Some(given), ..) => header(given.reveal())?,
-            (None, "", None) => return Ok(None),
-            (None, user, password) => crate::session::basic(user, password.unwrap_or_default())?,
-        };
-        Ok(Some(Pass { origin: ask.url.clone(), value }))
-    }
+/// The credentials that are given, else those of the URL itself.
+fn pass(asked: &Url, ask: &Ask, download: &Download<'_>) -> Result<Option<Pass>, Failure> {
+    let value = match (download.authorization, asked.username(), asked.password()) {
+        (Some(given), ..) => header(given.reveal())?,
+        (None, "", None) => return Ok(None),
+        (None, user, password) => basic(&decoded(user), &decoded(password.unwrap_or_default()))?,
+    };
+    Ok(Some(Pass { origin: ask.url.clone(), value }))
+}
+
+/// What a part of a URL stands for, as far as it is text.
+fn decoded(part: &str) -> String {
+    percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
 
 /// A URL without the credentials that are in it: they go into a header.

@@ -73,7 +73,7 @@ pub(crate) fn file_name(url: &str) -> String {
 fn has_git_suffix(url: &str) -> bool {
     let address = url.split(['?', '#']).next().unwrap_or_default();
     let path = address.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
-    path.ends_with(".git")
+    path.strip_suffix(".git").is_some()
 }
 
 /// `user@host:path`

@@ -1,5 +1,6 @@
 //! Makes file systems of what servers hold.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Seek as _};
 use std::path::Path;
@@ -13,7 +14,7 @@ use super::secrets::Secrets;
 use super::{GitAsk, GitCheckout, GitTree, Remote};
 use crate::archive;
 use crate::changes::{Changes, Content, FIXED_TIME, Item, Place};
-use crate::commit::{self, Sources};
+use crate::commit::{self, Packing, Sources};
 use crate::context::{Context, Contexts};
 use crate::error::Fault;
 use crate::execute::Engine;
@@ -70,10 +71,7 @@ impl Engine<'_> {
             changes.put(&TreePath::root().join(name.as_bytes())?, Item { entry, content: Content::Spooled { offset } });
         }
         commit::end_spool(spool)?;
-        let contexts = Contexts::new(Vec::new());
-        let (read, copied) = Default::default();
-        let sources = Sources { contexts: &contexts, read: &read, copied: &copied, spool: &spool_file };
-        commit::commit(self.tools.store, self.packing(id), |pack| commit::write(&changes, &sources, pack))
+        commit_spooled(self.tools.store, self.packing(id), &changes, &spool_file)
     }
 
     fn git_tree(
@@ -105,10 +103,22 @@ impl Engine<'_> {
         let (spool_file, spool) = commit::spool(scratch.path())?;
         commit::end_spool(spool)?;
         let contexts = Contexts::new(vec![context]);
-        let copied = Default::default();
+        let copied = BTreeMap::new();
         let sources = Sources { contexts: &contexts, read: &read, copied: &copied, spool: &spool_file };
         commit::commit(self.tools.store, self.packing(id), |pack| commit::write(&changes, &sources, pack))
     }
+}
+
+/// Writes a layer all of whose files are in the spool.
+pub(crate) fn commit_spooled(
+    store: &Store,
+    packing: Packing,
+    changes: &Changes<'_>,
+    spool: &fs::File,
+) -> Result<(Descriptor, Digest), Fault> {
+    let (contexts, read, copied) = (Contexts::new(Vec::new()), BTreeMap::new(), BTreeMap::new());
+    let sources = Sources { contexts: &contexts, read: &read, copied: &copied, spool };
+    commit::commit(store, packing, |pack| commit::write(changes, &sources, pack))
 }
 
 /// A blob of the store as a file of our own, checked.

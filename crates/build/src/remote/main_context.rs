@@ -11,13 +11,13 @@ use skycap_rootfs::{Entry, Kind, Limits, Metadata, Owners, TreePath, Unpack, Vie
 use skycap_store::Store;
 
 use super::address::{self, Address, GitAddress};
-use super::fetch::{Checkout, as_git_says, blob_file, check_out, whole};
+use super::fetch::{Checkout, as_git_says, blob_file, check_out, commit_spooled, whole};
 use super::resolve;
 use crate::archive;
 use crate::attest::Material;
 use crate::changes::{Changes, FIXED_TIME};
-use crate::commit::{self, Packing, Sources};
-use crate::context::{Context, Contexts};
+use crate::commit::{self, Packing};
+use crate::context::Context;
 use crate::error::{BuildError, Fault};
 use crate::files::outside;
 use crate::graph::{Found, Wanted};
@@ -170,11 +170,8 @@ fn unpack_archive(archive: &mut File, store: &Store, into: &Path) -> Result<(), 
     let mut changes = Changes::to(&nothing);
     archive::unpack(archive, &TreePath::root(), None, &mut changes, &mut spool)?;
     commit::end_spool(spool)?;
-    let (read, copied) = Default::default();
-    let contexts = Contexts::new(Vec::new());
-    let sources = Sources { contexts: &contexts, read: &read, copied: &copied, spool: &spool_file };
     let packing = Packing { compression: Compression::None, threads: 1 };
-    let (descriptor, diff_id) = commit::commit(store, packing, |pack| commit::write(&changes, &sources, pack))?;
+    let (descriptor, diff_id) = commit_spooled(store, packing, &changes, &spool_file)?;
     let layer = Layer { descriptor, diff_id, blobs: std::sync::Arc::new(store.clone()) };
     let options = Unpack { owners: Owners::Squash, concurrency: 1, limits: Limits::default(), sync: false };
     Ok(unpack(&[layer], into, &options, &skycap_image::Silent)?)

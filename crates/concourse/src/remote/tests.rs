@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use skycap_build::remote::{MainContext, main_context};
+use skycap_build::ssh::SshSource;
 use skycap_build::{BuildError, Built, NamedContext, Outcome, Request, SandboxAccess, World, build};
 use skycap_image::{Artifact, Descriptor, Digest, Kind, Layer, Reference, Resolver, Secret, Silent, SourceError, tar};
 use skycap_registry::Settings;
@@ -41,6 +42,9 @@ struct Place {
     contexts: BTreeMap<String, NamedContext>,
     hosts: BTreeMap<String, String>,
     build_args: BTreeMap<String, String>,
+    ssh: BTreeMap<String, SshSource>,
+    /// What stands for `PATH`.
+    tools: Option<String>,
     no_cache: bool,
 }
 
@@ -60,6 +64,8 @@ impl Place {
             contexts: BTreeMap::new(),
             hosts,
             build_args: BTreeMap::new(),
+            ssh: BTreeMap::new(),
+            tools: None,
             no_cache: false,
         }
     }
@@ -77,7 +83,7 @@ impl Place {
     fn host(&self) -> Host {
         let mut settings = Settings { hosts: self.hosts.clone(), ..Settings::default() };
         settings.retries.first = std::time::Duration::from_millis(1);
-        let path = std::env::var("PATH").unwrap_or_default();
+        let path = self.tools.clone().unwrap_or_else(search_path);
         let environment: Environment = [("PATH", path.as_str())].into_iter().collect();
         Host::new(settings, environment, self.path("scratch"), Arc::new(Silent)).unwrap()
     }
@@ -100,6 +106,7 @@ impl Place {
         request.secrets.clone_from(&self.secrets);
         request.contexts.clone_from(&self.contexts);
         request.build_args.clone_from(&self.build_args);
+        request.ssh.clone_from(&self.ssh);
         request.no_cache = self.no_cache;
         let store = Store::open(&self.path("store")).unwrap();
         let refused = skycap_sandbox::Refused { attempts: Vec::new() };
@@ -179,6 +186,11 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+#[allow(clippy::disallowed_methods, reason = "where the test's own git is")]
+fn search_path() -> String {
+    std::env::var("PATH").unwrap_or_default()
+}
+
 fn has_git(test: &str) -> bool {
     let found = Command::new("git").arg("--version").output().is_ok();
     if !found {
@@ -247,7 +259,7 @@ fn a_file_of_a_server_is_added_as_buildkit_does() {
         (format!("ADD --unpack {url}/a.tar /"), "directory in 0755 0:0\nfile in/x 0644 0:0 @0 x\n"),
         (format!("ADD --unpack {url}/bare /"), "file bare 0600 0:0 @0 bare\n"),
     ] {
-        assert_eq!(place.layers(&line), [expected.replace("in/x 0644 0:0 @0", "in/x 0644 0:0 @0")], "{line}");
+        assert_eq!(place.layers(&line), [expected], "{line}");
     }
     let whole = place.layers(&format!("ADD {url}/a.tar /"));
     assert!(whole[0].starts_with("file a.tar 0600 0:0 @0"), "a remote archive is not unpacked unasked: {whole:?}");
@@ -416,7 +428,6 @@ fn trees_of_repositories_are_added() {
         (format!("ADD --keep-git-dir=false {url}#:sub /"), "file b 0644 0:0 b\n".to_owned()),
         (format!("ADD --exclude=a {url} /"), "directory sub 0755 0:0\nfile sub/b 0644 0:0 b\n".to_owned()),
         (format!("ADD --chmod=600 --chown=7 {url}#:sub /x/"), "directory x 0755 7:7\nfile x/b 0600 7:7 b\n".to_owned()),
-        (format!("ADD {url}?subdir=sub&mtime=commit /"), "file b 0644 0:0 @1700000000 b\n".to_owned()),
     ] {
         assert_eq!(place.layers(&line), [expected], "{line}");
     }
@@ -434,6 +445,18 @@ fn trees_of_repositories_are_added() {
         let error = place.error(&line);
         assert!(error.contains(expected), "{line}: {error}");
     }
+}
+
+/// Section 4: `mtime=commit`; otherwise files have the time of all files of a context.
+#[test]
+fn files_of_a_repository_may_have_its_time() {
+    if !has_git("files_of_a_repository_may_have_its_time") {
+        return;
+    }
+    let place = Place::new();
+    place.repository("r.git", &[&[("a", "1")]]);
+    let line = "ADD https://git.example/r.git?mtime=commit /";
+    assert_eq!(place.layers(line), ["file a 0644 0:0 @1700000000 1\n"]);
 }
 
 /// Section 11: the commit counts; a branch that moved is another source, and one that did not is not fetched.
@@ -466,8 +489,8 @@ fn a_kept_git_directory_is_the_same_every_time() {
             place.repository("module.git", &[&[("m", "m")]]);
             let ids = place.repository("r.git", &[&[("a", "1")], &[("a", "2")]]);
             add_submodule(&place);
-            let line = format!("ADD --keep-git-dir https://git.example/r.git /");
-            let layers = place.layers(&line);
+            let line = "ADD --keep-git-dir https://git.example/r.git /";
+            let layers = place.layers(line);
             assert!(layers[0].contains("file .git/HEAD 0644"), "{layers:?}");
             assert!(!layers[0].contains(".git/logs") && !ids.is_empty(), "{layers:?}");
             place.build(&format!("FROM scratch\n{line}\n")).unwrap().image.layers()[0].diff_id
@@ -579,7 +602,7 @@ fn serve_git(root: &Path, question: &Question) -> Answer {
     let mut child = Command::new("git")
         .arg("http-backend")
         .env_clear()
-        .env("PATH", std::env::var("PATH").unwrap_or_default())
+        .env("PATH", search_path())
         .env("GIT_PROJECT_ROOT", root)
         .env("GIT_HTTP_EXPORT_ALL", "1")
         .env("GIT_CONFIG_COUNT", "1")
@@ -804,4 +827,34 @@ fn main_contexts_are_fetched() {
     }
     place.build_args = BTreeMap::from([("BUILDKIT_CONTEXT_KEEP_GIT_DIR".to_owned(), "maybe".to_owned())]);
     assert!(place.main_context("https://git.example/r.git").err().unwrap().contains("neither true nor false"));
+}
+
+/// Section 4: git over SSH asks the request's agent, and nobody else; a machine without git says so.
+#[test]
+fn ssh_asks_the_agent_that_was_given() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !has_git("ssh_asks_the_agent_that_was_given") {
+        return;
+    }
+    let mut place = Place::new();
+    place.repository("r.git", &[&[("a", "1")]]);
+    place.hosts.clear();
+    let (tools, log) = (place.path("tools"), place.path("log"));
+    fs::create_dir(&tools).unwrap();
+    let script = format!(
+        "#!/bin/sh\necho \"$SSH_AUTH_SOCK\" >> {}\ncase \"$*\" in *BatchMode=yes*) ;; *) exit 1 ;; esac\n\
+         eval last=\\${{$#}}\ncd {}\nexec sh -c \"$last\"\n",
+        log.display(),
+        place.path("srv").display()
+    );
+    fs::write(tools.join("ssh"), script).unwrap();
+    fs::set_permissions(tools.join("ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+    place.tools = Some(format!("{}:{}", tools.display(), search_path()));
+    place.ssh = BTreeMap::from([("default".to_owned(), SshSource::Agent("/run/agent.sock".into()))]);
+    assert_eq!(place.layers("ADD git@git.example:r.git#main /"), ["file a 0644 0:0 1\n"]);
+    let asked = fs::read_to_string(&log).unwrap();
+    assert!(asked.lines().all(|line| line == "/run/agent.sock") && asked.lines().count() > 1, "{asked}");
+    place.tools = Some(tools.display().to_string());
+    let error = place.error("ADD https://git.example/other.git /");
+    assert!(error.contains("cannot run git") && error.contains("install it"), "{error}");
 }
