@@ -133,7 +133,7 @@ fn arguments_that_nothing_asks_for_are_reported() {
     }
     world.built_as(&request);
     let lines = world.log.lines.lock().unwrap().clone();
-    assert_eq!(lines, ["no ARG asks for these build arguments: UNUSED"]);
+    assert_eq!(lines, ["no ARG asks for these build arguments: UNUSED (did you mean USED?)"]);
 }
 
 fn directives_as_build_arguments_are_checked() {
