@@ -54,7 +54,7 @@ fn broken_inputs_are_errors_with_a_line() {
         ),
         ("FROM base\nCOPY --from=7 / /\n", "Dockerfile:2: invalid stage index 7"),
         ("FROM base\nCOPY --from=elsewhere / /\n", "Dockerfile:2: the image elsewhere cannot be had"),
-        ("FROM --platform=nonsense base\n", "Dockerfile:1: invalid platform"),
+        ("FROM --platform=nonsense base\n", "Dockerfile:1: failed to parse platform nonsense"),
         ("FROM base\nCOPY https://example.org/a /\n", "Dockerfile:2: source can't be a URL for COPY"),
     ]);
 }
