@@ -1,5 +1,6 @@
 //! `RUN --mount=type=ssh` (section 5 of the language, row ssh): with Debian's own programs on the other side.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -150,7 +151,7 @@ fn a_run_signs_with_keys_that_it_never_sees() {
     for path in &paths {
         let text = fs::read_to_string(path.with_extension("pub")).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
-        signers += &format!("{name} {text}");
+        let _ = write!(signers, "{name} {text}");
         world.file(&format!("public/{name}.pub"), &text);
     }
     world.file("public/signers", &signers);
@@ -158,7 +159,8 @@ fn a_run_signs_with_keys_that_it_never_sees() {
         + "FROM tools\nCOPY --chmod=600 public /public\n\
            RUN --mount=type=ssh echo $SSH_AUTH_SOCK && stat -c %a:%u:%g $SSH_AUTH_SOCK && ssh-add -l\n";
     for (name, _) in KINDS {
-        dockerfile += &format!(
+        let _ = write!(
+            dockerfile,
             "RUN --mount=type=ssh --mount=type=tmpfs,target=/t cp /data /t && cp /public/{name}.pub /t/key.pub && \
              ssh-keygen -Y sign -f /t/key.pub -n file /t/data && \
              ssh-keygen -Y verify -f /public/signers -I {name} -n file -s /t/data.sig < /t/data\n"
