@@ -34,7 +34,7 @@ pub struct World {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terminal {
     /// It is one.
-    pub is_terminal: bool,
+    pub present: bool,
     /// Lines may be redrawn: nobody reads a log of them.
     pub interactive: bool,
     /// Colours are welcome (`NO_COLOR`, `TERM=dumb`).
@@ -66,7 +66,7 @@ impl World {
         let either = |upper: &str, lower: &str| get(lower).or_else(|| get(upper)).cloned();
         Self {
             terminal: Terminal {
-                is_terminal,
+                present: is_terminal,
                 interactive: is_terminal && !dumb && get("CI").is_none(),
                 colour: is_terminal && !dumb && get("NO_COLOR").is_none(),
             },
@@ -112,7 +112,7 @@ mod tests {
     fn an_empty_environment_is_enough() {
         let world = world(&[]);
         assert_eq!(world.cache, PathBuf::from("/tmp/skycap/skycap"));
-        assert_eq!(world.terminal, Terminal { is_terminal: true, interactive: false, colour: false });
+        assert_eq!(world.terminal, Terminal { present: true, interactive: false, colour: false });
         assert!(world.auth_files.is_empty());
     }
 
@@ -120,7 +120,7 @@ mod tests {
     fn the_users_directories_and_wishes_are_respected() {
         let world = world(&[("HOME", "/h"), ("XDG_STATE_HOME", "/s"), ("NO_COLOR", "1"), ("TERM", "xterm")]);
         assert_eq!((world.cache, world.state), (PathBuf::from("/h/.cache/skycap"), PathBuf::from("/s/skycap")));
-        assert_eq!(world.terminal, Terminal { is_terminal: true, interactive: true, colour: false });
+        assert_eq!(world.terminal, Terminal { present: true, interactive: true, colour: false });
         assert_eq!(world.auth_files, [PathBuf::from("/h/.docker/config.json")]);
     }
 

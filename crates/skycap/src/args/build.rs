@@ -1,5 +1,7 @@
 //! The command line of `skycap build`. Flags that `docker buildx build` has keep their names and their forms.
 
+#![allow(clippy::doc_markdown, reason = "the comments are what --help shows")]
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum, ValueHint};

@@ -32,7 +32,9 @@ fn print(context: &Context, style: Style, out: &mut impl Write) -> io::Result<bo
     print_store(context, style, out)?;
     print_git(context, style, out)?;
     writeln!(out, "sandbox  strongest rung first")?;
-    print_rungs(probe(), style, out)
+    let works = print_rungs(probe(), style, out)?;
+    writeln!(out, "what each rung is, and how to get a better one: docs/sandbox.md")?;
+    Ok(works)
 }
 
 /// Opens the store, and makes it where it does not exist, as every build does.
@@ -79,7 +81,7 @@ fn find_program(name: &str, path: &str) -> Option<PathBuf> {
     std::env::split_paths(path).map(|directory| directory.join(name)).find(executable)
 }
 
-/// Each rung with what refuses it and what would lift the machine onto it.
+/// Each rung with what refuses it and what would lift the machine onto it. A takeover is none that is used by itself.
 fn print_rungs(rungs: Vec<(Rung, Result<(), Attempt>)>, style: Style, out: &mut impl Write) -> io::Result<bool> {
     let failed = |(rung, result): &(Rung, Result<(), Attempt>)| Some((*rung, result.as_ref().err()?.clone()));
     let refused = Refused { attempts: rungs.iter().filter_map(failed).collect() };
@@ -87,6 +89,11 @@ fn print_rungs(rungs: Vec<(Rung, Result<(), Attempt>)>, style: Style, out: &mut 
     let mut used = false;
     for (rung, result) in rungs {
         match result {
+            Ok(()) if rung == Rung::Takeover => {
+                let note = "works if it is asked for (SKYCAP_SANDBOX=takeover), and if this container is thrown away afterwards; \
+                            the oci-build task takes it by itself where Concourse made the container";
+                writeln!(out, "  {} {rung}: {note}", style.strong("ok"))?;
+            }
             Ok(()) => {
                 let note = if used { "works" } else { "works; this one is used" };
                 used = true;

@@ -4,16 +4,23 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use skycap_concourse::{Kind, encode, oci_build, resource};
+use skycap_image::Event;
 use skycap_store::{Store, Temporary};
 
 use super::Context;
 use crate::args::{Resource, TagResource};
 use crate::failure::Failure;
 use crate::report::log;
+
+/// What a task's cache is pruned to after each build: what was not used for longest goes first.
+const CACHE_LIMIT: u64 = 10 << 30;
+/// What was not used for so long goes, too.
+const CACHE_AGE: Duration = Duration::from_hours(14 * 24);
+const FOREIGN_CACHE: &str = "cache holds what BuildKit left there: it is not read, and its blobs go when they are old";
 
 /// Requests beyond this are not read.
 const LARGEST_REQUEST: u64 = 64 * 1024 * 1024;
@@ -105,11 +112,29 @@ pub fn oci_build_request(context: &Context) -> Result<(), Failure> {
 fn build_task(params: &oci_build::Params, context: &Context) -> Result<(), Failure> {
     let started = Instant::now();
     let working_directory = std::env::current_dir()?;
-    let kept = task_store(context, &working_directory)?;
+    let cache =
+        Some(working_directory.join("cache")).filter(|cache| cache.is_dir() && context.means.kept.store.is_none());
+    if cache.as_deref().is_some_and(skycap_store::has_foreign_layout) {
+        context.progress.event(Event::Note(FOREIGN_CACHE));
+    }
+    let kept = task_store(context, cache.as_deref())?;
     let (host, workshop) = (context.host()?, context.workshop(&kept.store)?);
     oci_build::run_cancellable(params, &working_directory, &host, &workshop, &context.cancel)?;
     context.summarise(started.elapsed(), None);
+    drop((host, kept));
+    if let Some(cache) = cache {
+        tidy(&cache, context);
+    }
     Ok(())
+}
+
+/// What is in use stays, so nobody holds the store any more. The build is done, whatever becomes of its cache.
+fn tidy(cache: &Path, context: &Context) {
+    let tidied =
+        Store::open(cache).map_err(Failure::from).and_then(|store| Ok(store.gc_for_moving(CACHE_LIMIT, CACHE_AGE)?));
+    if let Err(failure) = tidied {
+        context.progress.event(Event::Warning(&format!("the cache could not be pruned: {}", failure.message)));
+    }
 }
 
 /// The store of a task, and the directory that goes away with it where the task keeps no cache.
@@ -119,13 +144,12 @@ struct TaskStore {
 }
 
 /// The task's `cache` directory where the task declares one; else a place that an overlay can work on, for this build.
-fn task_store(context: &Context, working_directory: &Path) -> Result<TaskStore, Failure> {
-    let cache = working_directory.join("cache");
+fn task_store(context: &Context, cache: Option<&Path>) -> Result<TaskStore, Failure> {
     if context.means.kept.store.is_some() {
         return Ok(TaskStore { store: context.store()?, _scratch: None });
     }
-    if cache.is_dir() {
-        return Ok(TaskStore { store: Store::open(&cache)?, _scratch: None });
+    if let Some(cache) = cache {
+        return Ok(TaskStore { store: Store::open(cache)?, _scratch: None });
     }
     let scratch = Temporary::create(&context.world.roomy, "skycap-task-")?;
     Ok(TaskStore { store: Store::open(scratch.path())?, _scratch: Some(scratch) })

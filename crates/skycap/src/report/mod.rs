@@ -49,7 +49,7 @@ pub fn display(look: Look, terminal: Terminal, debug: bool, cancel: &Cancel) -> 
         Look::Transfers => Arc::new(lines::Lines::new(colour, debug)),
         Look::Build(ProgressArg::Quiet) => Arc::new(build::Quiet),
         Look::Build(ProgressArg::Rawjson) => Arc::new(build::Json::default()),
-        Look::Build(ProgressArg::Tty) if terminal.is_terminal => Arc::new(build::Window::new(colour, debug, cancel)),
+        Look::Build(ProgressArg::Tty) if terminal.present => Arc::new(build::Window::new(colour, debug, cancel)),
         Look::Build(ProgressArg::Auto) if terminal.interactive => Arc::new(build::Window::new(colour, debug, cancel)),
         Look::Build(_) => Arc::new(build::StepLines::new(colour, debug, cancel)),
     }

@@ -57,6 +57,10 @@ fn flags_that_contradict_each_other_are_named() {
         (&["--platform=linux/amd64,linux/arm64", "-o", "docker-archive:x.tar"], "one image"),
         (&["--annotation=index:a=b", "-o", "oci:x"], "there is no index"),
         (&["--annotation=a=b", "-o", "oci:x,oci-mediatypes=false"], "no annotations"),
+        (
+            &["--platform=linux/amd64,linux/arm64", "-o", "type=local,dest=x,platform-split=false"],
+            "lie over each other",
+        ),
         (&["-o", "oci:x,rewrite-timestamp=true"], "rewrite-timestamp"),
         (&["-t", "app@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"], "digest"),
     ] {

@@ -114,10 +114,9 @@ fn layers_are_packed_as_was_asked() {
         let kinds = image.manifest().layers.iter().map(|layer| layer.media_type.compression()).collect::<Vec<_>>();
         (kinds, image.manifest().media_type.as_str().to_owned())
     };
-    use Compression::{Gzip, None as Bare, Zstd};
-    assert_eq!(built("").0, [Gzip, Gzip]);
-    assert_eq!(built(",compression=zstd").0, [Gzip, Zstd]);
-    assert_eq!(built(",compression=zstd,force-compression=true").0, [Zstd, Zstd]);
-    assert_eq!(built(",compression=uncompressed").0, [Gzip, Bare]);
+    assert_eq!(built("").0, [Compression::Gzip; 2]);
+    assert_eq!(built(",compression=zstd").0, [Compression::Gzip, Compression::Zstd]);
+    assert_eq!(built(",compression=zstd,force-compression=true").0, [Compression::Zstd; 2]);
+    assert_eq!(built(",compression=uncompressed").0, [Compression::Gzip, Compression::None]);
     assert!(built(",oci-mediatypes=false").1.contains("docker"));
 }

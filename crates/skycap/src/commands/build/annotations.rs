@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use skycap_image::annotate::annotated;
-use skycap_image::{Artifact, Image, Platform, SourceError};
+use skycap_image::{Artifact, Image, Index, Platform, SourceError, annotate};
 
 use super::keys::misplaced;
 use crate::failure::Failure;
@@ -98,18 +97,15 @@ fn of(annotations: &[Annotation], part: Part, platform: Option<&Platform>) -> Ma
 }
 
 /// The image with what is meant for it.
-pub fn image(image: Image, platform: &Platform, annotations: &[Annotation]) -> Result<Image, SourceError> {
+pub fn image(image: &Image, platform: &Platform, annotations: &[Annotation]) -> Result<Image, SourceError> {
     let manifest = of(annotations, Part::Manifest, Some(platform));
     let descriptor = of(annotations, Part::ManifestDescriptor, Some(platform));
-    match annotated(&Artifact::Image(image.clone()), &manifest, &descriptor)? {
-        Artifact::Image(image) => Ok(image),
-        Artifact::Index(_) => Ok(image),
-    }
+    annotate::image(image, &manifest, &descriptor)
 }
 
 /// The index with what is meant for it.
-pub fn index(index: &Artifact, annotations: &[Annotation]) -> Result<Artifact, SourceError> {
-    annotated(index, &of(annotations, Part::Index, None), &Map::new())
+pub fn index(index: &Index, annotations: &[Annotation]) -> Result<Artifact, SourceError> {
+    annotate::index(index, &of(annotations, Part::Index, None))
 }
 
 #[cfg(test)]

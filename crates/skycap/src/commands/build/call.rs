@@ -53,15 +53,15 @@ impl Call {
     /// Prints the answer; whether there was nothing to complain about.
     pub fn answer(self, source: &Source, request: &Request, world: &World<'_>) -> Result<bool, Failure> {
         if self.method == Method::Check {
-            return self.findings(&check(request, world).map_err(|error| super::failed(error, source))?);
+            return self.findings(&check(request, world).map_err(|error| super::failed(&error, source))?);
         }
-        let parsed =
-            dockerfile::parse(&source.dockerfile, &source.name).map_err(|error| super::failed(error.into(), source))?;
+        let parsed = dockerfile::parse(&source.dockerfile, &source.name)
+            .map_err(|error| super::failed(&error.into(), source))?;
         let comments = Comments::of(&source.dockerfile);
         if self.method == Method::Targets {
-            self.targets(&parsed, &comments)?
+            self.targets(&parsed, &comments)?;
         } else {
-            self.outline(&parsed, &comments, request)?
+            self.outline(&parsed, &comments, request)?;
         }
         Ok(true)
     }

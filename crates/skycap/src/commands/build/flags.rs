@@ -137,14 +137,14 @@ pub fn secret(text: &str, variables: &Variables) -> Result<(String, Secret), Fai
             Ok((id, Secret::new(value)))
         }
         (Some(path), None) => Ok((id, secret_file(&fields, Path::new(&path))?)),
-        (None, None) => match variables.get(&id).filter(|_| kind.is_none()) {
-            Some(value) => Ok((id, Secret::new(value))),
-            None => {
-                let secret = secret_file(&fields, Path::new(&id));
-                let hint = "src=FILE or env=NAME says where the secret is";
-                Ok((id, secret.map_err(|failure| failure.with_hint(hint))?))
+        (None, None) => {
+            if let Some(value) = variables.get(&id).filter(|_| kind.is_none()) {
+                return Ok((id, Secret::new(value)));
             }
-        },
+            let secret = secret_file(&fields, Path::new(&id));
+            let hint = "src=FILE or env=NAME says where the secret is";
+            Ok((id, secret.map_err(|failure| failure.with_hint(hint))?))
+        }
     }
 }
 
@@ -235,12 +235,12 @@ fn layout_image(text: &str) -> Result<skycap_image::Artifact, String> {
 
 /// What Docker takes for a git repository: a git URL, or an http(s) one whose path ends in `.git`.
 pub fn is_git(text: &str) -> bool {
-    let end = text.find(['#', '?']).unwrap_or(text.len());
+    let path = text.split(['#', '?']).next().unwrap_or(text);
     text.starts_with("git://")
         || text.starts_with("ssh://")
         || text.starts_with("git@")
         || text.starts_with("github.com/")
-        || (is_http(text) && text.get(..end).is_some_and(|path| path.ends_with(".git")))
+        || (is_http(text) && path.strip_suffix(".git").is_some())
 }
 
 pub fn is_http(text: &str) -> bool {

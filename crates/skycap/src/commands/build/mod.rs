@@ -102,14 +102,14 @@ impl Plan<'_> {
             let is_clean = self.call.answer(&source, &request, &world)?;
             return Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        let built = build(&request, &world).map_err(|error| failed(error, &source))?;
+        let built = build(&request, &world).map_err(|error| failed(&error, &source))?;
         let built = self.annotated(built)?;
         let packed = Temporary::create(&context.world.scratch, "skycap-pack-")?;
         let artifact = self.artifact(&request, &store, &built, &packed)?;
-        let means = write::Means { registries: &registries, store: &store, context, insecure: arguments.insecure };
-        let outcome = write::Outcome { artifact: &artifact, built: &built, names: &self.tags };
+        let tools = write::Tools { registries: &registries, store: &store, context, insecure: arguments.insecure };
+        let product = write::Product { artifact: &artifact, built: &built, names: &self.tags };
         for output in &self.outputs {
-            write::write(output, &outcome, &means)?;
+            write::write(output, &product, &tools)?;
         }
         self.tell(&artifact, &built, started)
     }
@@ -182,12 +182,12 @@ impl Plan<'_> {
             return Err(Failure::usage("rewrite-timestamp: what RUN writes keeps its times")
                 .with_hint("files of COPY and ADD have a fixed time already; a RUN can end with find … -exec touch -d @$SOURCE_DATE_EPOCH {} +"));
         }
-        self.outputs.iter().try_for_each(|output| write::check(output, is_index))
+        self.outputs.iter().try_for_each(|output| write::check(output, is_index, request.platforms.len() > 1))
     }
 
     fn annotated(&self, mut built: Vec<Built>) -> Result<Vec<Built>, Failure> {
         for built in &mut built {
-            built.image = annotations::image(built.image.clone(), &built.platform, &self.annotations)?;
+            built.image = annotations::image(&built.image, &built.platform, &self.annotations)?;
         }
         Ok(built)
     }
@@ -202,10 +202,9 @@ impl Plan<'_> {
     ) -> Result<Artifact, Failure> {
         let all: Vec<&Built> = built.iter().collect();
         let artifact = attest::artifact(request, store, &all, &self.tags)?;
-        let artifact = if matches!(artifact, Artifact::Index(_)) {
-            annotations::index(&artifact, &self.annotations)?
-        } else {
-            artifact
+        let artifact = match artifact {
+            Artifact::Index(index) => annotations::index(&index, &self.annotations)?,
+            image @ Artifact::Image(_) => image,
         };
         if !self.packing.force {
             return Ok(artifact);
@@ -243,23 +242,23 @@ impl Plan<'_> {
         }
         let digest = artifact.descriptor().digest;
         if self.outputs.iter().any(Output::is_stdout) {
-            context.say(&digest.to_string())
+            context.say(&digest.to_string());
         } else {
-            show!("{digest}")
+            show!("{digest}");
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// A failed build shows where.
-fn failed(error: BuildError, source: &Source) -> Failure {
+fn failed(error: &BuildError, source: &Source) -> Failure {
     let hint = error.hint().map(str::to_owned);
-    if let BuildError::Parse(error) = &error {
+    if let BuildError::Parse(error) = error {
         let shown = error.render();
         return Failure { hint, ..Failure::new(shown.trim_end().to_owned()) };
     }
     let shown = error.line().and_then(|line| excerpt::excerpt(&source.dockerfile, &source.name, line));
-    let message = chain(&error);
+    let message = chain(error);
     let message = shown.map_or_else(|| message.clone(), |shown| format!("{message}\n{shown}"));
     Failure { hint, ..Failure::new(message) }
 }

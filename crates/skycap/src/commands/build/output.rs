@@ -8,7 +8,7 @@ use skycap_image::{Compression, Reference};
 
 use super::annotations::{self, Annotation};
 use super::flags::argument;
-use super::keys::{Field, Fields, misplaced};
+use super::keys::{Field, Fields};
 use super::refused::no_daemon;
 use crate::args::Build;
 use crate::failure::Failure;
@@ -50,7 +50,7 @@ pub struct Output {
     pub text: String,
     pub to: To,
     /// Names beside those of `-t`.
-    pub names: Vec<String>,
+    pub names: Vec<Reference>,
     pub packing: Packing,
     pub annotations: Vec<Annotation>,
 }
@@ -115,7 +115,7 @@ pub fn parse(text: &str, references: &[Reference]) -> Result<Output, Failure> {
             Transport::Registry(reference) => To::Push { references: vec![reference], by_digest: false },
             place => To::Place(place),
         };
-        return keys.output(text, to);
+        return Ok(keys.output(text, to));
     }
     if fields.list.len() == 1 && first.value.is_none() {
         return bare(text);
@@ -152,16 +152,16 @@ fn typed(fields: &Fields<'_>, text: &str, references: &[Reference]) -> Result<Ou
             let mut keys = Keys::read(fields, &rest, &["dest", "mode", "platform-split"])?;
             let dir = keys.dest.take().ok_or_else(|| fields.incomplete("the directory is missing: dest=DIR"))?;
             let to = To::Files { dir: dir.into(), delete: keys.delete, split: keys.split };
-            keys.output(text, to)
+            Ok(keys.output(text, to))
         }
         "tar" => {
             let mut keys = Keys::read(fields, &rest, &["dest"])?;
             let to = To::FilesTar(keys.dest.take().filter(|dest| dest != "-").map(PathBuf::from));
-            keys.output(text, to)
+            Ok(keys.output(text, to))
         }
         kind @ ("oci" | "docker") => archive(fields, &rest, text, kind == "oci"),
         kind @ ("image" | "registry") => image(fields, &rest, text, kind == "registry", references),
-        "cacheonly" => Keys::read(fields, &rest, &[])?.output(text, To::Kept),
+        "cacheonly" => Ok(Keys::read(fields, &rest, &[])?.output(text, To::Kept)),
         other => {
             let failure = fields.wrong(kind, format!("there is no output of type {other:?}"));
             let near = nearest(other, TYPES).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
@@ -187,7 +187,7 @@ fn archive(fields: &Fields<'_>, rest: &[Field], text: &str, is_oci: bool) -> Res
                 .with_hint("type=oci,tar=false,dest=DIR is a directory"));
         }
     };
-    keys.output(text, to)
+    Ok(keys.output(text, to))
 }
 
 fn image(
@@ -203,8 +203,7 @@ fn image(
         .chain(["name", "push", "push-by-digest", "store", "unpack", "name-canonical"])
         .collect();
     let mut keys = Keys::read(fields, rest, &known)?;
-    let names: Vec<Reference> = keys.names.iter().map(|name| argument("-o name", name)).collect::<Result<_, _>>()?;
-    let references = if names.is_empty() { references.to_vec() } else { names };
+    let references = if keys.names.is_empty() { references.to_vec() } else { keys.names.clone() };
     let to = if push || keys.push || keys.by_digest {
         if references.is_empty() {
             return Err(fields
@@ -215,7 +214,7 @@ fn image(
     } else {
         To::Kept
     };
-    keys.output(text, to)
+    Ok(keys.output(text, to))
 }
 
 /// Keys of every output that is an image; the annotations' come on top.
@@ -227,7 +226,7 @@ const IMAGE_KEYS: &[&str] =
 #[allow(clippy::struct_excessive_bools, reason = "as many as there are keys")]
 struct Keys {
     dest: Option<String>,
-    names: Vec<String>,
+    names: Vec<Reference>,
     packing: Packing,
     annotations: Vec<Annotation>,
     delete: bool,
@@ -263,7 +262,10 @@ impl Keys {
     fn set(&mut self, fields: &Fields<'_>, field: &Field) -> Result<(), Failure> {
         match field.key.as_str() {
             "dest" => self.dest = Some(fields.value(field)?.to_owned()),
-            "name" => self.names = fields.value(field)?.split(',').map(str::to_owned).collect(),
+            "name" => {
+                let read = |name: &str| name.parse().map_err(|error| fields.wrong(field, format!("{name}: {error}")));
+                self.names = fields.value(field)?.split(',').map(read).collect::<Result<_, _>>()?;
+            }
             "mode" => match fields.value(field)? {
                 "copy" => {}
                 "delete" => self.delete = true,
@@ -292,18 +294,9 @@ impl Keys {
         Ok(())
     }
 
-    fn output(&mut self, text: &str, to: To) -> Result<Output, Failure> {
-        if matches!(to, To::Push { by_digest: true, ref references } if references.iter().any(|r| !r.to_string().contains('/')))
-        {
-            return Err(misplaced("-o", text, 0, "the name of a repository is missing"));
-        }
-        Ok(Output {
-            text: text.to_owned(),
-            to,
-            names: std::mem::take(&mut self.names),
-            packing: self.packing,
-            annotations: std::mem::take(&mut self.annotations),
-        })
+    fn output(&mut self, text: &str, to: To) -> Output {
+        let (names, annotations) = (std::mem::take(&mut self.names), std::mem::take(&mut self.annotations));
+        Output { text: text.to_owned(), to, names, packing: self.packing, annotations }
     }
 }
 

@@ -112,7 +112,7 @@ fn contradictions(arguments: &Build, terminal: Terminal) -> Result<(), Failure> 
     if reporting.quiet && !matches!(progress, ProgressArg::Auto | ProgressArg::Quiet) {
         return clash("-q and --progress contradict each other: -q shows nothing");
     }
-    if progress == ProgressArg::Tty && !terminal.is_terminal {
+    if progress == ProgressArg::Tty && !terminal.present {
         return Err(
             Failure::usage("--progress=tty: standard error is no terminal").with_hint("--progress=plain writes lines")
         );

@@ -47,7 +47,7 @@ impl Source {
         if context == "-" {
             return Self::from_stdin(file, world.store, on);
         }
-        if !is_git(context) && !is_http(context) {
+        if Path::new(context).is_dir() || !(is_git(context) || is_http(context)) {
             return Self::from_directory(Path::new(context), file);
         }
         let kept = Temporary::create(&on.world.scratch, "skycap-context-")?;

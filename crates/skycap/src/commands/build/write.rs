@@ -15,14 +15,14 @@ use crate::commands::Context;
 use crate::failure::Failure;
 
 /// The result of a build.
-pub struct Outcome<'b> {
+pub struct Product<'b> {
     pub artifact: &'b Artifact,
     pub built: &'b [Built],
     pub names: &'b [Reference],
 }
 
 /// What writing needs.
-pub struct Means<'m> {
+pub struct Tools<'m> {
     pub registries: &'m Registries,
     pub store: &'m Store,
     pub context: &'m Context,
@@ -30,7 +30,7 @@ pub struct Means<'m> {
 }
 
 /// What can be known about an output before the build: nobody wants to hear it after an hour.
-pub fn check(output: &Output, is_index: bool) -> Result<(), Failure> {
+pub fn check(output: &Output, is_index: bool, has_platforms: bool) -> Result<(), Failure> {
     if output.is_stdout() && rustix::termios::isatty(io::stdout()) {
         return Err(Failure::usage(format!("-o {}: standard output is a terminal", output.text))
             .with_hint("redirect it to a file or a program, or add dest=FILE"));
@@ -44,47 +44,45 @@ pub fn check(output: &Output, is_index: bool) -> Result<(), Failure> {
         .with_hint("several platforms and attestations fit into oci-archive:, oci: and registries"));
     }
     match &output.to {
+        To::Files { split: Some(false), .. } if has_platforms => {
+            Err(Failure::usage(format!("-o {}: the files of several platforms would lie over each other", output.text))
+                .with_hint("leave out platform-split=false, or build one platform"))
+        }
         To::Place(place) => Ok(place.check_writable()?),
         _ => Ok(()),
     }
 }
 
 /// Writes one output and says so.
-pub fn write(output: &Output, result: &Outcome<'_>, means: &Means<'_>) -> Result<(), Failure> {
-    let names = names(output, result.names)?;
-    let progress = &*means.context.progress;
+pub fn write(output: &Output, product: &Product<'_>, tools: &Tools<'_>) -> Result<(), Failure> {
+    let names = if output.names.is_empty() { product.names } else { &output.names };
+    let progress = &*tools.context.progress;
     let label = match &output.to {
         To::Push { .. } => format!("pushing {}", output.text),
         _ => format!("exporting to {}", output.text),
     };
     match &output.to {
         To::Kept => return Ok(()),
-        To::Push { references, by_digest } => return push(result.artifact, references, *by_digest, means),
+        To::Push { references, by_digest } => return push(product.artifact, references, *by_digest, tools),
         _ => {}
     }
     let task = Task::start(progress, &label, None);
     match &output.to {
-        To::Place(place) => place_named(place, result.artifact, &names)?,
-        To::Archive(format) => to_stdout(*format, result.artifact, &names)?,
+        To::Place(place) => place_named(place, product.artifact, names)?,
+        To::Archive(format) => to_stdout(*format, product.artifact, names)?,
         To::Files { dir, delete, split } => {
-            tree::into_directory(&rooted(result.built, *split), dir, *delete, means.context)?;
+            tree::into_directory(&rooted(product.built, *split), dir, *delete, tools.context)?;
         }
-        To::FilesTar(file) => tree::into_tar(&rooted(result.built, None), file.as_ref(), means.store)?,
+        To::FilesTar(file) => tree::into_tar(&rooted(product.built, None), file.as_ref(), tools.store)?,
         To::Push { .. } | To::Kept => {}
     }
     task.finish("done");
     Ok(())
 }
 
-fn names(output: &Output, tags: &[Reference]) -> Result<Vec<Reference>, Failure> {
-    let own = output.names.iter().map(|name| super::flags::argument("-o name", name));
-    let own = own.collect::<Result<Vec<Reference>, _>>()?;
-    Ok(if own.is_empty() { tags.to_vec() } else { own })
-}
-
 /// Each platform has its own directory where there are several.
 fn rooted(built: &[Built], split: Option<bool>) -> Vec<(&Image, String)> {
-    let split = split.unwrap_or(built.len() > 1) || built.len() > 1;
+    let split = split.unwrap_or(built.len() > 1);
     let below = |built: &Built| if split { built.platform.to_string().replace('/', "_") } else { String::new() };
     built.iter().map(|built| (&built.image, below(built))).collect()
 }
@@ -126,7 +124,7 @@ pub fn in_full(reference: &Reference) -> String {
     }
 }
 
-fn push(artifact: &Artifact, references: &[Reference], by_digest: bool, means: &Means<'_>) -> Result<(), Failure> {
+fn push(artifact: &Artifact, references: &[Reference], by_digest: bool, tools: &Tools<'_>) -> Result<(), Failure> {
     let mut pushed: Vec<&Reference> = Vec::new();
     for reference in references {
         if pushed.iter().any(|done| done.repository == reference.repository) {
@@ -138,18 +136,18 @@ fn push(artifact: &Artifact, references: &[Reference], by_digest: bool, means: &
         let repository = reference.repository.clone();
         let shown = familiar(&repository.with_digest(artifact.descriptor().digest));
         let task = Task::start(
-            &*means.context.progress,
+            &*tools.context.progress,
             &format!("pushing {}", shown.split('@').next().unwrap_or(&shown)),
             None,
         );
-        let place = super::caches::place(reference, means.registries, means.insecure, true)?;
+        let place = super::caches::place(reference, tools.registries, tools.insecure, true)?;
         let descriptor = place.put(artifact, &names)?;
         task.finish("done");
         if by_digest {
-            means.context.say(&format!("pushed {shown}"));
+            tools.context.say(&format!("pushed {shown}"));
         }
         for reference in same().filter(|_| !by_digest) {
-            means.context.say(&format!("pushed {}@{}", familiar(reference), descriptor.digest));
+            tools.context.say(&format!("pushed {}@{}", familiar(reference), descriptor.digest));
         }
     }
     Ok(())

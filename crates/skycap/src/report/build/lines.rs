@@ -1,7 +1,6 @@
 //! Lines for logs, as `BuildKit` writes them: each begins with its step's number, so that the output of one step can be
 //! found however many run at the same time.
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,8 +26,6 @@ struct Told {
     board: Board,
     /// The step that the last line was of.
     last: Option<usize>,
-    /// Steps whose header was written.
-    headed: BTreeSet<usize>,
     is_closed: bool,
 }
 
@@ -45,7 +42,6 @@ impl StepLines {
         let Some(step) = told.board.steps.get(place) else { return };
         let begins_anew = if told.last.is_some() { "\n" } else { "" };
         write(&format!("{begins_anew}#{} {}\n", step.number, self.style.strong(&step.label)));
-        told.headed.insert(place);
         told.last = Some(place);
     }
 
@@ -55,9 +51,9 @@ impl StepLines {
         }
         self.head(told, place);
         let number = place + 1;
-        let text: String =
-            lines.iter().map(|(time, text)| format!("#{number} {} {}\n", table::stamp(*time), plain(text))).collect();
-        write(&text);
+        for (time, text) in lines {
+            write(&format!("#{number} {} {}\n", table::stamp(*time), plain(text)));
+        }
     }
 
     fn end(&self, told: &mut Told, place: usize) {
