@@ -1,11 +1,9 @@
 //! `CACHE_FROM` and `CACHE_TO`: what earlier builds made, on whatever worker, as buildx writes where it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skycap_build::cache::{
-    CacheDirectory, CacheImage, CacheOption, CacheOptionError, CacheSource, CacheTarget, CacheWhere,
-};
+use skycap_build::cache::{CacheImage, CacheOption, CacheOptionError, CacheSource, CacheTarget, CacheWhere};
 
 use super::registries::Registries;
 use crate::Failure;
@@ -21,10 +19,7 @@ pub(super) fn sources(text: &str, registries: &Registries, inputs: &Inputs) -> R
                 place: Arc::new(registries.place(reference.repository.clone(), false, false)?),
                 name: reference.name(),
             },
-            CacheWhere::Directory(path, name) => {
-                let found = directory("CACHE_FROM", &path, inputs)?;
-                CacheSource { label: path.display().to_string(), place: Arc::new(found), name }
-            }
+            CacheWhere::Directory(path, name) => CacheSource::directory(directory("CACHE_FROM", &path, inputs)?, name),
             CacheWhere::Inline => {
                 return Err(Failure::new("CACHE_FROM: inline is no place")
                     .with_hint("name the image that was built with CACHE_TO: type=inline"));
@@ -46,8 +41,7 @@ pub(super) fn targets(text: &str, registries: &Registries, inputs: &Inputs) -> R
                 CacheTarget::Image(CacheImage { label, place, name, mode, ignore_error })
             }
             CacheWhere::Directory(path, name) => {
-                let place = Arc::new(directory("CACHE_TO", &path, inputs)?);
-                CacheTarget::Image(CacheImage { label: path.display().to_string(), place, name, mode, ignore_error })
+                CacheTarget::directory(directory("CACHE_TO", &path, inputs)?, name, mode, ignore_error)
             }
             CacheWhere::Inline => CacheTarget::Inline,
         })
@@ -60,9 +54,8 @@ fn options(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// An input, an output or a cache of the task: it is there before the task begins.
-fn directory(parameter: &str, path: &Path, inputs: &Inputs) -> Result<CacheDirectory, Failure> {
-    let found = inputs.find(parameter, path).map_err(|failure| failure.during(parameter))?;
-    Ok(CacheDirectory::new(found))
+fn directory(parameter: &str, path: &Path, inputs: &Inputs) -> Result<PathBuf, Failure> {
+    inputs.find(parameter, path).map_err(|failure| failure.during(parameter))
 }
 
 fn wrong(parameter: &str, error: &CacheOptionError) -> Failure {

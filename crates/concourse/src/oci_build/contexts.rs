@@ -63,7 +63,8 @@ fn directory(path: &str, inputs: &Inputs) -> Result<NamedContext, Failure> {
 /// As buildx tells repositories from files.
 fn is_git(value: &str) -> bool {
     let bare = value.split(['#', '?']).next().unwrap_or(value);
-    let over_http = (bare.starts_with("http://") || bare.starts_with("https://")) && bare.strip_suffix(".git").is_some();
+    let over_http =
+        (bare.starts_with("http://") || bare.starts_with("https://")) && bare.strip_suffix(".git").is_some();
     over_http || ["git@", "git://", "ssh://"].iter().any(|start| value.starts_with(start))
 }
 
