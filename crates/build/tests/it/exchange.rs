@@ -18,6 +18,7 @@ pub const TESTS: &[crate::Test] = &[
     ("a_cache_that_is_not_there_or_damaged_is_told", a_cache_that_is_not_there_or_damaged_is_told),
     ("a_cache_that_cannot_be_written", a_cache_that_cannot_be_written),
     ("what_came_out_as_before_is_not_done_again", what_came_out_as_before_is_not_done_again),
+    ("builds_at_the_same_time_share_caches", builds_at_the_same_time_share_caches),
     ("debug_lines_say_why_a_step_runs", debug_lines_say_why_a_step_runs),
     ("no_damage_to_a_cache_changes_a_result", no_damage_to_a_cache_changes_a_result),
 ];
@@ -216,6 +217,25 @@ fn what_came_out_as_before_is_not_done_again() {
     world.file("b", "b");
     assert_eq!(mounted("1", "a"), ["run done", "copy done", "run done"]);
     assert_eq!(mounted("1", "b"), ["run cached", "copy done", "run done"]);
+}
+
+/// Several builds with one store and one directory that all of them write.
+fn builds_at_the_same_time_share_caches() {
+    let Some(world) = world("builds_at_the_same_time_share_caches") else { return };
+    let cache = world.path().join("exchange");
+    let mut request = request(&world, &[from(&cache)], &[to(&cache, CacheMode::Max)]);
+    request.source_date_epoch = Some(1_500_000_000);
+    request.dockerfile =
+        format!("{DOCKERFILE}RUN --mount=type=cache,target=/c,sharing=locked echo x >> /c/visits\n").into_bytes();
+    let digests: BTreeSet<String> = std::thread::scope(|scope| {
+        let build = || world.build(&request).map(|built| built[0].image.descriptor().digest.to_string());
+        let builds: Vec<_> = (0..4).map(|_| scope.spawn(build)).collect();
+        builds.into_iter().map(|build| build.join().unwrap().unwrap()).collect()
+    });
+    assert_eq!(digests.len(), 1, "{digests:?}");
+    let after = world.built_as(&request);
+    assert!(all_are(&after, "cached"), "{:?}", outcomes(&after));
+    assert!(digests.contains(&after.image.descriptor().digest.to_string()));
 }
 
 fn debug_lines_say_why_a_step_runs() {
