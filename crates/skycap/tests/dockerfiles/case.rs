@@ -83,7 +83,8 @@ impl Case {
         copy(&root().join("projects").join(&self.project), &context);
         copy(&self.directory.join("context"), &context);
         for name in &self.archives {
-            let how = if name.ends_with(".gz") { "-czf" } else { "-cf" };
+            let is_gzip = Path::new(name).extension().is_some_and(|suffix| suffix == "gz");
+            let how = if is_gzip { "-czf" } else { "-cf" };
             let mut tar = std::process::Command::new("tar");
             tar.args(["--owner=7:7", "--group=8:8", "--mtime=@1000000000", "--sort=name", how]).arg(context.join(name));
             tar.arg("-C").arg(root().join("projects/web")).arg(".");

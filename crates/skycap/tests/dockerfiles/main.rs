@@ -18,6 +18,7 @@ mod buildah;
 mod case;
 mod compare;
 mod ours;
+mod toolchain;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
