@@ -3,8 +3,9 @@
 //! * `why`: its first line names the rows of `testdata/rows.txt` that it shows (`rows: from.name copy.link`); the rest says
 //!   what is looked at, and where BuildKit's or buildah's known output differs from ours, why.
 //! * `Dockerfile`, `context.txt` (a listing, see `skycap_testkit::listing`), `archive-NAME.txt` (a listing that becomes the
-//!   tar NAME of the context, packed as its suffix says), `image-NAME.txt` (images for FROM), `ignore`;
-//! * `options`: lines `arg NAME=VALUE`, `label NAME=VALUE`, `secret ID=VALUE`, `host NAME=IP`, `target NAME`, `platform P`,
+//!   tar NAME of the context, packed as its suffix says), `image-NAME.txt` (images for FROM), `directory-NAME.txt` (other
+//!   directories), `ignore`;
+//! * `options`: lines `arg NAME=VALUE`, `context NAME=image IMAGE`, `context NAME=directory DIRECTORY`, `label NAME=VALUE`, `secret ID=VALUE`, `host NAME=IP`, `target NAME`, `platform P`,
 //!   `docker`, `shell` (there is a base `shell`, and a sandbox is needed), `ids` (one with several ids), `output` (show what
 //!   RUN prints), `whole` (show the configuration as it is);
 //! * `expected.txt`: the new layers' entries, the configuration and the history, or the error. Times that are not shown are
@@ -17,7 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use skycap_build::ignore::Ignore;
-use skycap_build::{Built, Request, SandboxAccess};
+use skycap_build::{Built, NamedContext, Request, SandboxAccess};
 use skycap_image::{Artifact, Compression, Secret};
 use skycap_testkit::listing;
 
@@ -109,6 +110,7 @@ fn fill(world: &mut World, case: &Path) {
         match kind {
             "image" => world.image(name, &text),
             "archive" => fs::write(world.context().join(name), packed(name, &listing::tar(&text))).unwrap(),
+            "directory" => World::directory_of(&world.path().join(name), &text),
             other => panic!("{}: what is {other}?", entry.path().display()),
         }
     }
@@ -148,6 +150,18 @@ fn request(world: &World, case: &Path, options: &str) -> Request {
             "host" => {
                 let (name, address) = pair();
                 request.add_hosts.push((name, address.parse().unwrap()));
+            }
+            "context" => {
+                let (name, kind) = pair();
+                let context = match kind.split_once(' ').unwrap() {
+                    ("image", image) => NamedContext::Image(world.images.known[&format!("library/{image}")].clone()),
+                    ("directory", name) => {
+                        let path = world.path().join(name);
+                        NamedContext::Directory { ignore: Ignore::for_dockerfile(&path, &path.join("Dockerfile")).unwrap(), path }
+                    }
+                    (other, _) => panic!("{}: unknown context {other}", case.display()),
+                };
+                request.contexts.insert(name, context);
             }
             "target" => targets.push(Some(rest.to_owned())),
             "platform" => request.platforms.push(rest.parse().unwrap()),

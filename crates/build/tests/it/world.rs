@@ -111,10 +111,15 @@ impl World {
 
     /// Makes the context what a listing says; owners do not count.
     pub fn context_of(&self, text: &str) {
+        Self::directory_of(&self.context(), text);
+    }
+
+    /// Makes a directory what a listing says, likewise.
+    pub fn directory_of(directory: &Path, text: &str) {
         let bytes = listing::tar(text);
         let mut reader = tar::Reader::new(&bytes[..]);
         while let Some(header) = reader.next().unwrap() {
-            let path = self.context().join(std::ffi::OsStr::from_bytes(&header.path));
+            let path = directory.join(std::ffi::OsStr::from_bytes(&header.path));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             match header.kind {
                 tar::Kind::Directory => fs::create_dir_all(&path).unwrap(),
@@ -128,7 +133,7 @@ impl World {
                     fs::write(&path, content).unwrap();
                 }
                 tar::Kind::Hardlink => {
-                    let target = self.context().join(std::ffi::OsStr::from_bytes(&header.link));
+                    let target = directory.join(std::ffi::OsStr::from_bytes(&header.link));
                     fs::hard_link(target, &path).unwrap();
                     continue;
                 }
