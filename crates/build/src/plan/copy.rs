@@ -136,7 +136,7 @@ impl Planner<'_> {
             link,
             parents: parts.parents,
         });
-        let label = numbering.label(text);
+        let label = numbering.label(&remote::without_users(text));
         self.layer(stage, operation, line, label, by);
         Ok(())
     }
@@ -239,7 +239,7 @@ fn created_by(
     words.extend(parts.parents.then(|| "--parents".to_owned()));
     words.extend(chown.map(|owner| format!("--chown={owner}")));
     words.extend(chmod.map(|mode| format!("--chmod={}", mode.text())));
-    words.extend(sources.iter().cloned());
+    words.extend(sources.iter().map(|source| remote::without_users(source)));
     words.extend(documents.iter().map(|(name, _)| format!("<<{name}")));
     words.push(destination.to_owned());
     format!("{} # buildkit", words.join(" "))

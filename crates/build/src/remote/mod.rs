@@ -148,9 +148,36 @@ pub(crate) fn shown(url: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
+/// A text whose URLs are without users and passwords: what an image or a line of progress shows is seen by everybody.
+pub(crate) fn without_users(text: &str) -> String {
+    let (mut shown, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once("://") {
+        shown.push_str(before);
+        shown.push_str("://");
+        let end = after.find(|c: char| c == '/' || c == '"' || c.is_whitespace()).unwrap_or(after.len());
+        let at = after[..end].rfind('@').map_or(0, |at| at + 1);
+        // The user of SSH is a name like any other.
+        let is_web = before.ends_with("http") || before.ends_with("https");
+        rest = if is_web { &after[at..] } else { after };
+    }
+    shown + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_and_progress_show_no_users() {
+        for (text, expected) in [
+            ("ADD https://u:hunter2@h/a@b /x", "ADD https://h/a@b /x"),
+            ("ADD a http://hunter2@h ssh://git@h/r", "ADD a http://h ssh://git@h/r"),
+            ("ADD [\"https://u:hunter2@h\", \"/\"]", "ADD [\"https://h\", \"/\"]"),
+            ("ADD git@h:r /", "ADD git@h:r /"),
+        ] {
+            assert_eq!(without_users(text), expected);
+        }
+    }
 
     #[test]
     fn messages_show_neither_users_nor_queries() {

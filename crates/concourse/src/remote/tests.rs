@@ -48,6 +48,8 @@ struct Place {
     no_cache: bool,
 }
 
+/// Where programs are.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
 impl Place {
@@ -83,7 +85,7 @@ impl Place {
     fn host(&self) -> Host {
         let mut settings = Settings { hosts: self.hosts.clone(), ..Settings::default() };
         settings.retries.first = std::time::Duration::from_millis(1);
-        let path = self.tools.clone().unwrap_or_else(search_path);
+        let path = self.tools.clone().unwrap_or_else(|| PATH.to_owned());
         let environment: Environment = [("PATH", path.as_str())].into_iter().collect();
         Host::new(settings, environment, self.path("scratch"), Arc::new(Silent)).unwrap()
     }
@@ -184,11 +186,6 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
         .unwrap();
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-#[allow(clippy::disallowed_methods, reason = "where the test's own git is")]
-fn search_path() -> String {
-    std::env::var("PATH").unwrap_or_default()
 }
 
 fn has_git(test: &str) -> bool {
@@ -326,7 +323,7 @@ fn a_checksum_is_compared_and_spares_the_question() {
         ("COPY git@h:x /".to_owned(), "source can't be a git ref for COPY"),
         (format!("ADD {url} {url} /x"), "the destination must be a directory"),
         (format!("ADD {}/none /", web.url()), "404"),
-        (format!("ADD --keep-git-dir {}/none /x", "dir"), "needs a git source"),
+        ("ADD --keep-git-dir dir/none /x".to_owned(), "needs a git source"),
     ] {
         let error = place.error(&line);
         assert!(error.contains(expected), "{line}: {error}");
@@ -379,6 +376,10 @@ fn credentials_stay_with_their_host() {
         assert!(place.error(&format!("ADD {}/b /", web.url())).contains("401"));
     }
     // A secret in the URL itself is shown to the server and to nobody else.
+    let plain = Web::start(|_| Answer::ok("x")).unwrap();
+    let built = place.build(&format!("FROM scratch\nADD http://u:hunter2-x@{}/b /\n", plain.authority())).unwrap();
+    assert_not_shown_in("the configuration", built.image.config_bytes());
+    built.steps.iter().for_each(|step| assert_not_shown_in("a step", step.label.as_bytes()));
     let error = place.error(&format!("ADD http://u:hunter2-x@{}/b?t=hunter2-y /", web.authority()));
     assert!(error.contains("401"), "{error}");
     assert!(web.asked().last().unwrap().header("authorization").is_some_and(|value| value.starts_with("Basic ")));
@@ -602,7 +603,7 @@ fn serve_git(root: &Path, question: &Question) -> Answer {
     let mut child = Command::new("git")
         .arg("http-backend")
         .env_clear()
-        .env("PATH", search_path())
+        .env("PATH", PATH)
         .env("GIT_PROJECT_ROOT", root)
         .env("GIT_HTTP_EXPORT_ALL", "1")
         .env("GIT_CONFIG_COUNT", "1")
@@ -849,7 +850,7 @@ fn ssh_asks_the_agent_that_was_given() {
     );
     fs::write(tools.join("ssh"), script).unwrap();
     fs::set_permissions(tools.join("ssh"), fs::Permissions::from_mode(0o755)).unwrap();
-    place.tools = Some(format!("{}:{}", tools.display(), search_path()));
+    place.tools = Some(format!("{}:{}", tools.display(), PATH));
     place.ssh = BTreeMap::from([("default".to_owned(), SshSource::Agent("/run/agent.sock".into()))]);
     assert_eq!(place.layers("ADD git@git.example:r.git#main /"), ["file a 0644 0:0 1\n"]);
     let asked = fs::read_to_string(&log).unwrap();
