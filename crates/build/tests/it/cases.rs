@@ -157,7 +157,10 @@ fn request(world: &World, case: &Path, options: &str) -> Request {
                     ("image", image) => NamedContext::Image(world.images.known[&format!("library/{image}")].clone()),
                     ("directory", name) => {
                         let path = world.path().join(name);
-                        NamedContext::Directory { ignore: Ignore::for_dockerfile(&path, &path.join("Dockerfile")).unwrap(), path }
+                        NamedContext::Directory {
+                            ignore: Ignore::for_dockerfile(&path, &path.join("Dockerfile")).unwrap(),
+                            path,
+                        }
                     }
                     (other, _) => panic!("{}: unknown context {other}", case.display()),
                 };
