@@ -38,7 +38,7 @@ impl Resolver for Nothing {
 /// A machine with a store, a build context and git repositories below `https://git.example/`.
 struct Place {
     root: TempDir,
-    secrets: BTreeMap<String, Secret>,
+    secrets: BTreeMap<String, SecretBytes>,
     contexts: BTreeMap<String, NamedContext>,
     hosts: BTreeMap<String, String>,
     build_args: BTreeMap<String, String>,
@@ -366,13 +366,13 @@ fn credentials_stay_with_their_host() {
     let mut place = Place::new();
     assert!(place.error(&format!("ADD {}/a /", web.url())).contains("401"));
     for (name, value) in [("HTTP_AUTH_TOKEN", "hunter2-token"), ("HTTP_AUTH_HEADER", "hunter2 header")] {
-        place.secrets = BTreeMap::from([(format!("{name}_{}", web.authority()), Secret::new(value))]);
+        place.secrets = BTreeMap::from([(format!("{name}_{}", web.authority()), SecretBytes::new(value))]);
         assert!(place.layers(&format!("ADD {}/a /", web.url()))[0].ends_with("secret\n"));
-        place.secrets = BTreeMap::from([(format!("{name}_127.0.0.1"), Secret::new(value))]);
+        place.secrets = BTreeMap::from([(format!("{name}_127.0.0.1"), SecretBytes::new(value))]);
         let moved = place.layers(&format!("ADD {}/moved /", web.url()));
         assert_eq!(moved, ["file moved 0600 0:0 @0 moved\n"]);
         assert!(elsewhere.asked().iter().all(|question| question.header("authorization").is_none()));
-        place.secrets = BTreeMap::from([(format!("{name}_other"), Secret::new(value))]);
+        place.secrets = BTreeMap::from([(format!("{name}_other"), SecretBytes::new(value))]);
         assert!(place.error(&format!("ADD {}/b /", web.url())).contains("401"));
     }
     // A secret in the URL itself is shown to the server and to nobody else.
@@ -425,7 +425,7 @@ fn trees_of_repositories_are_added() {
         (format!("ADD {url}?ref=main&commit={}&fetch-by-commit=true /", ids[0]), of("1")),
         (format!("ADD {url}#v1:sub /"), "file b 0644 0:0 b\n".to_owned()),
         (format!("ADD {url}?subdir=sub&ref=v1 /"), "file b 0644 0:0 b\n".to_owned()),
-        (format!("ADD git@git.example:r.git#v1:sub /to"), "directory to 0755 0:0\nfile to/b 0644 0:0 b\n".to_owned()),
+        ("ADD git@git.example:r.git#v1:sub /to".to_owned(), "directory to 0755 0:0\nfile to/b 0644 0:0 b\n".to_owned()),
         (format!("ADD --keep-git-dir=false {url}#:sub /"), "file b 0644 0:0 b\n".to_owned()),
         (format!("ADD --exclude=a {url} /"), "directory sub 0755 0:0\nfile sub/b 0644 0:0 b\n".to_owned()),
         (format!("ADD --chmod=600 --chown=7 {url}#:sub /x/"), "directory x 0755 7:7\nfile x/b 0600 7:7 b\n".to_owned()),
@@ -655,11 +655,11 @@ fn private_repositories_are_asked_with_the_request_s_secrets() {
         let error = place.error(&line);
         assert!(error.contains("cannot check out"), "{error}");
         for name in [name.to_owned(), format!("{name}.127.0.0.1"), format!("{name}.{}", web.authority())] {
-            place.secrets = BTreeMap::from([(name, Secret::new(value))]);
+            place.secrets = BTreeMap::from([(name, SecretBytes::new(value))]);
             assert_eq!(place.layers(&line), ["file a 0644 0:0 1\n"]);
             assert_eq!(place.layers(&format!("ADD {}/r.git#main /", web.url())), ["file a 0644 0:0 2\n"]);
         }
-        place.secrets = BTreeMap::from([(format!("{name}.elsewhere"), Secret::new(value))]);
+        place.secrets = BTreeMap::from([(format!("{name}.elsewhere"), SecretBytes::new(value))]);
         assert!(place.error(&line).contains("cannot check out"));
     }
 }
@@ -677,10 +677,10 @@ fn a_header_for_git_follows_no_redirect() {
     let target = elsewhere.url();
     let web = Web::start(move |question| Answer::status(301).with("Location", &format!("{target}{}", question.target)));
     let web = web.unwrap();
-    place.secrets = BTreeMap::from([("GIT_AUTH_HEADER".to_owned(), Secret::new("hunter2 header"))]);
+    place.secrets = BTreeMap::from([("GIT_AUTH_HEADER".to_owned(), SecretBytes::new("hunter2 header"))]);
     place.error(&format!("ADD {}/r.git /", web.url()));
     assert!(elsewhere.asked().is_empty());
-    place.secrets = BTreeMap::from([("GIT_AUTH_TOKEN".to_owned(), Secret::new("hunter2-token"))]);
+    place.secrets = BTreeMap::from([("GIT_AUTH_TOKEN".to_owned(), SecretBytes::new("hunter2-token"))]);
     assert_eq!(place.layers(&format!("ADD {}/r.git /", web.url())), ["file a 0644 0:0 1\n"]);
     assert!(elsewhere.asked().iter().all(|question| question.header("authorization").is_none()));
 }
