@@ -104,7 +104,6 @@ fn every_command_is_completed_and_a_misspelt_one_is_guessed() {
             "unused-for",
             "build-context",
             "no-cache-filter",
-            "rawjson",
         ] {
             assert!(script.contains(word), "{shell}: {word}");
         }
