@@ -163,11 +163,16 @@ impl Engine<'_> {
         let Some(secret) = self.tools.request.secrets.get(id) else {
             return if m.required { Err(Fault::new(format!("secret {id}: not found"))) } else { Ok(()) };
         };
-        mounts.env.extend(m.env.as_ref().map(|name| (name.clone(), secret.reveal().to_owned())));
+        if let Some(name) = &m.env {
+            let text = secret
+                .text()
+                .ok_or_else(|| Fault::new(format!("secret {id} is not UTF-8: no variable can hold it")))?;
+            mounts.env.push((name.clone(), text.reveal().to_owned()));
+        }
         if !mount.target.is_empty() {
             mounts.list.push(Mount::File {
                 target: PathBuf::from(&mount.target),
-                content: secret.reveal().as_bytes().to_vec(),
+                content: secret.reveal().to_vec(),
                 mode: m.mode.unwrap_or(0o400),
                 uid: m.uid.unwrap_or(0),
                 gid: m.gid.unwrap_or(0),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use skycap_image::{Compression, Image, Platform, Secret};
+use skycap_image::{Compression, Image, Platform, SecretBytes};
 use skycap_sandbox::Cancel;
 
 use crate::attest::Scanned;
@@ -43,7 +43,7 @@ pub struct Request {
     /// What `RUN --mount=type=secret` may ask for, by id. Those that are named `HTTP_AUTH_HEADER_<host>`,
     /// `HTTP_AUTH_TOKEN_<host>`, `GIT_AUTH_HEADER` and `GIT_AUTH_TOKEN` (also with `.<host>`) are what `ADD` and contexts
     /// show to servers.
-    pub secrets: BTreeMap<String, Secret>,
+    pub secrets: BTreeMap<String, SecretBytes>,
     /// What `RUN --mount=type=ssh` may ask for, by id.
     pub ssh: BTreeMap<String, SshSource>,
     /// What a Dockerfile may ask for beyond the rights of an ordinary `RUN`.

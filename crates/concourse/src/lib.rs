@@ -36,9 +36,9 @@ pub use failure::Failure;
 pub use host::{Host, Workshop};
 pub use known::{Kind, Known, known_image};
 pub use protocol::encode;
-pub use remote::Fetcher;
 /// Says in plain words what a source of registry-image does.
 pub use registry_image::{Explanation, explain};
+pub use remote::Fetcher;
 pub use resource::{Resource, resource};
 /// What a caller needs to make a [`Host`] and a [`Workshop`].
 pub use skycap_build::SandboxAccess;

@@ -49,7 +49,7 @@ pub use platform::{InvalidPlatform, Platform};
 pub use progress::{Event, Progress, Silent};
 pub use reference::{InvalidReference, Reference, Repository};
 pub use repack::{Repack, repack};
-pub use secret::Secret;
+pub use secret::{Secret, SecretBytes};
 pub use source::{BlobReader, BlobSource, ImageSink, ImageSource, Kind, Name, Resolver, SourceError};
 pub use staged::Staged;
 pub use verify::Verified;

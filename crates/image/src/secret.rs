@@ -27,6 +27,39 @@ impl Secret {
     }
 }
 
+/// A secret that need not be text, such as a keystore. It prints as `***`, too.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    /// Wraps bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes themselves. See [`Secret::reveal`].
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The secret as text, if it is one.
+    pub fn text(&self) -> Option<Secret> {
+        std::str::from_utf8(&self.0).ok().map(Secret::new)
+    }
+}
+
+impl From<Secret> for SecretBytes {
+    fn from(secret: Secret) -> Self {
+        Self(secret.0.into_bytes())
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")

@@ -1,6 +1,6 @@
 //! What must not be told: the values of secrets, and credentials in addresses.
 
-use skycap_image::Secret;
+use skycap_image::SecretBytes;
 
 /// What stands where something was taken out.
 const HIDDEN: &str = "***";
@@ -15,8 +15,9 @@ pub(crate) struct Redact<'a> {
 
 impl<'a> Redact<'a> {
     /// Takes out these, wherever they stand.
-    pub fn new(secrets: impl Iterator<Item = &'a Secret>) -> Self {
-        let lines = secrets.flat_map(|secret| [secret.reveal(), secret.reveal().trim()]);
+    pub fn new(secrets: impl Iterator<Item = &'a SecretBytes>) -> Self {
+        let texts = secrets.filter_map(|secret| std::str::from_utf8(secret.reveal()).ok());
+        let lines = texts.flat_map(|text| [text, text.trim()]);
         let mut values: Vec<&str> = lines.filter(|value| value.len() >= SHORTEST).collect();
         values.sort_by_key(|value| (std::cmp::Reverse(value.len()), *value));
         values.dedup();
@@ -62,7 +63,7 @@ mod tests {
     /// S01, S06
     #[test]
     fn secrets_and_credentials_leave_texts() {
-        let secrets = [Secret::new("hunter2-long\n"), Secret::new("hunter2"), Secret::new("abc")];
+        let secrets = [SecretBytes::new("hunter2-long\n"), SecretBytes::new("hunter2"), SecretBytes::new("abc")];
         let redact = Redact::new(secrets.iter());
         for (text, expected) in [
             ("TOKEN=hunter2 x", "TOKEN=*** x"),

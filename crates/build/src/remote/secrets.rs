@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use skycap_image::Secret;
+use skycap_image::SecretBytes;
 
 use super::Authorization;
 
 /// The secrets of a request, by id.
-pub(crate) struct Secrets<'s>(pub &'s BTreeMap<String, Secret>);
+pub(crate) struct Secrets<'s>(pub &'s BTreeMap<String, SecretBytes>);
 
 impl Secrets<'_> {
     /// `HTTP_AUTH_HEADER_<host>`, else `HTTP_AUTH_TOKEN_<host>`: with the port where the URL has one, else without.
@@ -29,7 +29,7 @@ impl Secrets<'_> {
     }
 
     fn either(&self, header: &str, token: &str) -> Option<Authorization> {
-        let get = |name: &str| self.0.get(name).filter(|secret| !secret.is_empty()).cloned();
+        let get = |name: &str| self.0.get(name)?.text().filter(|secret| !secret.is_empty());
         get(header).map(Authorization::Header).or_else(|| get(token).map(Authorization::Token))
     }
 }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_for_its_own_host() {
-        let secrets: BTreeMap<String, Secret> = [
+        let secrets: BTreeMap<String, SecretBytes> = [
             ("HTTP_AUTH_HEADER_a.com", "hunter2a"),
             ("HTTP_AUTH_TOKEN_a.com", "hunter2b"),
             ("HTTP_AUTH_TOKEN_b.com:81", "hunter2c"),
@@ -67,7 +67,7 @@ mod tests {
             ("GIT_AUTH_TOKEN.a.com", "hunter2e"),
         ]
         .into_iter()
-        .map(|(name, value)| (name.to_owned(), Secret::new(value)))
+        .map(|(name, value)| (name.to_owned(), SecretBytes::new(value)))
         .collect();
         let secrets = Secrets(&secrets);
         for (url, expected) in [

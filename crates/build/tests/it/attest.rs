@@ -10,7 +10,7 @@ use skycap_build::attest::{self, Attest, Material, Mode, Provenance, Sbom, Versi
 use skycap_build::remote::{GitAsk, GitCheckout, GitCommit, GitTree, HttpAnswer, HttpAsk, Remote, Validators};
 use skycap_build::{Built, Request};
 use skycap_image::layout::Layout;
-use skycap_image::{Artifact, ImageSink as _, Index, Name, Platform, Reference, Secret, SourceError};
+use skycap_image::{Artifact, ImageSink as _, Index, Name, Platform, Reference, SecretBytes, SourceError};
 
 use crate::world::World;
 
@@ -355,7 +355,7 @@ fn no_secret_is_ever_told() {
     for version in [Version::V02, Version::V1] {
         let provenance = Provenance { version, ..Provenance::default() };
         let mut request = attesting(&world, dockerfile, Attest { provenance: Some(provenance), ..wanted() });
-        request.secrets.insert("token".into(), Secret::new("hunter2-file\n"));
+        request.secrets.insert("token".into(), SecretBytes::new("hunter2-file\n"));
         request.build_args.insert("A".into(), "hunter2-file".into());
         request.build_args.insert("http_proxy".into(), "http://me:hunter2-proxy@proxy:1".into());
         request.labels.insert("from".into(), "https://hunter2-label@host/".into());

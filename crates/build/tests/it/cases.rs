@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use skycap_build::ignore::Ignore;
 use skycap_build::{Built, NamedContext, Request, SandboxAccess};
-use skycap_image::{Artifact, Compression, Secret};
+use skycap_image::{Artifact, Compression, SecretBytes};
 use skycap_testkit::listing;
 
 use crate::world::{World, access, chain, list, with_shell};
@@ -145,7 +145,7 @@ fn request(world: &World, case: &Path, options: &str) -> Request {
             "label" => request.labels.extend([pair()]),
             "secret" => {
                 let (id, value) = pair();
-                request.secrets.insert(id, Secret::new(value));
+                request.secrets.insert(id, SecretBytes::new(value));
             }
             "host" => {
                 let (name, address) = pair();

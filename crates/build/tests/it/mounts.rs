@@ -5,7 +5,7 @@ use std::fs;
 
 use skycap_build::dockerfile::Network;
 use skycap_build::{Entitlement, SandboxAccess};
-use skycap_image::Secret;
+use skycap_image::SecretBytes;
 
 use crate::world::{World, access, list, outcomes, with_shell};
 
@@ -20,6 +20,7 @@ pub const TESTS: &[crate::Test] = &[
     ("a_tmpfs_has_the_size_that_was_asked_for", a_tmpfs_has_the_size_that_was_asked_for),
     ("what_is_written_to_a_bind_mount_is_nobodys", what_is_written_to_a_bind_mount_is_nobodys),
     ("secrets_have_owners_and_modes", secrets_have_owners_and_modes),
+    ("a_secret_need_not_be_text", a_secret_need_not_be_text),
     ("all_rights_are_for_the_caller_to_give", all_rights_are_for_the_caller_to_give),
     ("networks_of_one_run_and_of_all", networks_of_one_run_and_of_all),
     ("a_run_is_told_the_name_of_its_machine", a_run_is_told_the_name_of_its_machine),
@@ -169,7 +170,7 @@ fn targets_join_the_working_directory() {
         "FROM shell\nWORKDIR /w\nRUN --mount=target=ctx --mount=type=tmpfs,target=../t --mount=type=cache,target=c/d \
          --mount=type=secret,id=s,target=sec cat ctx/f sec && touch /t/x c/d/y && ls /w\n",
     );
-    request.secrets.insert("s".to_owned(), Secret::new("hunter2\n"));
+    request.secrets.insert("s".to_owned(), SecretBytes::new("hunter2\n"));
     let built = world.built_as(&request);
     assert_eq!(world.output(), "filehunter2\nc\nctx\nsec\n");
     assert_eq!(list(built.image.layers().last().unwrap()), "");
@@ -215,8 +216,8 @@ fn secrets_have_owners_and_modes() {
         "FROM shell\nRUN --mount=type=secret,id=s,target=/etc/s,mode=0444,env=S stat -c %a /etc/s && echo $S && cat /etc/s\n\
          RUN --mount=type=secret,target=/x/named cat /x/named\n",
     );
-    request.secrets.insert("s".to_owned(), Secret::new("hunter2\n"));
-    request.secrets.insert("named".to_owned(), Secret::new("hunter2-named\n"));
+    request.secrets.insert("s".to_owned(), SecretBytes::new("hunter2\n"));
+    request.secrets.insert("named".to_owned(), SecretBytes::new("hunter2-named\n"));
     let built = world.built_as(&request);
     assert_eq!(world.output(), "444\nhunter2\nhunter2\nhunter2-named\n");
     assert_eq!(built.image.layers().iter().skip(1).map(list).collect::<String>(), "");
@@ -227,6 +228,18 @@ fn secrets_have_owners_and_modes() {
         world.built_as(&request);
         assert_eq!(world.output(), "1000:77\nhunter2\n");
     }
+}
+
+fn a_secret_need_not_be_text() {
+    let Some(world) = world("a_secret_need_not_be_text") else { return };
+    let mount = "RUN --mount=type=secret,id=keystore";
+    let mut request = world.request(&format!("FROM shell\n{mount} wc -c < /run/secrets/keystore\n"));
+    request.secrets.insert("keystore".to_owned(), SecretBytes::new([0xff, 0, b'a']));
+    world.built_as(&request);
+    assert_eq!(world.output(), "3\n");
+    request.dockerfile = format!("FROM shell\n{mount},env=KEY true\n").into_bytes();
+    let error = world.build(&request).err().unwrap().to_string();
+    assert_eq!(error, "Dockerfile:2: secret keystore is not UTF-8: no variable can hold it");
 }
 
 /// Table row `RUN --security`.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use skycap_build::SandboxAccess;
-use skycap_image::Secret;
+use skycap_image::SecretBytes;
 use skycap_sandbox::{Attempt, Refused, Rung};
 
 use crate::world::{World, list, outcomes, with_shell};
@@ -227,18 +227,18 @@ fn secrets_stay_out_of_images_and_keys() {
     let dockerfile = "FROM shell\nRUN --mount=type=secret,id=token --mount=type=secret,id=token,env=TOKEN \
          test $(cat /run/secrets/token) = $TOKEN && stat -c %a /run/secrets/token\n";
     let mut request = world.request(dockerfile);
-    request.secrets.insert("token".to_owned(), Secret::new("hunter2"));
+    request.secrets.insert("token".to_owned(), SecretBytes::new("hunter2"));
     let built = world.built_as(&request);
     assert_eq!(world.output(), "400\n");
     assert_eq!(last_layer(&built), Vec::<String>::new());
     assert!(!String::from_utf8_lossy(built.image.config_bytes()).contains("hunter2"));
-    request.secrets.insert("token".to_owned(), Secret::new("hunter2-another"));
+    request.secrets.insert("token".to_owned(), SecretBytes::new("hunter2-another"));
     assert_eq!(outcomes(&world.built_as(&request)), ["run cached"]);
     // Another secret in the same place is another step; its default name is the last part of its id.
     for (id, value) in [("one/name", "1"), ("two/name", "2")] {
         let dockerfile = format!("FROM shell\nRUN --mount=type=secret,id={id} cat /run/secrets/name\n");
         let mut request = world.request(&dockerfile);
-        request.secrets.insert(id.to_owned(), Secret::new(value));
+        request.secrets.insert(id.to_owned(), SecretBytes::new(value));
         assert_eq!(outcomes(&world.built_as(&request)), ["run done"], "{id}");
         assert_eq!(world.output(), value);
     }

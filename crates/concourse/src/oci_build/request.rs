@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use skycap_build::Request;
 use skycap_build::ignore::Ignore;
-use skycap_image::{Compression, Secret};
+use skycap_image::{Compression, SecretBytes};
 
 use super::at_hand::AtHand;
 use super::params::{Params, SecretSource};
@@ -116,12 +116,12 @@ impl Files<'_> {
         Ok(labels)
     }
 
-    fn secrets(&self, params: &Params) -> Result<BTreeMap<String, Secret>, Failure> {
+    fn secrets(&self, params: &Params) -> Result<BTreeMap<String, SecretBytes>, Failure> {
         let secret = |id: &String, source: &SecretSource| match source {
-            SecretSource::Text(text) => Ok(text.clone()),
+            SecretSource::Text(text) => Ok(SecretBytes::from(text.clone())),
             SecretSource::File(path) => {
-                let text = self.0.text(&format!("BUILDKIT_SECRET_{id}"), path);
-                text.map(Secret::new).map_err(|failure| failure.during(format_args!("BUILDKIT_SECRET_{id}")))
+                let bytes = self.0.read(&format!("BUILDKIT_SECRET_{id}"), path);
+                bytes.map(SecretBytes::new).map_err(|failure| failure.during(format_args!("BUILDKIT_SECRET_{id}")))
             }
         };
         params.secrets.iter().map(|(id, source)| Ok((id.clone(), secret(id, source)?))).collect()

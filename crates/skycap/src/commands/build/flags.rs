@@ -12,7 +12,7 @@ use skycap_build::ignore::Ignore;
 use skycap_build::ssh::SshSource;
 use skycap_build::{Entitlement, NamedContext};
 use skycap_image::transport::Transport;
-use skycap_image::{Platform, Reference, Secret};
+use skycap_image::{Platform, Reference, SecretBytes};
 
 use super::keys::{Fields, misplaced};
 use crate::failure::Failure;
@@ -106,7 +106,7 @@ pub fn allow(texts: &[String]) -> Result<BTreeSet<Entitlement>, Failure> {
 }
 
 /// `id=ID[,src=FILE|,env=NAME][,type=file|env]`.
-pub fn secret(text: &str, variables: &Variables) -> Result<(String, Secret), Failure> {
+pub fn secret(text: &str, variables: &Variables) -> Result<(String, SecretBytes), Failure> {
     let fields = Fields::parse("--secret", text)?;
     let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
     for field in &fields.list {
@@ -134,12 +134,12 @@ pub fn secret(text: &str, variables: &Variables) -> Result<(String, Secret), Fai
         (None, Some(name)) => {
             let value =
                 variables.get(&name).ok_or_else(|| fields.incomplete(&format!("there is no variable {name}")))?;
-            Ok((id, Secret::new(value)))
+            Ok((id, SecretBytes::new(value.as_str())))
         }
         (Some(path), None) => Ok((id, secret_file(&fields, Path::new(&path))?)),
         (None, None) => {
             if let Some(value) = variables.get(&id).filter(|_| kind.is_none()) {
-                return Ok((id, Secret::new(value)));
+                return Ok((id, SecretBytes::new(value.as_str())));
             }
             let secret = secret_file(&fields, Path::new(&id));
             let hint = "src=FILE or env=NAME says where the secret is";
@@ -148,7 +148,7 @@ pub fn secret(text: &str, variables: &Variables) -> Result<(String, Secret), Fai
     }
 }
 
-fn secret_file(fields: &Fields<'_>, path: &Path) -> Result<Secret, Failure> {
+fn secret_file(fields: &Fields<'_>, path: &Path) -> Result<SecretBytes, Failure> {
     let failed = |why: &dyn std::fmt::Display| fields.incomplete(&format!("cannot read {}: {why}", path.display()));
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(|error| failed(&error))?;
@@ -156,7 +156,7 @@ fn secret_file(fields: &Fields<'_>, path: &Path) -> Result<Secret, Failure> {
     if bytes.len() as u64 > LARGEST_SECRET {
         return Err(failed(&format!("a secret has {LARGEST_SECRET} bytes at most")));
     }
-    String::from_utf8(bytes).map(Secret::new).map_err(|_| failed(&"it is not UTF-8, and secrets are texts"))
+    Ok(SecretBytes::new(bytes))
 }
 
 /// `ID[=SOCKET|KEY[,KEY…]]`.
