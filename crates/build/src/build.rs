@@ -262,20 +262,17 @@ fn layers(
     let missing = || BuildError::Request { what: "a layer of the image was not made".to_owned(), hint: None };
     let mut layers: Vec<(NodeId, Layer)> = Vec::new();
     for id in graph.chain(head) {
-        match &graph.node(id).operation {
-            Operation::Base(base) => {
-                layers.extend(base.layers.iter().map(|layer| (id, base_layer(layer, base.is_remote, store))));
-            }
-            _ => {
-                let made = executed.made(id).ok_or_else(missing)?.clone();
-                let made = match epoch {
-                    Some(epoch) => cache::timed(store, made, Packing::of(request), epoch.as_second()),
-                    None => Ok(made),
-                };
-                let line = graph.node(id).line;
-                layers.push((id, made.map_err(|fault| fault.at(&request.dockerfile_name, line))?.layer(store)));
-            }
+        if let Operation::Base(base) = &graph.node(id).operation {
+            layers.extend(base.layers.iter().map(|layer| (id, base_layer(layer, base.is_remote, store))));
+            continue;
         }
+        let made = executed.made(id).ok_or_else(missing)?.clone();
+        let made = match epoch {
+            Some(epoch) => cache::timed(store, made, Packing::of(request), epoch.as_second()),
+            None => Ok(made),
+        };
+        let line = graph.node(id).line;
+        layers.push((id, made.map_err(|fault| fault.at(&request.dockerfile_name, line))?.layer(store)));
     }
     Ok(layers)
 }

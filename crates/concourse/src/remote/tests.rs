@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use skycap_build::remote::{MainContext, main_context};
 use skycap_build::ssh::SshSource;
 use skycap_build::{BuildError, Built, NamedContext, Outcome, Request, SandboxAccess, World, build};
-use skycap_image::{Artifact, Descriptor, Digest, Kind, Layer, Reference, Resolver, SecretBytes, Silent, SourceError, tar};
+use skycap_image::{
+    Artifact, Descriptor, Digest, Kind, Layer, Reference, Resolver, SecretBytes, Silent, SourceError, tar,
+};
 use skycap_registry::Settings;
 use skycap_store::Store;
 use skycap_testkit::secrets::assert_not_shown_in;

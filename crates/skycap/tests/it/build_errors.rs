@@ -61,7 +61,7 @@ fn flags_that_contradict_each_other_are_named() {
             &["--platform=linux/amd64,linux/arm64", "-o", "type=local,dest=x,platform-split=false"],
             "lie over each other",
         ),
-        (&["-o", "oci:x,rewrite-timestamp=true"], "rewrite-timestamp"),
+        (&["-o", "oci:x,rewrite-timestamp=false"], "rewrite-timestamp"),
         (&["-t", "app@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"], "digest"),
     ] {
         refused(&world, arguments).fails(2, text);

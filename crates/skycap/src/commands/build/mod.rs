@@ -178,10 +178,6 @@ impl Plan<'_> {
             return Err(Failure::usage("--annotation: there is no index to hold it: the image is for one platform")
                 .with_hint("several --platform values or an attestation make one; manifest: is the image's own"));
         }
-        if self.packing.rewrite_timestamp {
-            return Err(Failure::usage("rewrite-timestamp: what RUN writes keeps its times")
-                .with_hint("files of COPY and ADD have a fixed time already; a RUN can end with find … -exec touch -d @$SOURCE_DATE_EPOCH {} +"));
-        }
         self.outputs.iter().try_for_each(|output| write::check(output, is_index, request.platforms.len() > 1))
     }
 

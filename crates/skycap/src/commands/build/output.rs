@@ -63,8 +63,6 @@ pub struct Packing {
     pub force: bool,
     /// OCI's media types, or Docker's.
     pub oci: Option<bool>,
-    /// File times in layers are those of `SOURCE_DATE_EPOCH` at most.
-    pub rewrite_timestamp: bool,
 }
 
 impl Output {
@@ -283,7 +281,11 @@ impl Keys {
             }
             "force-compression" => self.packing.force = fields.flag(field)?,
             "oci-mediatypes" => self.packing.oci = Some(fields.flag(field)?),
-            "rewrite-timestamp" => self.packing.rewrite_timestamp = fields.flag(field)?,
+            // What a build with a SOURCE_DATE_EPOCH does anyway.
+            "rewrite-timestamp" if fields.flag(field)? => {}
+            "rewrite-timestamp" => {
+                return Err(fields.wrong(field, "with a SOURCE_DATE_EPOCH no file of a new layer is newer than that"));
+            }
             _ if fields.flag(field)? => {
                 return Err(
                     fields.wrong(field, format!("{}: there is no store of images that it would be about", field.key))
