@@ -43,7 +43,7 @@ fn every_case_leaves_out_what_it_should() {
 fn walk(ignore: &Ignore, path: &str) {
     let mut seen = Seen::default();
     for (at, _) in path.match_indices('/') {
-        let above = path[..at].as_bytes();
+        let above = &path.as_bytes()[..at];
         let (ignored, next) = ignore.descend(&seen, above);
         seen = next;
         if ignored && !ignore.may_reinclude_below(above) {

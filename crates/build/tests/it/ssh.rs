@@ -159,11 +159,11 @@ fn a_run_signs_with_keys_that_it_never_sees() {
         + "FROM tools\nCOPY --chmod=600 public /public\n\
            RUN --mount=type=ssh echo $SSH_AUTH_SOCK && stat -c %a:%u:%g $SSH_AUTH_SOCK && ssh-add -l\n";
     for (name, _) in KINDS {
-        let _ = write!(
+        let _ = writeln!(
             dockerfile,
             "RUN --mount=type=ssh --mount=type=tmpfs,target=/t cp /data /t && cp /public/{name}.pub /t/key.pub && \
              ssh-keygen -Y sign -f /t/key.pub -n file /t/data && \
-             ssh-keygen -Y verify -f /public/signers -I {name} -n file -s /t/data.sig < /t/data\n"
+             ssh-keygen -Y verify -f /public/signers -I {name} -n file -s /t/data.sig < /t/data"
         );
     }
     let mut request = world.request(&dockerfile);
