@@ -163,9 +163,7 @@ async fn from_chain(context: &Context, region: &str) -> Result<Credential, Sourc
         }
     }
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
-    Err(denied(format!(
-        "no AWS credentials: no keys were given, and there are none in the default chain{reasons}"
-    )))
+    Err(denied(format!("no AWS credentials: no keys were given, and there are none in the default chain{reasons}")))
 }
 
 fn failed(what: &str, error: &reqsign_core::Error) -> SourceError {
