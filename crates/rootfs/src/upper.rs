@@ -10,7 +10,8 @@
 //! Where no overlay can be mounted, a RUN works on a whole tree; then [`Recorded`] says what it did not touch.
 //!
 //! With [`Owners::Squash`] the disk does not know owners (`docs/decisions/0003-ownership-with-a-single-id.md`): what the
-//! view has under the same path and type keeps the view's owner, and what is new belongs to 0:0.
+//! view has under the same path and type keeps the view's owner, and what is new belongs to 0:0, unless the sandbox has
+//! recorded that a program gave it another one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
@@ -22,6 +23,9 @@ use crate::pack::{add_scanned, named};
 use crate::recorded::Digests;
 use crate::scan::{Content, Marks, Scanned, open_directory, scan};
 use crate::{Change, Device, Entry, Kind, Metadata, Owners, Pack, Recorded, TreePath, View};
+
+/// Where the sandbox records owners that it could not give.
+const OWNER: &[u8] = b"user.skycap.owner";
 
 /// What overlayfs makes of a deleted file.
 const WHITEOUT: Device = Device { block: false, major: 0, minor: 0 };
@@ -166,8 +170,9 @@ impl<W: Write> Difference<'_, W> {
             return;
         }
         let known = self.lower.lookup(path).filter(|entry| is_same_kind(entry, &scanned.content));
-        let (uid, gid) = known.map_or((0, 0), |entry| (entry.metadata.uid, entry.metadata.gid));
-        (scanned.metadata.uid, scanned.metadata.gid) = (uid, gid);
+        let known = known.map_or((0, 0), |entry| (entry.metadata.uid, entry.metadata.gid));
+        let given = scanned.metadata.xattrs.remove(OWNER).unwrap_or_default();
+        (scanned.metadata.uid, scanned.metadata.gid) = given_owner(&given, known);
     }
 
     fn directory(&mut self, path: &TreePath, metadata: &Metadata) -> io::Result<()> {
@@ -227,6 +232,14 @@ fn is_opaque(marks: &Marks) -> io::Result<bool> {
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     }
     Ok(marks.get(&b"overlay.opaque"[..]).is_some_and(|value| value == b"y"))
+}
+
+/// The owner that a program has given to a file, where the sandbox could only record it: `user:group`, nothing for one that
+/// was not changed.
+fn given_owner(recorded: &[u8], (uid, gid): (u32, u32)) -> (u32, u32) {
+    let text = std::str::from_utf8(recorded).unwrap_or_default();
+    let (user, group) = text.split_once(':').unwrap_or_default();
+    (user.parse().unwrap_or(uid), group.parse().unwrap_or(gid))
 }
 
 fn is_same_kind(entry: &Entry, content: &Content) -> bool {

@@ -15,6 +15,7 @@ mod herd;
 mod init;
 mod inside;
 mod overlay;
+mod owners;
 mod special;
 mod stage;
 mod takeover;

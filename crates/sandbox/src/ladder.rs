@@ -95,9 +95,11 @@ fn climb(rung: Rung) -> Result<Sandbox, Attempt> {
             rustix::thread::set_thread_groups(&[]).map_err(Failure::at("setgroups")).map_err(with_hint)?;
         }
     }
-    let real_root = userns::is_real_root();
+    let privileged = userns::is_real_root();
+    // In a user namespace root may be the machine's without its capabilities, and its files are root's all the same.
+    let real_root = privileged || userns::owns_settings();
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let ground = Ground { rung, real_root, trusted: real_root && !has_userxattr(&release) };
+    let ground = Ground { rung, real_root, trusted: privileged && !has_userxattr(&release) };
     let why = match rung {
         Rung::Privileged => "CAP_SYS_ADMIN is held".to_owned(),
         Rung::NestedUserNamespace => "root without CAP_SYS_ADMIN; all its ids are mapped".to_owned(),

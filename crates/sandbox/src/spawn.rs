@@ -48,7 +48,8 @@ pub(crate) struct RunOrder {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Ground {
     pub(crate) rung: Rung,
-    /// Our root is root of the whole machine, so parts of `/proc` and `/sys` must be kept from it.
+    /// Our root is the machine's, with or without its capabilities: the settings in `/proc/sys` belong to it, so parts of
+    /// `/proc` and `/sys` must be kept from it.
     pub(crate) real_root: bool,
     /// Overlays use `trusted.` attributes: the kernel is too old for `user.` ones.
     pub(crate) trusted: bool,

@@ -191,6 +191,49 @@ pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The same, with a descriptor on which the calls arrive that the filter answers with `SECCOMP_RET_USER_NOTIF`.
+pub(crate) fn install_listening_filter(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    // SAFETY: as above; a successful answer is a new descriptor of ours.
+    unsafe {
+        let answer = libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program);
+        let fd = RawFd::try_from(answer).unwrap_or(-1);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    }
+}
+
+/// A system call that waits for an answer.
+pub(crate) struct Notification {
+    pub(crate) id: u64,
+    pub(crate) process: u32,
+    pub(crate) number: i32,
+    pub(crate) arguments: [u64; 6],
+}
+
+/// Takes the next call from a listener.
+pub(crate) fn receive_notification(listener: &OwnedFd) -> io::Result<Notification> {
+    /// `SECCOMP_IOCTL_NOTIF_RECV`
+    const RECEIVE: u64 = 0xc050_2100;
+    // SAFETY: the kernel wants the structure zeroed, and fills just that.
+    let found = unsafe {
+        let mut found: libc::seccomp_notif = std::mem::zeroed();
+        check(libc::ioctl(listener.as_raw_fd(), RECEIVE as _, &raw mut found))?;
+        found
+    };
+    Ok(Notification { id: found.id, process: found.pid, number: found.data.nr, arguments: found.data.args })
+}
+
+/// Lets a call return: with success if `error` is 0.
+pub(crate) fn answer_notification(listener: &OwnedFd, id: u64, error: i32) -> io::Result<()> {
+    /// `SECCOMP_IOCTL_NOTIF_SEND`
+    const SEND: u64 = 0xc018_2101;
+    let answer = libc::seccomp_notif_resp { id, val: 0, error: -error, flags: 0 };
+    // SAFETY: the kernel reads the structure, and no more.
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), SEND as _, &raw const answer) }).map(drop)
+}
+
 fn check(answer: libc::c_int) -> io::Result<libc::c_int> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }

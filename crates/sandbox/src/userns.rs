@@ -148,6 +148,11 @@ pub(crate) fn try_out(ids: Option<&NewIds>) -> Result<(), Attempt> {
         .map_err(attempt)
 }
 
+/// Whether root of our user namespace owns the kernel's settings, for which it needs no capability. If nobody can tell, it does.
+pub(crate) fn owns_settings() -> bool {
+    rustix::fs::stat("/proc/sys/kernel").map_or(true, |stat| stat.st_uid == 0)
+}
+
 /// Whether this process is root of the whole machine: only such may set `trusted.` attributes, anywhere.
 pub(crate) fn is_real_root() -> bool {
     let Ok(file) = rustix::fs::memfd_create("probe", rustix::fs::MemfdFlags::CLOEXEC) else { return false };

@@ -37,6 +37,8 @@ const DEFAULT: CapabilitySet = CapabilitySet::AUDIT_WRITE
 
 /// Where the socket to the caller goes while everything above it is closed.
 const CHANNEL: i32 = 3;
+/// Where the socket to the first process goes, over which it gets the listener that tells of changed owners.
+const OWNERS: i32 = 4;
 
 /// The command's standard input, output and error.
 pub(super) enum Standard {
@@ -54,8 +56,8 @@ impl Standard {
 }
 
 /// Becomes the command; if that fails, tells the caller why and ends.
-pub(super) fn main(spec: &RunSpec, rung: Rung, standard: &Standard, channel: &Channel) -> ! {
-    let report = match become_command(spec, rung, standard, channel) {
+pub(super) fn main(spec: &RunSpec, rung: Rung, standard: &Standard, channel: &Channel, owners: Option<&OwnedFd>) -> ! {
+    let report = match become_command(spec, rung, standard, channel, owners) {
         Ok(never) => match never {},
         Err(report) => report,
     };
@@ -69,8 +71,9 @@ fn become_command(
     rung: Rung,
     standard: &Standard,
     channel: &Channel,
+    owners: Option<&OwnedFd>,
 ) -> Result<std::convert::Infallible, Report> {
-    prepare(spec, rung, standard, channel).map_err(Report::Failed)?;
+    prepare(spec, rung, standard, channel, owners).map_err(Report::Failed)?;
     let c_strings = |strings: Vec<OsString>| -> Result<Vec<CString>, Failure> {
         let c_string = |string: OsString| CString::new(string.into_vec());
         strings
@@ -91,7 +94,13 @@ fn become_command(
 }
 
 /// Everything between the fork and the exec.
-fn prepare(spec: &RunSpec, rung: Rung, standard: &Standard, channel: &Channel) -> Result<(), Failure> {
+fn prepare(
+    spec: &RunSpec,
+    rung: Rung,
+    standard: &Standard,
+    channel: &Channel,
+    owners: Option<&OwnedFd>,
+) -> Result<(), Failure> {
     sys::reset_signals();
     rustix::process::setsid().map_err(Failure::at("setsid"))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -103,15 +112,24 @@ fn prepare(spec: &RunSpec, rung: Rung, standard: &Standard, channel: &Channel) -
     }
     for (number, fd) in (0..).zip(standard.each()) {
         // So that the command can open /dev/stdout.
-        if user.uid != 0 && is_ours(fd) {
+        if user.uid != 0 && user.uid != u32::MAX && is_ours(fd) {
             let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(user.uid)), None);
         }
         sys::duplicate_onto(fd, number).map_err(Failure::at("dup2"))?;
     }
     // Nothing else of ours may be open: neither in the command, nor when it names /proc/self/fd as its directory.
     sys::duplicate_onto(channel.as_fd(), CHANNEL).map_err(Failure::at("dup2"))?;
-    sys::close_from(CHANNEL + 1);
     rustix::io::fcntl_setfd(sys::borrow(CHANNEL), rustix::io::FdFlags::CLOEXEC).map_err(Failure::at("fcntl"))?;
+    if let Some(owners) = owners {
+        sys::duplicate_onto(owners.as_fd(), OWNERS).map_err(Failure::at("dup2"))?;
+        rustix::io::fcntl_setfd(sys::borrow(OWNERS), rustix::io::FdFlags::CLOEXEC).map_err(Failure::at("fcntl"))?;
+    }
+    sys::close_from(if owners.is_some() { OWNERS } else { CHANNEL } + 1);
+
+    // The kernel takes the highest number for "leave it as it is", which is root.
+    if [user.uid, user.gid].iter().chain(&user.groups).any(|id| *id == u32::MAX) {
+        return Err(Failure::new(format!("{} is no id of a user or group", u32::MAX), libc::EINVAL));
+    }
 
     let step = format!("change the directory to {}", spec.cwd.display());
     let early = rustix::process::chdir(&spec.cwd);
@@ -126,11 +144,20 @@ fn prepare(spec: &RunSpec, rung: Rung, standard: &Standard, channel: &Channel) -
     bound(keep)?;
     filter(spec, rung)?;
     switch_user(&user, rung)?;
-    drop_capabilities(keep, rung)?;
+    drop_capabilities(keep, rung, owners.is_some())?;
     if early.is_err() {
         rustix::process::chdir(&spec.cwd).map_err(Failure::at(step))?;
     }
-    Ok(())
+    stay_inside(spec)
+}
+
+/// Links in `/proc` lead out of the root file system, and were followed with all capabilities (CVE-2024-21626).
+fn stay_inside(spec: &RunSpec) -> Result<(), Failure> {
+    let directory = rustix::process::getcwd(Vec::new()).map_err(Failure::at("getcwd"))?;
+    if directory.as_bytes().first() == Some(&b'/') {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the directory {} is not in the root file system", spec.cwd.display()), libc::EPERM))
 }
 
 /// Whether this was made for the run: a pipe or its terminal. `/dev/null` is the machine's, and open to all anyway.
@@ -142,10 +169,6 @@ fn is_ours(fd: BorrowedFd<'_>) -> bool {
 fn switch_user(user: &User, rung: Rung) -> Result<(), Failure> {
     if rung == Rung::SingleId {
         return Ok(());
-    }
-    // The kernel takes the highest number for "leave it as it is", which is root.
-    if [user.uid, user.gid].iter().chain(&user.groups).any(|id| *id == u32::MAX) {
-        return Err(Failure::new(format!("{} is no id of a user or group", u32::MAX), libc::EINVAL));
     }
     let hint = "only the ids in /proc/self/uid_map exist here; see /etc/subuid and /etc/subgid";
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
@@ -161,7 +184,7 @@ fn switch_user(user: &User, rung: Rung) -> Result<(), Failure> {
 ///
 /// `no_new_privs` stays off: `sudo`, `su` and `ping` work inside, and gain what the bounding set has, in the user
 /// namespace, no more.
-fn drop_capabilities(keep: CapabilitySet, rung: Rung) -> Result<(), Failure> {
+fn drop_capabilities(keep: CapabilitySet, rung: Rung, told: bool) -> Result<(), Failure> {
     let step = || "drop capabilities";
     let current = rustix::thread::capabilities(None).map_err(Failure::at(step()))?;
     rustix::thread::clear_ambient_capability_set().map_err(Failure::at(step()))?;
@@ -169,11 +192,21 @@ fn drop_capabilities(keep: CapabilitySet, rung: Rung) -> Result<(), Failure> {
     if rung == Rung::SingleId {
         rustix::thread::set_capabilities(None, sets).map_err(Failure::at(step()))?;
         // It takes CAP_SYS_ADMIN, and afterwards `capset` is pretended: the exec leaves what the bounding set allows.
-        return sys::install_filter(&pretend::program()).map_err(Failure::at("seccomp"));
+        return pretend_owners(told);
     }
     sets.permitted &= keep;
     sets.effective &= keep;
     rustix::thread::set_capabilities(None, sets).map_err(Failure::at(step()))
+}
+
+/// Answers calls that change owners and ids with success; those that change owners are told over [`OWNERS`]. Linux before 5.0
+/// has no listeners, and a sandbox in a sandbox gets none: there they are only pretended.
+fn pretend_owners(told: bool) -> Result<(), Failure> {
+    if told && let Ok(listener) = sys::install_listening_filter(&pretend::program(true)) {
+        let channel = Channel::from_fd(sys::take_standard(OWNERS));
+        return channel.send(&(), &[listener.as_fd()]).map_err(Failure::at("sendmsg"));
+    }
+    sys::install_filter(&pretend::program(false)).map_err(Failure::at("seccomp"))
 }
 
 /// Installs the filters that need no `no_new_privs`: that takes `CAP_SYS_ADMIN` in our user namespace, which is about to go.

@@ -10,7 +10,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 use super::command::{self, Standard};
 use super::inside::{Inside, Missing, Stub};
 use super::stage::{self, OpenRoot, Rules, Stage};
-use super::{special, terminal, volumes};
+use super::{owners, special, terminal, volumes};
 use crate::channel::Channel;
 use crate::error::Failure;
 use crate::ladder::Rung;
@@ -41,17 +41,26 @@ fn start_and_wait(order: &RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Res
         channel.send(&Report::Terminal, &[terminal.as_fd()]).map_err(Failure::at("hand over the terminal"))?;
     }
     let children = sys::children_fd().map_err(Failure::at("signalfd"))?;
+    let (ours, theirs) = if order.ground.rung == Rung::SingleId {
+        let (ours, theirs) = Channel::pair().map_err(Failure::at("socketpair"))?;
+        (Some(ours), Some(theirs))
+    } else {
+        (None, None)
+    };
     let command = match sys::fork().map_err(Failure::at("fork"))? {
-        Fork::Child => command::main(&order.spec, order.ground.rung, &world.standard, channel),
+        Fork::Child => command::main(&order.spec, order.ground.rung, &world.standard, channel, theirs.as_ref()),
         Fork::Parent(pid) => pid,
     };
+    drop(theirs);
     let World { standard, terminal, stubs } = world;
     drop(terminal);
+    // None if the command could not start, or if the kernel has no such listener.
+    let owners = ours.and_then(|ours| ours.receive::<()>().ok()??.1.pop());
     // Pipes are the command's alone. A terminal must stay open here: without any, the caller would see its end.
     let terminal = matches!(standard, Standard::Terminal(_)).then_some(standard);
     // Nobody left to be signalled is no error.
     let signal_all = |signal: Signal| drop(sys::kill_all(signal.as_raw()));
-    let end = wait_for(command, &children, channel, &signal_all);
+    let end = wait_for(command, &children, channel, owners.as_ref(), &signal_all);
     // Whatever the command left running ends here, before its mount points are taken away.
     signal_all(Signal::KILL);
     while let Ok(Some(_)) | Err(rustix::io::Errno::INTR) = rustix::process::wait(WaitOptions::empty()) {}
@@ -120,9 +129,11 @@ pub(super) fn wait_for(
     command: Pid,
     children: &OwnedFd,
     channel: &Channel,
+    owners: Option<&OwnedFd>,
     signal_all: &dyn Fn(Signal),
 ) -> Option<Report> {
     let mut deadline: Option<Instant> = None;
+    let mut all_gone = false;
     loop {
         if let Some(status) = reap(command, children) {
             return report(status);
@@ -134,9 +145,16 @@ pub(super) fn wait_for(
             continue;
         }
         let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
-        let mut fds = [PollFd::new(children, PollFlags::IN), PollFd::new(channel, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(children, PollFlags::IN), PollFd::new(channel, PollFlags::IN)];
+        fds.extend(owners.filter(|_| !all_gone).map(|owners| PollFd::new(owners, PollFlags::IN)));
         // Only an interruption can be the reason for an error; then we look again.
         let _ = rustix::event::poll(&mut fds, timeout.as_ref());
+        let told = fds.get(2).map_or(PollFlags::empty(), PollFd::revents);
+        if let Some(owners) = owners.filter(|_| told.contains(PollFlags::IN)) {
+            owners::answer(owners);
+        }
+        // Nobody is left under the filter.
+        all_gone |= told.contains(PollFlags::HUP);
         let asked = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
         if asked {
             let mut byte = [0];

@@ -81,10 +81,10 @@ fn cover(covers: &mut Covers, spec: &RunSpec) -> Result<(), Failure> {
 fn run(order: &RunOrder, standard: &command::Standard, channel: &Channel) -> Result<Option<Report>, Failure> {
     let children = sys::children_fd().map_err(Failure::at("signalfd"))?;
     let command = match sys::fork().map_err(Failure::at("fork"))? {
-        Fork::Child => command::main(&order.spec, order.ground.rung, standard, channel),
+        Fork::Child => command::main(&order.spec, order.ground.rung, standard, channel, None),
         Fork::Parent(pid) => pid,
     };
-    let end = wait_for(command, &children, channel, &herd::signal);
+    let end = wait_for(command, &children, channel, None, &herd::signal);
     herd::end();
     Ok(end)
 }

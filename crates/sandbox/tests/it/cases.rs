@@ -2,6 +2,7 @@
 
 mod files;
 mod isolation;
+mod probes;
 mod process;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,7 +36,7 @@ pub fn suite(rung: &str, scratch: &Path, busybox: &Path, filters: &[&str]) -> Ex
     assert_eq!(format!("{:?}", sandbox.rung()), rung);
     let world = World::new(sandbox, scratch, busybox);
     let mut failed = false;
-    for (name, case) in [process::CASES, files::CASES, isolation::CASES].concat() {
+    for (name, case) in [process::CASES, files::CASES, isolation::CASES, probes::CASES].concat() {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
             continue;
         }

@@ -15,9 +15,9 @@ const SUCCESS: u32 = libc::SECCOMP_RET_ERRNO;
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 
 /// The kernel's names of architectures (`AUDIT_ARCH_...`).
-const X86_64: u32 = 0xc000_003e;
+pub(super) const X86_64: u32 = 0xc000_003e;
 const I386: u32 = 0x4000_0003;
-const AARCH64: u32 = 0xc000_00b7;
+pub(super) const AARCH64: u32 = 0xc000_00b7;
 const ARM: u32 = 0x4000_0028;
 
 /// The call fails with this error number.

@@ -1,14 +1,16 @@
 //! Where one id only can be mapped, changing owners and ids fails; package managers take that for an error. This filter
 //! answers such calls with success and does nothing, as Charliecloud's does.
 //!
-//! What is pretended is lost: a file keeps its owner, a device file is not made, and a process stays root. It is not a
-//! guard, so calls of an unknown architecture pass.
+//! What is pretended is lost: a device file is not made, and a process stays root. Only changes of owners by programs of the
+//! machine's own architecture are told to somebody who records them ([`crate::child::owners`]). It is not a guard, so calls of
+//! an unknown architecture pass.
 
 use libc::sock_filter;
 
 use super::{
     AARCH64, ALLOW, ARCHITECTURE, ARGUMENTS, ARM, I386, NUMBER, SUCCESS, X86_64, answer, load, statement, unless_equal,
 };
+use crate::child::owners;
 
 /// The numbers of one architecture's calls.
 struct Calls {
@@ -54,11 +56,11 @@ const ARCHITECTURES: [Calls; 4] = [
     },
 ];
 
-/// The filter.
-pub(in crate::child) fn program() -> Vec<sock_filter> {
+/// The filter. With `tell`, changes of owners are told instead of only pretended.
+pub(in crate::child) fn program(tell: bool) -> Vec<sock_filter> {
     let mut program = vec![load(ARCHITECTURE)];
     for calls in &ARCHITECTURES {
-        let block = block(calls);
+        let block = block(calls, if tell { owners::calls(calls.architecture) } else { &[] });
         // A block is far shorter than the longest jump, 255; were it not, the test below would fail.
         program.push(unless_equal(calls.architecture, u8::try_from(block.len()).unwrap_or(u8::MAX)));
         program.extend(block);
@@ -67,8 +69,11 @@ pub(in crate::child) fn program() -> Vec<sock_filter> {
     program
 }
 
-fn block(calls: &Calls) -> Vec<sock_filter> {
+fn block(calls: &Calls, told: &[u32]) -> Vec<sock_filter> {
     let mut block = vec![load(NUMBER)];
+    for number in told {
+        block.extend([unless_equal(*number, 1), answer(libc::SECCOMP_RET_USER_NOTIF)]);
+    }
     for number in calls.pretended {
         block.extend([unless_equal(*number, 1), answer(SUCCESS)]);
     }
@@ -115,7 +120,7 @@ mod tests {
             ("arm fchownat", ARM, 325, [0; 3], SUCCESS),
             ("chown's number elsewhere", 0x8000_0016, 92, [0; 3], ALLOW),
         ] {
-            assert_eq!(verdict(&program(), architecture, number, arguments), expected, "{what}");
+            assert_eq!(verdict(&program(false), architecture, number, arguments), expected, "{what}");
         }
     }
 }
