@@ -8,7 +8,7 @@ use std::sync::Arc;
 use skycap_image::progress::Task;
 use skycap_image::{Descriptor, Digest, Event, Platform};
 use skycap_rootfs::{OverlayXattrs, Owners};
-use skycap_sandbox::{Capabilities, Exit, Network, Output, RunError, RunSpec, Sandbox, Stdin, User};
+use skycap_sandbox::{Capabilities, Emulator, Exit, Mount, Network, Output, RunError, RunSpec, Sandbox, Stdin, User};
 use skycap_store::{Scratch, Temporary};
 
 use crate::commit;
@@ -103,6 +103,7 @@ impl Engine<'_> {
         spec.create_cwd = true;
         spec.user = User { uid: who.owner.uid, gid: who.owner.gid, groups: who.groups };
         spec.mounts = std::mem::take(&mut mounts.list);
+        spec.mounts.extend(emulator_of(&node.platform));
         if run.security == dockerfile::Security::Insecure {
             spec.capabilities = Capabilities::All;
         }
@@ -220,6 +221,22 @@ fn environment(run: &Run, who: &Identity, secrets: Vec<(String, String)>) -> Vec
     env
 }
 
+/// Whether this machine runs programs for a platform without an emulator.
+fn is_native(platform: &Platform) -> bool {
+    let (host, asked) = (Platform::host().normalized(), platform.normalized());
+    asked.architecture == host.architecture || (host.architecture == "amd64" && asked.architecture == "386")
+}
+
+/// An emulator that the kernel looks for in the RUN's own root file system.
+fn emulator_of(platform: &Platform) -> Option<Mount> {
+    match skycap_sandbox::emulator(&platform.architecture).filter(|_| !is_native(platform))? {
+        Emulator::Anywhere => None,
+        Emulator::Inside(program) => {
+            Some(Mount::Bind { source: program.clone(), within: None, target: program, read_only: true })
+        }
+    }
+}
+
 fn check(exit: Result<Exit, RunError>, text: &str, platform: &Platform) -> Result<(), Fault> {
     let fault = match exit {
         Ok(Exit::Code(0)) => return Ok(()),
@@ -228,10 +245,7 @@ fn check(exit: Result<Exit, RunError>, text: &str, platform: &Platform) -> Resul
         Err(error) => Fault::new(format!("{text} could not be run: {error}")),
     };
     let host = Platform::host().normalized();
-    let asked = platform.normalized();
-    let is_native =
-        asked.architecture == host.architecture || (host.architecture == "amd64" && asked.architecture == "386");
-    Err(if is_native {
+    Err(if is_native(platform) {
         fault
     } else {
         fault.with_hint(format!(

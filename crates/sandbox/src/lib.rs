@@ -12,6 +12,7 @@
 mod cancel;
 mod channel;
 mod child;
+mod emulator;
 mod error;
 mod hints;
 mod ids;
@@ -25,6 +26,7 @@ mod userns;
 
 pub use cancel::Cancel;
 pub use child::child_main;
+pub use emulator::{Emulator, emulator};
 pub use error::{Attempt, Refused, RunError};
 pub use ladder::{Rung, enter, probe};
 pub use sandbox::{Exit, Output, Sandbox, Stdin};
