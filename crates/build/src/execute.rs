@@ -19,6 +19,7 @@ use crate::context::Contexts;
 use crate::error::{BuildError, Fault};
 use crate::graph::{Graph, NodeId, Operation};
 use crate::inputs::Inputs;
+use crate::key;
 use crate::remote::Remote;
 use crate::request::Request;
 use crate::run::Upper;
@@ -49,6 +50,8 @@ pub(crate) struct Engine<'a> {
     pub graph: &'a Graph,
     /// By node.
     keys: &'a [Digest],
+    /// What the file systems are as a whole, by node.
+    pub file_systems: Vec<Digest>,
     /// The first node of the same key: equal steps of several platforms or targets are done once.
     same: Vec<NodeId>,
     /// Nodes whose layers go into an image; those of others need not be packed well.
@@ -137,6 +140,7 @@ impl<'a> Engine<'a> {
             tools,
             graph,
             keys,
+            file_systems: key::file_systems(graph, keys),
             same,
             shipped,
             state: Mutex::default(),
@@ -327,11 +331,6 @@ impl<'a> Engine<'a> {
     /// Whether a node's layer goes into an image.
     pub fn is_shipped(&self, id: NodeId) -> bool {
         self.shipped.contains(&self.canonical(id))
-    }
-
-    /// The keys of all nodes.
-    pub fn keys(&self) -> &[Digest] {
-        self.keys
     }
 
     /// What a node depends on.

@@ -1,7 +1,7 @@
 //! What a step's result depends on, as one digest. Pure.
 //!
 //! Every value is written with its length in front, so two different lists of values can never read the same. A file
-//! system counts by how it was made (its parent's key), never by its content; files of the context count by content and
+//! system counts by how it was made (its step's key, and what is below where that is no part of the key), never by its content; files of the context count by content and
 //! mode, not by time. Platforms count, and everything that an instruction says, each of its mounts included. Proxies, the
 //! values of secrets, the addresses of extra hosts and the contents of caches do not.
 
@@ -26,7 +26,7 @@ pub(crate) struct Encoder {
 impl Encoder {
     /// Begins a list of what kind it is.
     pub fn new(kind: &str) -> Self {
-        let mut encoder = Self { bytes: Vec::new(), parts: Vec::new() };
+        let mut encoder = Self { bytes: Vec::new(), parts: vec![("the kind of step", 0)] };
         encoder.text(kind);
         encoder
     }
@@ -92,27 +92,49 @@ impl Encoder {
 
 /// The key of every node. `context` says what the context files are that a node reads.
 pub(crate) fn keys(graph: &Graph, context: &BTreeMap<NodeId, Digest>, keep_file_times: bool) -> Vec<Digest> {
-    let mut keys: Vec<Digest> = Vec::with_capacity(graph.len());
+    let (mut keys, mut trees) = (Vec::with_capacity(graph.len()), Vec::with_capacity(graph.len()));
     for (id, node) in graph.iter() {
-        let known = Known { keys: &keys, context: context.get(&id) };
-        keys.push(known.encoded(node, keep_file_times).finish());
+        let known = Known { trees: &trees, context: context.get(&id) };
+        let key = known.encoded(node, keep_file_times).finish();
+        trees.push(tree(node, &key, &trees));
+        keys.push(key);
     }
     keys
+}
+
+/// What every file system is as a whole: a layer that fits any base is another file system on another base.
+pub(crate) fn file_systems(graph: &Graph, keys: &[Digest]) -> Vec<Digest> {
+    let mut trees = Vec::with_capacity(keys.len());
+    for ((_, node), key) in graph.iter().zip(keys) {
+        trees.push(tree(node, key, &trees));
+    }
+    trees
+}
+
+fn tree(node: &Node, key: &Digest, trees: &[Digest]) -> Digest {
+    match &node.operation {
+        Operation::Copy(copy) if copy.is_free_of_parent() => {
+            let below = trees.get(copy.parent.number()).map(Digest::as_bytes).unwrap_or_default();
+            Encoder::new("linked").bytes(below).bytes(key.as_bytes()).finish()
+        }
+        _ => *key,
+    }
 }
 
 /// What the key of a node is made of, part by part: to tell which of them made it another key than that of an earlier build.
 pub(crate) fn parts(
     node: &Node,
-    keys: &[Digest],
+    trees: &[Digest],
     context: Option<&Digest>,
     keep_file_times: bool,
 ) -> Vec<(&'static str, Digest)> {
-    Known { keys, context }.encoded(node, keep_file_times).parts()
+    Known { trees, context }.encoded(node, keep_file_times).parts()
 }
 
 /// What is known when a node's turn comes.
 struct Known<'k> {
-    keys: &'k [Digest],
+    /// The file systems so far.
+    trees: &'k [Digest],
     context: Option<&'k Digest>,
 }
 
@@ -128,7 +150,7 @@ impl Known<'_> {
     }
 
     fn of(&self, id: NodeId) -> &[u8] {
-        self.keys.get(id.number()).map(Digest::as_bytes).unwrap_or_default()
+        self.trees.get(id.number()).map(Digest::as_bytes).unwrap_or_default()
     }
 
     fn from(&self, encoder: &mut Encoder, from: From) {

@@ -27,7 +27,7 @@ impl Engine<'_> {
             Operation::Copy(copy) if copy.is_free_of_parent() => None,
             _ => node.parent(),
         };
-        let mut held = self.keys().to_vec();
+        let mut held = self.file_systems.clone();
         let mut hold = |input: NodeId, content: Digest| held[input.number()] = content;
         if let Operation::Copy(copy) = &node.operation {
             for (input, content) in self.contents(id, copy)? {

@@ -120,7 +120,7 @@ impl Engine<'_> {
         let mut reasons = reason::Reasons::read(self.tools.store, self.tools.file);
         for (id, node) in self.graph.iter().filter(|(_, node)| !matches!(node.operation, Operation::Base(_))) {
             let context = self.tools.in_context.get(&id);
-            let parts = key::parts(node, self.keys(), context, self.tools.request.keep_file_times);
+            let parts = key::parts(node, &self.file_systems, context, self.tools.request.keep_file_times);
             let why = reasons.compare(&format!("{} {}", node.platform, node.text()), &parts);
             if answers.open.contains(&id) || answers.imported.contains_key(&id) {
                 say(

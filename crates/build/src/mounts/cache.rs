@@ -79,7 +79,7 @@ impl Engine<'_> {
         }
         let mut beginning = Encoder::new("cache mount");
         if let From::Node(node) = mount.from {
-            beginning.bytes(self.key(node).as_bytes()).option(m.source.as_deref());
+            beginning.bytes(self.file_systems[node.number()].as_bytes()).option(m.source.as_deref());
         }
         for number in [m.mode, m.uid, m.gid] {
             beginning.number(u64::from(number.is_some())).number(u64::from(number.unwrap_or_default()));

@@ -20,6 +20,8 @@ pub const TESTS: &[crate::Test] = &[
     ("a_known_copy_spares_the_stage_it_copies_from", a_known_copy_spares_the_stage_it_copies_from),
     ("a_base_with_the_same_layers_is_the_same_base", a_base_with_the_same_layers_is_the_same_base),
     ("a_linked_copy_survives_a_new_base", a_linked_copy_survives_a_new_base),
+    ("what_stands_upon_a_linked_copy_depends_on_the_base", what_stands_upon_a_linked_copy_depends_on_the_base),
+    ("a_linked_copy_is_no_plain_one_whatever_is_below", a_linked_copy_is_no_plain_one_whatever_is_below),
     ("another_packing_does_not_do_steps_again", another_packing_does_not_do_steps_again),
     ("archives_are_unpacked_by_add_only", archives_are_unpacked_by_add_only),
     ("a_file_keeps_its_time_if_asked", a_file_keeps_its_time_if_asked),
@@ -206,6 +208,30 @@ fn a_linked_copy_survives_a_new_base() {
     let second = world.built(dockerfile);
     assert_eq!(outcomes(&second), ["copy cached"]);
     assert_eq!(first.image.manifest().layers[1], second.image.manifest().layers[1]);
+}
+
+fn what_stands_upon_a_linked_copy_depends_on_the_base() {
+    let mut world = world();
+    world.image("base", "layer\n  dir real\n  symlink way real\n");
+    world.image("other", "layer\n  dir way\n");
+    let dockerfile = |base: &str| format!("FROM {base}\nCOPY --link first /l\nCOPY second /way/\n");
+    let own = |built: &skycap_build::Built| list(built.image.layers().last().unwrap());
+    assert!(own(&world.built(&dockerfile("base"))).contains("real/second"));
+    let other = world.built(&dockerfile("other"));
+    assert_eq!(outcomes(&other), ["copy cached", "copy done"]);
+    assert!(own(&other).contains("way/second"));
+}
+
+fn a_linked_copy_is_no_plain_one_whatever_is_below() {
+    let mut world = world();
+    let passwd = "  dir etc\n  file etc/passwd 0644 0:0 \"u:x:5:5::/:/bin/sh\\n\"\n";
+    world.image("base", &format!("layer\n{passwd}  dir real\n  symlink way real\n"));
+    let own = |flags: &str| {
+        let built = world.built(&format!("FROM base\nCOPY {flags} --chown=u second /way/\n"));
+        list(built.image.layers().last().unwrap())
+    };
+    assert!(own("").contains("real/second 0644 5:5"));
+    assert!(own("--link").contains("way/second 0644 5:5"));
 }
 
 fn another_packing_does_not_do_steps_again() {
