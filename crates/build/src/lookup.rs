@@ -38,15 +38,14 @@ impl Engine<'_> {
         while !answers.imported.is_empty() {
             let wanted: Vec<(Digest, Imported)> =
                 answers.imported.iter().map(|(id, step)| (*self.key(*id), step.clone())).collect();
-            let missing = import::fetch(&wanted, self.tools.store, request.threads, self.tools.progress);
+            import::fetch(&wanted, self.tools.store, request.threads, self.tools.progress);
             from.extend(answers.imported.into_iter().map(|(id, step)| (id, step.label)));
-            for key in missing {
+            // What was fetched is in the store now. What is not, because the cache does not give it or the store cannot keep it,
+            // is known to nobody.
+            for (key, _) in wanted {
                 imports.remove(&key);
             }
-            // What was fetched is in the store now.
             answers = self.ask(heads, &imports);
-            // A store that cannot keep anything must not make this go on for ever.
-            answers.imported.retain(|id, _| !from.contains_key(id));
         }
         self.explain(&answers, &from);
         self.take(answers, imports)?;
@@ -99,7 +98,6 @@ impl Engine<'_> {
         let mut state = self.lock();
         state.made.extend(made);
         state.open.extend(answers.open);
-        state.open.extend(answers.imported.into_keys());
         state.imports = imports;
         Ok(())
     }
@@ -122,7 +120,7 @@ impl Engine<'_> {
             let context = self.tools.in_context.get(&id);
             let parts = key::parts(node, &self.file_systems, context, self.tools.request.keep_file_times);
             let why = reasons.compare(&format!("{} {}", node.platform, node.text()), &parts);
-            if answers.open.contains(&id) || answers.imported.contains_key(&id) {
+            if answers.open.contains(&id) {
                 say(
                     id,
                     &if self.tools.request.no_cache { "not looked for".to_owned() } else { format!("miss: {why}") },

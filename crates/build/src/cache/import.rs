@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use skycap_image::{Artifact, Digest, Event, Image, Kind, Layer, Progress, SourceError};
 use skycap_store::Store;
@@ -80,15 +79,9 @@ fn add(image: &Image, label: &str, steps: &mut Vec<(Digest, Imported)>) {
     }
 }
 
-/// Copies layers into the store, several at once. Those that cannot be had are told and named.
-pub(crate) fn fetch(
-    wanted: &[(Digest, Imported)],
-    store: &Store,
-    threads: usize,
-    progress: &dyn Progress,
-) -> Vec<Digest> {
+/// Copies layers into the store, several at once. Those that cannot be had are told.
+pub(crate) fn fetch(wanted: &[(Digest, Imported)], store: &Store, threads: usize, progress: &dyn Progress) {
     let next = AtomicUsize::new(0);
-    let missing = Mutex::new(Vec::new());
     let work = || {
         while let Some((key, step)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
             match store.keep_layer(&step.layer) {
@@ -97,7 +90,6 @@ pub(crate) fn fetch(
                     let (digest, label) = (step.layer.descriptor.digest, &step.label);
                     let why = chain(&error);
                     progress.event(Event::Note(&format!("layer {digest} of cache {label} is not used: {why}")));
-                    missing.lock().unwrap_or_else(PoisonError::into_inner).push(*key);
                 }
             }
         }
@@ -108,7 +100,6 @@ pub(crate) fn fetch(
         }
         work();
     });
-    missing.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An error with its causes, in one line.
