@@ -256,3 +256,17 @@ fn is_same_kind(entry: &Entry, content: &Content) -> bool {
 fn is_same_but_time(a: &Metadata, b: &Metadata) -> bool {
     (a.mode, a.uid, a.gid, &a.xattrs) == (b.mode, b.uid, b.gid, &b.xattrs)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_owner_wins_over_the_one_that_is_known() {
+        for (recorded, expected) in
+            [("", (7, 8)), ("33:44", (33, 44)), (":44", (7, 44)), ("33:", (33, 8)), (":", (7, 8)), ("x:y", (7, 8))]
+        {
+            assert_eq!(given_owner(recorded.as_bytes(), (7, 8)), expected, "{recorded}");
+        }
+    }
+}

@@ -249,6 +249,33 @@ fn a_build_without_run_needs_no_rights_at_all() {
     assert!(layers(&world.path("task")).starts_with("sha256:"));
 }
 
+/// With one id nothing can be given away; it is in the layer all the same.
+#[test]
+fn owners_that_run_gives_are_in_the_layer_with_one_id() {
+    let test = "owners_that_run_gives_are_in_the_layer_with_one_id";
+    let dockerfile = "FROM scratch\nCOPY busybox /bin/sh\nCOPY busybox /bin/chown\nCOPY --chown=3:4 busybox /known\n\
+        RUN [\"/bin/chown\", \"33:44\", \"/bin/sh\"]\nRUN [\"/bin/chown\", \"55:66\", \"/known\"]\n";
+    let mut digests = Vec::new();
+    for user in [0, 65534] {
+        let world = World::new();
+        if !root(test) || task(&world, test).is_none() {
+            return;
+        }
+        world.file("task/Dockerfile", dockerfile);
+        let directory = world.path("task");
+        for name in ["task", "home", "tmp"] {
+            world.dir(name);
+            own(&world.path(name), user, user);
+        }
+        let mut command = world.command("setpriv");
+        command.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "--"]);
+        command.env("SOURCE_DATE_EPOCH", "1000000000");
+        build_as(&world, command, &directory).ok();
+        digests.push(layers(&directory));
+    }
+    assert_eq!(digests[0], digests[1]);
+}
+
 /// Where Concourse would put a task.
 const TASK: &str = "/tmp/build/0a1b2c3d";
 
