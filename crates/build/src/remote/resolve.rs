@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 use skycap_image::progress::Task;
-use skycap_image::{Descriptor, Digest, Hasher, MediaType};
+use skycap_image::{Descriptor, Digest, Hasher, Kind, MediaType, SourceError};
 
 use super::address::{self, GitAddress};
 use super::secrets::Secrets;
@@ -105,7 +105,7 @@ fn http(url: &str, checksum: Option<&Digest>, request: &Request, world: &World<'
     let mut into = File::options().create_new(true).read(true).write(true).open(&path)?;
     let ask = HttpAsk { url, authorization: authorization.as_ref(), known: validators.as_ref(), largest: LARGEST };
     let answer = world.remote.http(&ask, &mut into);
-    let answer = answer.map_err(|error| Fault::caused(format!("cannot fetch {}", shown(url)), error))?;
+    let answer = answer.map_err(|error| refused(url, error))?;
     let known = match (answer, known) {
         (HttpAnswer::Unchanged, Some(known)) => known,
         (HttpAnswer::Unchanged, None) => {
@@ -122,6 +122,13 @@ fn http(url: &str, checksum: Option<&Digest>, request: &Request, world: &World<'
     }
     task.finish("done");
     Ok(found(&known))
+}
+
+/// A server that wants to know who asks is told so by a secret.
+fn refused(url: &str, error: SourceError) -> Fault {
+    let is_denied = error.kind == Kind::Denied;
+    let fault = Fault::caused(format!("cannot fetch {}", shown(url)), error);
+    if is_denied { fault.with_hint("a file that is not public needs the secret HTTP_AUTH_TOKEN_<host>") } else { fault }
 }
 
 /// Moves what was fetched into the store, if it is what it should be.

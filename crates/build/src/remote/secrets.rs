@@ -37,7 +37,8 @@ impl Secrets<'_> {
 /// `host:port` and `host` of a URL.
 fn places(url: &str) -> Option<(&str, &str)> {
     let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
+    // Where a browser reads `\` as `/`, what stands behind it names no host.
+    let authority = rest.split(['/', '\\', '?', '#']).next()?;
     let authority = authority.rsplit('@').next()?;
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -79,6 +80,7 @@ mod tests {
             ("https://a.com.evil/x", None),
             ("https://evil/@a.com/x", None),
             ("https://evil?@a.com", None),
+            ("https://evil\\@a.com/x", None),
         ] {
             assert_eq!(text(secrets.for_file(url)).as_deref(), expected, "{url}");
         }

@@ -51,6 +51,8 @@ pub(crate) struct Git<'h> {
     variables: Vec<(&'static str, String)>,
     hidden: Vec<Secret>,
     protocols_of_submodules: &'static str,
+    /// What opens a repository that is not for everybody.
+    way_in: &'static str,
 }
 
 impl<'h> Git<'h> {
@@ -80,7 +82,13 @@ impl<'h> Git<'h> {
             variables: Vec::new(),
             hidden: Vec::new(),
             protocols_of_submodules: submodule_protocols(host.hosts.values()),
+            way_in: "set source.username and source.password, or source.private_key",
         })
+    }
+
+    /// Says in errors what opens a repository.
+    pub(crate) fn with_way_in(self, way_in: &'static str) -> Self {
+        Self { way_in, ..self }
     }
 
     /// Shows a header to one origin, which cannot pass it on by a redirect. It reaches git by its environment.
@@ -178,7 +186,7 @@ impl<'h> Git<'h> {
         let failure = Failure::new(self.redacted(&format!("git {} failed: {last}", command.join(" "))));
         let denied = ["Authentication failed", "could not read Username", "Permission denied (publickey"];
         if denied.iter().any(|text| last.contains(text)) {
-            return failure.with_hint("set source.username and source.password, or source.private_key");
+            return failure.with_hint(self.way_in);
         }
         failure
     }

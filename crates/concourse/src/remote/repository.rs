@@ -19,6 +19,10 @@ use crate::{Failure, Host};
 /// Who a token belongs to, for servers that want a name.
 const TOKEN_USER: &str = "x-access-token";
 
+/// What a build can show.
+const WAY_IN: &str =
+    "a repository that is not public needs the secret GIT_AUTH_TOKEN, or by SSH an agent or a key of the id default";
+
 /// The same as [`settle`], for submodules: a text of our own, in which nothing of the repository is put.
 const SETTLE: &str = r#"git -c pack.threads=1 repack -a -d -q && d=$(git rev-parse --absolute-git-dir) &&
     rm -rf "$d/logs" "$d/FETCH_HEAD" "$d/ORIG_HEAD" "$d/index" "$d/branches" "$d/hooks" && git read-tree HEAD"#;
@@ -136,7 +140,7 @@ fn connect<'h>(host: &'h Host, ask: &GitAsk<'_>) -> Result<(Git<'h>, String), Fa
         }
         Some(Authorization::Header(header)) => Some(header.clone()),
     };
-    let mut git = Git::new(&source, host)?;
+    let mut git = Git::new(&source, host)?.with_way_in(WAY_IN);
     if let (Some(header), Ok(url)) = (header, Url::parse(&source.uri)) {
         let base = host_of(&url).and_then(|name| host.hosts.get(&name)).cloned();
         let origin = base.unwrap_or_else(|| url.origin().ascii_serialization());

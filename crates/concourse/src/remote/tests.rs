@@ -129,6 +129,7 @@ impl Place {
                 write!(text, ": {inner}").unwrap();
                 cause = inner.source();
             }
+            error.hint().into_iter().for_each(|hint| write!(text, " ({hint})").unwrap());
             assert_not_shown_in("an error", text.as_bytes());
             text
         })
@@ -366,7 +367,8 @@ fn credentials_stay_with_their_host() {
     });
     let web = web.unwrap();
     let mut place = Place::new();
-    assert!(place.error(&format!("ADD {}/a /", web.url())).contains("401"));
+    let error = place.error(&format!("ADD {}/a /", web.url()));
+    assert!(error.contains("401") && error.contains("needs the secret HTTP_AUTH_TOKEN_"), "{error}");
     for (name, value) in [("HTTP_AUTH_TOKEN", "hunter2-token"), ("HTTP_AUTH_HEADER", "hunter2 header")] {
         place.secrets = BTreeMap::from([(format!("{name}_{}", web.authority()), SecretBytes::new(value))]);
         assert!(place.layers(&format!("ADD {}/a /", web.url()))[0].ends_with("secret\n"));
@@ -655,7 +657,7 @@ fn private_repositories_are_asked_with_the_request_s_secrets() {
         place.secrets.clear();
         place.no_cache = true;
         let error = place.error(&line);
-        assert!(error.contains("cannot check out"), "{error}");
+        assert!(error.contains("cannot check out") && error.contains("needs the secret GIT_AUTH_TOKEN"), "{error}");
         for name in [name.to_owned(), format!("{name}.127.0.0.1"), format!("{name}.{}", web.authority())] {
             place.secrets = BTreeMap::from([(name, SecretBytes::new(value))]);
             assert_eq!(place.layers(&line), ["file a 0644 0:0 1\n"]);
