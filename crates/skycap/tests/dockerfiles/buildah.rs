@@ -110,8 +110,8 @@ pub fn run(case: &Case, room: &Path) -> Result<(), String> {
     let mut words = config.entrypoint.clone().unwrap_or_default();
     words.extend(if arguments.is_empty() { config.cmd.clone().unwrap_or_default() } else { arguments.clone() });
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    // Debian's buildah was seen to lose all output once in some hundred runs on a busy machine; nothing is asked again, wrong
-    // output is not.
+    // All output of a container was seen to be missing on a busy machine, for whatever reason. No output is asked for again;
+    // wrong output is not.
     let run = || buildah(room, &[&["run", "--isolation", "chroot", "run", "--"], &words[..]].concat());
     let mut output = run();
     for _ in 0..2 {
