@@ -19,6 +19,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::folders;
 use crate::listing::{listing, sorted};
 use crate::names::Names;
 use crate::standin::StandIn;
@@ -257,7 +258,7 @@ impl Case {
             }
         }
         if let Some(expected) = self.read("requests.txt") {
-            differs("requests", &expected, &outcome.requests_like(&expected));
+            differs("requests", &expected, &folders::requests_like(&outcome.requests, &expected));
         }
         differences
     }
@@ -278,7 +279,7 @@ impl Case {
             put("error.txt", outcome.failure());
         }
         if let Some(expected) = self.read("requests.txt") {
-            put("requests.txt", &outcome.requests_like(&expected));
+            put("requests.txt", &folders::requests_like(&outcome.requests, &expected));
         }
     }
 }
@@ -289,15 +290,6 @@ impl Outcome {
         let begins = |at: &usize| *at == 0 || self.stderr.as_bytes()[at - 1] == b'\n';
         let at = self.stderr.match_indices("error: ").map(|(at, _)| at).filter(begins).last();
         at.map_or(self.stderr.as_str(), |at| &self.stderr[at..])
-    }
-
-    fn requests_like(&self, expected: &str) -> String {
-        let mut lines = self.requests.clone();
-        if expected.starts_with("in any order") {
-            lines.sort();
-            lines.insert(0, "in any order".to_owned());
-        }
-        lines.join("\n")
     }
 }
 

@@ -16,6 +16,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use skycap_concourse::encode;
 
+use crate::folders;
 use crate::listing::{listing, sorted};
 use crate::names::Names;
 use crate::standin::StandIn;
@@ -221,7 +222,7 @@ impl Case {
             differs("files", &files, &outcome.files);
         }
         if let Some(expected) = self.read("requests.txt") {
-            differs("requests", &expected, &outcome.requests_like(&expected));
+            differs("requests", &expected, &folders::requests_like(&outcome.requests, &expected));
         }
         if let Some(pushed) = self.read("pushed.txt") {
             differs("what is in the registry", &pushed, &outcome.pushed);
@@ -245,7 +246,7 @@ impl Case {
             put("files.txt", &outcome.files);
         }
         if let Some(expected) = self.read("requests.txt") {
-            put("requests.txt", &outcome.requests_like(&expected));
+            put("requests.txt", &folders::requests_like(&outcome.requests, &expected));
         }
         if self.folder.join("pushed.txt").exists() || self.script == "out" && outcome.code == Some(0) {
             put("pushed.txt", &outcome.pushed);
@@ -265,15 +266,6 @@ impl Outcome {
         } else {
             &self.stderr
         }
-    }
-
-    fn requests_like(&self, expected: &str) -> String {
-        let mut lines = self.requests.clone();
-        if expected.starts_with("in any order") {
-            lines.sort();
-            lines.insert(0, "in any order".to_owned());
-        }
-        lines.join("\n")
     }
 }
 

@@ -21,6 +21,8 @@
 
 mod case;
 mod docs;
+#[path = "../shared/folders.rs"]
+mod folders;
 #[path = "../shared/listing.rs"]
 mod listing;
 mod measures;
@@ -38,7 +40,6 @@ mod state;
 mod tls;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use case::Case;
 
@@ -49,44 +50,11 @@ pub fn testdata() -> PathBuf {
 
 /// Every folder that holds a request, by its path below `testdata`.
 pub fn cases() -> Vec<String> {
-    let (root, mut left, mut found) = (testdata(), vec![testdata()], Vec::new());
-    while let Some(directory) = left.pop() {
-        for entry in std::fs::read_dir(&directory).unwrap().map(Result::unwrap) {
-            if entry.file_type().unwrap().is_dir() {
-                left.push(entry.path());
-            } else if ["check.json", "in.json", "out.json"].iter().any(|name| entry.file_name() == *name) {
-                found.push(directory.strip_prefix(&root).unwrap().to_str().unwrap().to_owned());
-            }
-        }
-    }
-    found.sort();
-    found
+    folders::found(&testdata(), &["check.json", "in.json", "out.json"])
 }
 
 #[test]
 fn every_case_ends_as_it_says() {
-    // What files are made with must not depend on who runs this.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let wanted = std::env::var("SKYCAP_CASE").unwrap_or_default();
-    let cases: Vec<String> = cases().into_iter().filter(|name| name.contains(&wanted)).collect();
     let installed = case::Installed::new();
-    let (left, failures) = (Mutex::new(cases.iter()), Mutex::new(Vec::new()));
-    let next = || left.lock().unwrap().next();
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8) * 2 {
-            scope.spawn(|| {
-                while let Some(name) = next() {
-                    let ended = std::panic::catch_unwind(|| Case::open(&testdata().join(name)).run(&installed));
-                    let differences = ended.unwrap_or_else(|_| vec!["the test itself failed".to_owned()]);
-                    if !differences.is_empty() {
-                        failures.lock().unwrap().push(format!("== {name}\n{}", differences.join("\n")));
-                    }
-                }
-            });
-        }
-    });
-    let mut failures = failures.into_inner().unwrap();
-    failures.sort();
-    assert!(failures.is_empty(), "{} of {} cases differ:\n{}", failures.len(), cases.len(), failures.join("\n\n"));
-    assert!(!wanted.is_empty() || cases.len() >= 150, "only {} cases were found", cases.len());
+    folders::run_all(cases(), 2, 150, |name| Case::open(&testdata().join(name)).run(&installed));
 }
