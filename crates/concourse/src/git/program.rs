@@ -105,9 +105,11 @@ impl<'h> Git<'h> {
         self
     }
 
-    /// Asks an SSH agent, and only that.
-    pub(crate) fn with_agent(mut self, socket: &Path) -> Self {
-        self.variables.push(("SSH_AUTH_SOCK", socket.display().to_string()));
+    /// Asks an SSH agent, and only that: no other agent, and no key or setting that the user keeps for SSH. Without one
+    /// nothing is shown to servers.
+    pub(crate) fn with_agent(mut self, socket: Option<&Path>) -> Self {
+        self.ssh.push_str(" -F none -o IdentityFile=none");
+        self.variables.push(("SSH_AUTH_SOCK", socket.map(|socket| socket.display().to_string()).unwrap_or_default()));
         self
     }
 

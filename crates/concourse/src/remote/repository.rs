@@ -146,10 +146,7 @@ fn connect<'h>(host: &'h Host, ask: &GitAsk<'_>) -> Result<(Git<'h>, String), Fa
         let origin = base.unwrap_or_else(|| url.origin().ascii_serialization());
         git = git.with_header(&origin, header);
     }
-    if let Some(socket) = ask.ssh_agent {
-        git = git.with_agent(socket);
-    }
-    Ok((git, source.uri))
+    Ok((git.with_agent(ask.ssh_agent), source.uri))
 }
 
 /// As `--host` names it.

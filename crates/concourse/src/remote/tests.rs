@@ -88,7 +88,8 @@ impl Place {
         let mut settings = Settings { hosts: self.hosts.clone(), ..Settings::default() };
         settings.retries.first = std::time::Duration::from_millis(1);
         let path = self.tools.clone().unwrap_or_else(|| PATH.to_owned());
-        let environment: Environment = [("PATH", path.as_str())].into_iter().collect();
+        let variables = [("PATH", path.as_str()), ("SSH_AUTH_SOCK", "/run/not-for-builds.sock")];
+        let environment: Environment = variables.into_iter().collect();
         Host::new(settings, environment, self.path("scratch"), Arc::new(Silent)).unwrap()
     }
 
@@ -847,7 +848,8 @@ fn ssh_asks_the_agent_that_was_given() {
     let (tools, log) = (place.path("tools"), place.path("log"));
     fs::create_dir(&tools).unwrap();
     let script = format!(
-        "#!/bin/sh\necho \"$SSH_AUTH_SOCK\" >> {}\ncase \"$*\" in *BatchMode=yes*) ;; *) exit 1 ;; esac\n\
+        "#!/bin/sh\necho \"$SSH_AUTH_SOCK\" >> {}\n\
+         case \"$*\" in *BatchMode=yes*\\ -F\\ none\\ -o\\ IdentityFile=none*) ;; *) exit 1 ;; esac\n\
          eval last=\\${{$#}}\ncd {}\nexec sh -c \"$last\"\n",
         log.display(),
         place.path("srv").display()
@@ -859,6 +861,11 @@ fn ssh_asks_the_agent_that_was_given() {
     assert_eq!(place.layers("ADD git@git.example:r.git#main /"), ["file a 0644 0:0 1\n"]);
     let asked = fs::read_to_string(&log).unwrap();
     assert!(asked.lines().all(|line| line == "/run/agent.sock") && asked.lines().count() > 1, "{asked}");
+    fs::remove_file(&log).unwrap();
+    (place.ssh, place.no_cache) = (BTreeMap::new(), true);
+    place.layers("ADD git@git.example:r.git#main /");
+    let asked = fs::read_to_string(&log).unwrap();
+    assert!(asked.lines().all(str::is_empty) && asked.lines().count() > 1, "the user's own agent was asked: {asked}");
     place.tools = Some(tools.display().to_string());
     let error = place.error("ADD https://git.example/other.git /");
     assert!(error.contains("cannot run git") && error.contains("install it"), "{error}");

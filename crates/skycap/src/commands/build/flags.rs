@@ -159,8 +159,17 @@ fn secret_file(fields: &Fields<'_>, path: &Path) -> Result<SecretBytes, Failure>
     Ok(SecretBytes::new(bytes))
 }
 
+/// Every `--ssh`. As in buildx, a context that git fetches by SSH may ask the user's agent where nothing else is said.
+pub fn agents(texts: &[String], context: &str, variables: &Variables) -> Result<BTreeMap<String, SshSource>, Failure> {
+    let has_agent = variables.get("SSH_AUTH_SOCK").is_some_and(|path| !path.is_empty());
+    let own = ["default".to_owned()];
+    let is_default = texts.is_empty() && has_agent && (context.starts_with("git@") || context.starts_with("ssh://"));
+    let texts = if is_default { &own[..] } else { texts };
+    texts.iter().map(|text| ssh(text, variables)).collect()
+}
+
 /// `ID[=SOCKET|KEY[,KEY…]]`.
-pub fn ssh(text: &str, variables: &Variables) -> Result<(String, SshSource), Failure> {
+fn ssh(text: &str, variables: &Variables) -> Result<(String, SshSource), Failure> {
     let (id, paths) = match text.split_once('=') {
         Some((id, paths)) => (id, paths.split(',').map(PathBuf::from).collect()),
         None => (text, Vec::new()),

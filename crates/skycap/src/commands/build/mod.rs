@@ -131,7 +131,7 @@ impl Plan<'_> {
             platforms: flags::platforms(&inputs.platform)?,
             contexts: inputs.build_context.iter().map(|text| flags::build_context(text)).collect::<Result<_, _>>()?,
             secrets: inputs.secret.iter().map(|text| flags::secret(text, variables)).collect::<Result<_, _>>()?,
-            ssh: inputs.ssh.iter().map(|text| flags::ssh(text, variables)).collect::<Result<_, _>>()?,
+            ssh: flags::agents(&inputs.ssh, &self.arguments.context, variables)?,
             allow: flags::allow(&steps.allow)?,
             network: flags::network(steps.network.as_deref())?,
             add_hosts: steps.add_host.iter().map(|text| flags::add_host(text)).collect::<Result<_, _>>()?,
