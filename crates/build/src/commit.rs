@@ -190,18 +190,32 @@ fn add_from_outside(
     let From::Context(context) = source.tree else { return Err(Fault::new("a file to copy was not read")) };
     let changed = || Fault::new(format!("{} of the build context changed while it was being read", source.path));
     let inner = sources.contexts.get(context).file(&source.path)?;
-    let mut content = Hashing { inner, hasher: Hasher::new(Algorithm::Sha256) };
+    let mut content = Hashing::new(inner);
     let added = pack.add(path, Change::File(&item.entry.metadata, size, &mut content));
     let grew = content.read(&mut [0; 1]).map_err(unwritten)? != 0;
-    if sources.read.get(source).map(|read| read.digest) != Some(content.hasher.finish()) || grew {
+    if sources.read.get(source).map(|read| read.digest) != Some(content.finish()) || grew {
         return Err(changed());
     }
     added.map_err(unwritten)
 }
 
-struct Hashing {
-    inner: File,
+/// A file that is read once, and what it held.
+pub(crate) struct Hashing {
+    /// The file.
+    pub inner: File,
     hasher: Hasher,
+}
+
+impl Hashing {
+    /// From the place where the file is.
+    pub fn new(inner: File) -> Self {
+        Self { inner, hasher: Hasher::new(Algorithm::Sha256) }
+    }
+
+    /// The digest of what was read.
+    pub fn finish(self) -> Digest {
+        self.hasher.finish()
+    }
 }
 
 impl Read for Hashing {

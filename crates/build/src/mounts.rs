@@ -12,6 +12,7 @@ use skycap_rootfs::{Entry, Kind, TreePath};
 use skycap_sandbox::{Mount, Sandbox, Upper};
 
 use crate::changes::Place;
+use crate::commit::Hashing;
 use crate::dockerfile::MountKind;
 use crate::error::Fault;
 use crate::execute::Engine;
@@ -91,10 +92,15 @@ impl Engine<'_> {
             Kind::File { .. } => {
                 let gone = || io::Error::from(io::ErrorKind::NotFound);
                 let From::Context(id) = from.tree else { return Err(gone()) };
-                let mut source = self.tools.contexts.get(id).file(&from.path).map_err(|_| gone())?;
+                let source = self.tools.contexts.get(id).file(&from.path).map_err(|_| gone())?;
+                let mut source = Hashing::new(source);
                 let mut copy = std::fs::File::create_new(to)?;
                 io::copy(&mut source, &mut copy)?;
-                copy.set_modified(source.metadata()?.modified()?)?;
+                copy.set_modified(source.inner.metadata()?.modified()?)?;
+                // What the step is kept under is what the file held at first.
+                if self.tools.inputs.files().get(from).map(|read| read.digest) != Some(source.finish()) {
+                    return Err(io::Error::other(format!("{} changed while it was being read", from.path)));
+                }
             }
             Kind::Device(_) | Kind::Fifo => return Ok(()),
         }

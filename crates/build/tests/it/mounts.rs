@@ -5,9 +5,9 @@ use std::fs;
 
 use skycap_build::dockerfile::Network;
 use skycap_build::{Entitlement, SandboxAccess};
-use skycap_image::SecretBytes;
+use skycap_image::{Event, Progress, SecretBytes};
 
-use crate::world::{World, access, list, outcomes, with_shell};
+use crate::world::{World, access, around, chain, list, outcomes, with_shell};
 
 pub const TESTS: &[crate::Test] = &[
     ("a_cache_begins_with_its_seed", a_cache_begins_with_its_seed),
@@ -19,6 +19,7 @@ pub const TESTS: &[crate::Test] = &[
     ("targets_join_the_working_directory", targets_join_the_working_directory),
     ("a_tmpfs_has_the_size_that_was_asked_for", a_tmpfs_has_the_size_that_was_asked_for),
     ("what_is_written_to_a_bind_mount_is_nobodys", what_is_written_to_a_bind_mount_is_nobodys),
+    ("a_file_that_changes_before_it_is_shown_is_an_error", a_file_that_changes_before_it_is_shown_is_an_error),
     ("secrets_have_owners_and_modes", secrets_have_owners_and_modes),
     ("a_secret_need_not_be_text", a_secret_need_not_be_text),
     ("all_rights_are_for_the_caller_to_give", all_rights_are_for_the_caller_to_give),
@@ -207,6 +208,27 @@ fn what_is_written_to_a_bind_mount_is_nobodys() {
     assert_eq!(world.output(), "after\nafter\nbeforebefore\n");
     assert_eq!(fs::read_to_string(world.context().join("d/f")).unwrap(), "before");
     assert_eq!(built.image.layers().iter().skip(1).map(list).collect::<String>(), "");
+}
+
+/// Writes to a file when a RUN begins.
+struct Changing(std::path::PathBuf);
+
+impl Progress for Changing {
+    fn event(&self, event: Event<'_>) {
+        if matches!(event, Event::Started { label, .. } if label.contains("RUN")) {
+            fs::write(&self.0, "after!").unwrap();
+        }
+    }
+}
+
+fn a_file_that_changes_before_it_is_shown_is_an_error() {
+    let Some(world) = world("a_file_that_changes_before_it_is_shown_is_an_error") else { return };
+    world.file("d/f", "before");
+    let request = world.request("FROM shell\nRUN --mount=source=d,target=/d cat /d/f\n");
+    let (store, progress) = (world.store(), Changing(world.context().join("d/f")));
+    let built = skycap_build::build(&request, &around(&world.images, &store, access(), &progress));
+    let error = chain(&built.err().unwrap());
+    assert!(error.contains("d/f changed while it was being read"), "{error}");
 }
 
 /// Table row `secret`.
