@@ -106,27 +106,24 @@ impl Store {
         if self.is_sealed(&blob.digest, &Stamp::from(&metadata)) {
             return true;
         }
-        let seen = read_whole(file, blob);
-        if let Some(stamp) = seen {
+        // Who does not own the file cannot settle it. Then there is no seal, and every handle reads it.
+        let _ = settle(file);
+        let look = || file.metadata().ok().map(|metadata| Stamp::from(&metadata));
+        let before = look();
+        if Verified::new(file, blob).finish().is_err() {
+            return false;
+        }
+        // A seal must not outlive what it speaks of. And when somebody puts the same blob in this one's place meanwhile, this
+        // file is still whole, but not the one that a seal would speak of.
+        if let Some(stamp) = before.filter(|before| file.sync_all().is_ok() && look().as_ref() == Some(before)) {
             self.seal(&blob.digest, &stamp, Lasts::Forever);
         }
-        seen.is_some() && (&*file).rewind().is_ok()
+        (&*file).rewind().is_ok()
     }
 
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.dir().join(entry(digest))
     }
-}
-
-/// Reads a blob to its end; what its file looks like if the bytes are right and durable.
-fn read_whole(file: &File, blob: &Descriptor) -> Option<Stamp> {
-    // Who does not own the file cannot settle it. Then there is no seal, and every handle reads it.
-    let _ = settle(file);
-    let before = Stamp::from(&file.metadata().ok()?);
-    Verified::new(file, blob).finish().ok()?;
-    // A seal must not outlive what it speaks of.
-    file.sync_all().ok()?;
-    (before == Stamp::from(&file.metadata().ok()?)).then_some(before)
 }
 
 /// Opens a regular file for reading, without following a link or waiting for a pipe's other end.

@@ -157,6 +157,25 @@ fn what_is_read_through_the_store_is_fetched_once() {
     assert_eq!(through.manifest(&blob()).unwrap().bytes, BYTES);
 }
 
+#[test]
+fn a_blob_that_is_written_again_while_it_is_read_is_there() {
+    let (dir, store) = store();
+    let bytes = vec![7; 1 << 20];
+    let write = || {
+        let mut writer = store.writer().unwrap();
+        writer.write_all(&bytes).unwrap();
+        writer.commit(MediaType::OciLayer).unwrap()
+    };
+    let blob = write();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| (0..60).for_each(|_| drop(write())));
+        while !writing.is_finished() {
+            // A new handle trusts nothing that it has not seen.
+            assert!(Store::open(dir.path()).unwrap().verify(&blob));
+        }
+    });
+}
+
 /// A repository and who asks there.
 struct Repository {
     blobs: Memory,
