@@ -70,13 +70,18 @@ impl CacheDirectory {
     /// The layout to write to. An index that cannot be read leads nowhere: it is begun again, and blobs that are there stay.
     fn layout(&self, name: &Name) -> Result<Layout, SourceError> {
         let readable = Layout::open(&self.0).and_then(|layout| layout.find(name).map(|_| layout));
+        // Another build may have begun it a moment ago.
+        let begun = || Layout::create(&self.0).or_else(|error| Layout::open(&self.0).map_err(|_| error));
         match readable {
-            Err(error) if error.kind == Kind::NotFound => Layout::create(&self.0),
+            Err(error) if error.kind == Kind::NotFound => begun(),
             Err(error) if error.kind == Kind::Corrupt => {
                 let index = self.0.join("index.json");
-                let removed = std::fs::remove_file(&index);
+                let removed = match std::fs::remove_file(&index) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                    removed => removed,
+                };
                 removed.map_err(|error| SourceError::io(format!("cannot replace {}", index.display()), error))?;
-                Layout::create(&self.0)
+                begun()
             }
             opened => opened,
         }
