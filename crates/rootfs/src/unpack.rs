@@ -83,8 +83,8 @@ pub fn unpack_until(
     Work { overlay: None, layers, options, progress, stop }.at(destination)
 }
 
-/// Applies further layers, lowest first, to a tree that [`unpack`] or this has made and that nobody else sees. If it fails,
-/// the tree is of no use any more. What is in the way is deleted in the tree's parent directory.
+/// Applies further layers, lowest first, to a tree that [`unpack`] or this has made and that nobody else sees; the process
+/// may read all directories there. What the layers do not describe stays as it is. If it fails, the tree is of no use any more. What is in the way is deleted in the tree's parent directory.
 pub fn unpack_onto(
     layers: &[Layer],
     tree: &Path,
@@ -100,7 +100,7 @@ pub fn unpack_onto(
     let work = Work { overlay: None, layers, options, progress, stop: &|| false };
     let root = crate::directory::open_root(tree).and_then(|root| open_child(root, b".", READ));
     let root = root.map_err(at("open", tree))?;
-    work.in_order_onto(&stage, root)
+    work.apply(&stage, root, true)
 }
 
 /// Makes `destination` one layer as overlayfs wants it: deleted files are devices 0:0, directories that hide what is below
@@ -185,14 +185,15 @@ impl Work<'_> {
     }
 
     fn in_order(&self, stage: &Stage) -> Result<(), UnpackError> {
-        self.in_order_onto(stage, stage.root().map_err(at("prepare", stage.destination()))?)
+        self.apply(stage, stage.root().map_err(at("prepare", stage.destination()))?, false)
     }
 
     /// The directory is that of the stage, or one that has files already.
-    fn in_order_onto(&self, stage: &Stage, root: std::os::fd::OwnedFd) -> Result<(), UnpackError> {
+    fn apply(&self, stage: &Stage, root: std::os::fd::OwnedFd, has_files: bool) -> Result<(), UnpackError> {
         let layers: Vec<&Layer> = self.layers.iter().collect();
         self.with_crew(stage, &layers, |crew, fetch| {
-            let begin = || Directory::new(root, stage.trash()?, Writers::new(crew));
+            let make = if has_files { Directory::onto } else { Directory::new };
+            let begin = || make(root, stage.trash()?, Writers::new(crew));
             let mut tree = begin().map_err(at("prepare", stage.destination()))?;
             if let Some((difference, style)) = self.overlay {
                 return self.apart(tree, difference, style, fetch);

@@ -11,6 +11,7 @@ use rustix::fs::Mode;
 
 use super::attributes::{Attributes, times};
 use super::handle::{READ, list_directories, open_child};
+use crate::scan::{Scanned, scan};
 use crate::{Metadata, Time};
 
 pub(super) struct Described<'t> {
@@ -61,28 +62,22 @@ impl<'t> Described<'t> {
         self.given.remove(&inode);
     }
 
-    /// Gives all directories of a tree their modes and times. However deep it is, one or two are open at a time, and each
-    /// is opened from its parent or its child.
+    /// What no layer describes stays as it is now.
+    pub(super) fn remember(&mut self, root: &OwnedFd) -> io::Result<()> {
+        each(root, &mut |directory| {
+            let Some(Scanned { metadata, .. }) = scan(directory, b".")? else { return Ok(()) };
+            let inode = inode(directory)?;
+            self.directories.insert(inode, Last::of(&metadata));
+            if !metadata.xattrs.is_empty() {
+                self.given.insert(inode, metadata.xattrs.into_keys().collect());
+            }
+            Ok(())
+        })
+    }
+
+    /// Gives all directories of a tree their modes and times.
     pub(super) fn finish(&self, root: &OwnedFd) -> io::Result<()> {
-        let mut at = open_child(root, b".", READ)?;
-        let mut above = vec![(inode(&at)?, list_directories(&at)?)];
-        while let Some((_, names)) = above.last_mut() {
-            if let Some(name) = names.pop() {
-                at = open_child(&at, &name, READ)?;
-                above.push((inode(&at)?, list_directories(&at)?));
-                continue;
-            }
-            above.pop();
-            let Some(&(parent, _)) = above.last() else { break };
-            // First, because a finished directory may let nobody through.
-            let up = open_child(&at, b"..", READ)?;
-            if inode(&up)? != parent {
-                return Err(io::Error::other("somebody else has moved its directories"));
-            }
-            self.settle(&at)?;
-            at = up;
-        }
-        self.settle(&at)
+        each(root, &mut |directory| self.settle(directory))
     }
 
     fn settle(&self, directory: &OwnedFd) -> io::Result<()> {
@@ -92,6 +87,30 @@ impl<'t> Described<'t> {
         let time = Time { seconds: last.seconds, nanoseconds: last.nanoseconds };
         Ok(rustix::fs::futimens(directory, &times(time))?)
     }
+}
+
+/// Visits all directories of a tree, deepest first. However deep it is, one or two are open at a time, and each is opened
+/// from its parent or its child.
+fn each(root: &OwnedFd, visit: &mut dyn FnMut(&OwnedFd) -> io::Result<()>) -> io::Result<()> {
+    let mut at = open_child(root, b".", READ)?;
+    let mut above = vec![(inode(&at)?, list_directories(&at)?)];
+    while let Some((_, names)) = above.last_mut() {
+        if let Some(name) = names.pop() {
+            at = open_child(&at, &name, READ)?;
+            above.push((inode(&at)?, list_directories(&at)?));
+            continue;
+        }
+        above.pop();
+        let Some(&(parent, _)) = above.last() else { break };
+        // First, because a finished directory may let nobody through.
+        let up = open_child(&at, b"..", READ)?;
+        if inode(&up)? != parent {
+            return Err(io::Error::other("somebody else has moved its directories"));
+        }
+        visit(&at)?;
+        at = up;
+    }
+    visit(&at)
 }
 
 fn inode(directory: &OwnedFd) -> io::Result<u64> {

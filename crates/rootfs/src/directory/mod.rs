@@ -50,16 +50,22 @@ pub(crate) struct Directory<'t> {
 impl<'t> Directory<'t> {
     /// Fills the empty directory `root`, which must not be visible to anybody else; `trash` takes what is replaced.
     pub(crate) fn new(root: OwnedFd, trash: Trash, writers: Writers<'t, 't>) -> io::Result<Self> {
-        let mut tree = Self {
-            resolver: Resolver::new(root),
-            trash,
-            described: Described::new(writers.attributes()),
-            writers,
-            layer: CurrentLayer::default(),
-        };
+        let mut tree = Self::bare(root, trash, writers);
         let root = rustix::io::fcntl_dupfd_cloexec(tree.resolver.root(), 0)?;
         tree.described.describe(&root, &Metadata::implied())?;
         Ok(tree)
+    }
+
+    /// The same for a directory with files.
+    pub(crate) fn onto(root: OwnedFd, trash: Trash, writers: Writers<'t, 't>) -> io::Result<Self> {
+        let mut tree = Self::bare(root, trash, writers);
+        tree.described.remember(tree.resolver.root())?;
+        Ok(tree)
+    }
+
+    fn bare(root: OwnedFd, trash: Trash, writers: Writers<'t, 't>) -> Self {
+        let described = Described::new(writers.attributes());
+        Self { resolver: Resolver::new(root), trash, described, writers, layer: CurrentLayer::default() }
     }
 
     /// The directory that an entry goes to; made if it is missing.

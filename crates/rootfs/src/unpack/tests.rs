@@ -226,3 +226,38 @@ fn random_histories_make_the_same_tree_from_the_top_down_and_in_order() {
     eprintln!("{equal} equal, {not_plain} left to order, {refused} refused by both");
     assert!(equal > count / 4 && not_plain > count / 50 && refused > count / 50, "{equal} {not_plain} {refused}");
 }
+
+/// A takeover adds layers to the tree that a RUN left: also the modes and times of directories that these do not describe
+/// are what they would be if all layers were unpacked at once.
+#[test]
+fn random_histories_make_the_same_tree_in_two_parts() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: random_histories_make_the_same_tree_in_two_parts: needs root");
+        return;
+    }
+    let options = Unpack { owners: Owners::Keep, concurrency: 2, limits: Limits::default(), sync: false };
+    let mut equal = 0;
+    let count = seeds().end;
+    for seed in seeds().step_by(3) {
+        let mut random = Random(seed);
+        let is_wild = random.below(3) == 0;
+        let mut drawn = Drawn { random, is_wild, files: Vec::new(), text: String::new() };
+        let layers: Vec<Layer> = (0..2 + drawn.random.below(4)).map(|_| drawn.layer()).collect();
+        let work = Work { overlay: None, layers: &layers, options: &options, progress: &Silent, stop: &|| false };
+        let room = tempfile::tempdir().unwrap();
+        let Ok(whole) = in_order(&work, room.path()) else { continue };
+        let (first, rest) = layers.split_at(usize::try_from(seed).unwrap() % layers.len());
+        let destination = room.path().join("parts");
+        unpack(first, &destination, &options, &Silent).unwrap();
+        unpack_onto(rest, &destination, &options, &Silent).unwrap();
+        assert_eq!(
+            listing(&destination),
+            whole,
+            "seed {seed}, {} at first, lowest layer first:\n{}",
+            first.len(),
+            drawn.text
+        );
+        equal += 1;
+    }
+    assert!(equal > count / 12, "{equal}");
+}
