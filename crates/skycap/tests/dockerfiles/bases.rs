@@ -113,6 +113,26 @@ impl Bases {
         command
     }
 
+    /// Writes every base as a layout of its own below a directory: the name that Dockerfiles give it, and the layout's.
+    pub fn layouts(&self, below: &Path) -> Vec<(String, String)> {
+        let mut named = Vec::new();
+        for (stage, names) in IMAGES.iter().chain([&("private", &["team/base:1"][..])]) {
+            let mut command = self.skycap();
+            command.args(["build", "--target", stage, "-o"]).arg(format!("oci:{}", below.join(stage).display()));
+            let output = command.arg(self.path("context")).output().unwrap();
+            assert!(output.status.success(), "the base {stage}: {}", String::from_utf8_lossy(&output.stderr));
+            named.extend(names.iter().map(|name| {
+                let name = match name.split_once('/') {
+                    Some(("library", short)) => short.to_owned(),
+                    Some(("team", _)) => format!("private.example.org/{name}"),
+                    _ => format!("gcr.io/{name}"),
+                };
+                (name, (*stage).to_owned())
+            }));
+        }
+        named
+    }
+
     /// Which server stands for which registry.
     pub fn hosts(&self) -> [(&'static str, String); 3] {
         let (public, private) = (self.public.address().to_string(), self.private.address().to_string());
