@@ -121,7 +121,7 @@ impl Engine<'_> {
         check(exit, text, &node.platform)?;
         let (owners, _) = styles(sandbox);
         let (blob, diff_id) = commit::commit(self.tools.store, self.packing(id), |pack| {
-            let packed = stand.pack(&view, owners, pack);
+            let packed = stand.pack(&view, owners, who.owner, pack);
             packed.map_err(|error| Fault::caused(format!("what {text} wrote cannot be made a layer"), error))
         })?;
         Ok((blob, diff_id, self.leave(id, stand)?))

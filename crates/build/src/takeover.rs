@@ -20,6 +20,7 @@ use crate::commit::LayerPack;
 use crate::error::Fault;
 use crate::execute::Engine;
 use crate::graph::{NodeId, Operation, RunMount};
+use crate::owner::Owner;
 use crate::run::{Room, Upper};
 use crate::world::SandboxAccess;
 
@@ -74,10 +75,12 @@ impl Stand {
         Ok(())
     }
 
-    /// Writes what the program changed.
-    pub fn pack(&self, view: &View, owners: Owners, pack: &mut LayerPack) -> std::io::Result<()> {
+    /// Writes what the program changed, which ran as `maker`.
+    pub fn pack(&self, view: &View, owners: Owners, maker: Owner, pack: &mut LayerPack) -> std::io::Result<()> {
         match self {
-            Self::Overlay { upper, .. } => pack_overlay_upper(upper, view, owners, &|_| false, pack),
+            Self::Overlay { upper, .. } => {
+                pack_overlay_upper(upper, view, owners, (maker.uid, maker.gid), &|_| false, pack)
+            }
             Self::Tree { tree, before } => pack_changed_tree(&tree.path(), view, before, pack),
         }
         .map(drop)

@@ -10,8 +10,8 @@
 //! Where no overlay can be mounted, a RUN works on a whole tree; then [`Recorded`] says what it did not touch.
 //!
 //! With [`Owners::Squash`] the disk does not know owners (`docs/decisions/0003-ownership-with-a-single-id.md`): what the
-//! view has under the same path and type keeps the view's owner, and what is new belongs to 0:0, unless the sandbox has
-//! recorded that a program gave it another one.
+//! view has under the same path and type keeps the view's owner, and what is new belongs to the user and group that the RUN
+//! ran as, unless the sandbox has recorded that a program gave it another one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
@@ -31,7 +31,8 @@ const OWNER: &[u8] = b"user.skycap.owner";
 const WHITEOUT: Device = Device { block: false, major: 0, minor: 0 };
 
 /// Packs what an overlay's upper directory says beyond `lower`, sorted, and returns the number of entries. `exclude` names
-/// paths, with all below them, that are not of the image: mount points made for the run.
+/// paths, with all below them, that are not of the image: mount points made for the run. With [`Owners::Squash`] what is new
+/// belongs to `maker`, a user and a group.
 ///
 /// The root's own mode and owner are not part of it: those of the upper directory are what whoever mounted it chose.
 ///
@@ -41,14 +42,25 @@ pub fn pack_overlay_upper<W: Write>(
     upper: &Path,
     lower: &View,
     owners: Owners,
+    maker: (u32, u32),
     exclude: &dyn Fn(&TreePath) -> bool,
     pack: &mut Pack<W>,
 ) -> io::Result<usize> {
     let before = pack.entries();
     let root = crate::directory::open_root(upper)?;
     let (waiting, files) = (Vec::new(), HashMap::new());
-    let mut difference =
-        Difference { root, lower, before: None, owners, exclude, pack, waiting, files, digests: Digests::default() };
+    let mut difference = Difference {
+        root,
+        lower,
+        before: None,
+        owners,
+        maker,
+        exclude,
+        pack,
+        waiting,
+        files,
+        digests: Digests::default(),
+    };
     difference.whole()?;
     Ok(pack.entries() - before)
 }
@@ -71,6 +83,7 @@ pub fn pack_changed_tree<W: Write>(
         lower,
         before,
         owners: Owners::Keep,
+        maker: (0, 0),
         exclude,
         pack,
         waiting,
@@ -87,6 +100,8 @@ struct Difference<'d, W: Write> {
     /// How a whole tree looked when it was `lower`; without it, there is only what was written.
     before: Option<&'d Recorded>,
     owners: Owners,
+    /// Who has what is new, where the disk does not know it.
+    maker: (u32, u32),
     exclude: &'d dyn Fn(&TreePath) -> bool,
     pack: &'d mut Pack<W>,
     /// Unchanged directories on the way to where the walk is, not written unless something in them is.
@@ -170,7 +185,7 @@ impl<W: Write> Difference<'_, W> {
             return;
         }
         let known = self.lower.lookup(path).filter(|entry| is_same_kind(entry, &scanned.content));
-        let known = known.map_or((0, 0), |entry| (entry.metadata.uid, entry.metadata.gid));
+        let known = known.map_or(self.maker, |entry| (entry.metadata.uid, entry.metadata.gid));
         let given = scanned.metadata.xattrs.remove(OWNER).unwrap_or_default();
         (scanned.metadata.uid, scanned.metadata.gid) = given_owner(&given, known);
     }

@@ -111,7 +111,7 @@ fn run(script: &str, room: &Room) -> Option<(Vec<Layer>, String, String)> {
     let listed = in_overlay(&[lower], Some(&upper), room.path(), &script)?;
     let mut pack = Pack::new(Vec::new());
     let exclude = |path: &TreePath| path.as_bytes() == b"etc/resolv.conf";
-    let count = pack_overlay_upper(&upper, &view, owners(), &exclude, &mut pack).unwrap();
+    let count = pack_overlay_upper(&upper, &view, owners(), (0, 0), &exclude, &mut pack).unwrap();
     let layer = stored(&pack.finish().unwrap());
     let index = skycap_rootfs::LayerIndex::of(&layer, &skycap_rootfs::Limits::default()).unwrap();
     assert_eq!(index.records().len(), count);
@@ -176,7 +176,7 @@ fn owners_come_from_the_view_when_the_disk_cannot_know_them() {
     // Another type than below: another file.
     symlink("x", upper.join("home/user/more")).unwrap();
     let mut pack = Pack::new(Vec::new());
-    pack_overlay_upper(&upper, &view, Owners::Squash, &|_| false, &mut pack).unwrap();
+    pack_overlay_upper(&upper, &view, Owners::Squash, (7, 8), &|_| false, &mut pack).unwrap();
     let difference = view_of(&[stored(&pack.finish().unwrap())]);
     let owner = |path: &str| {
         let metadata = &difference.lookup(&TreePath::parse(path.as_bytes()).unwrap()).unwrap().metadata;
@@ -184,8 +184,8 @@ fn owners_come_from_the_view_when_the_disk_cannot_know_them() {
     };
     assert_eq!(owner("home/user"), (1000, 1000));
     assert_eq!(owner("home/user/data"), (1000, 1000));
-    assert_eq!(owner("home/user/new"), (0, 0));
-    assert_eq!(owner("home/user/more"), (0, 0));
+    assert_eq!(owner("home/user/new"), (7, 8));
+    assert_eq!(owner("home/user/more"), (7, 8));
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn what_the_upper_directory_does_not_hold_is_refused() {
         let name = format!("{prefix}.overlay.{mark}");
         rustix::fs::setxattr(&target, name, b"/else", rustix::fs::XattrFlags::empty()).unwrap();
         let mut pack = Pack::new(Vec::new());
-        let error = pack_overlay_upper(&upper, &view, owners(), &|_| false, &mut pack).unwrap_err();
+        let error = pack_overlay_upper(&upper, &view, owners(), (0, 0), &|_| false, &mut pack).unwrap_err();
         assert!(error.to_string().contains(text), "{error}");
     }
 }
@@ -221,6 +221,7 @@ fn a_mark_that_hides_nothing_is_not_written() {
     }
     let mut pack = Pack::new(Vec::new());
     // Squashed, so that the directory is as in the view for an ordinary user, too.
-    let count = pack_overlay_upper(&upper, &view_of(&layers(BASE)), Owners::Squash, &|_| false, &mut pack).unwrap();
+    let count =
+        pack_overlay_upper(&upper, &view_of(&layers(BASE)), Owners::Squash, (0, 0), &|_| false, &mut pack).unwrap();
     assert_eq!(count, 0);
 }
