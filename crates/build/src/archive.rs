@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use skycap_image::compress;
 use skycap_image::tar;
-use skycap_rootfs::{Device, Entry, Kind, Metadata, Time, TreePath};
+use skycap_rootfs::{Device, Entry, Kind, Limits, Metadata, Time, TreePath};
 
 use crate::changes::{Changes, Content, Item};
 use crate::error::Fault;
@@ -42,17 +42,24 @@ fn is_beyond_us(error: &io::Error) -> bool {
 pub(crate) struct Spool<W> {
     out: W,
     length: u64,
+    /// No more than this: an archive that a server gives may be a bomb.
+    most: u64,
 }
 
 impl<W: Write> Spool<W> {
     /// Writes to the end of an empty file.
     pub fn new(out: W) -> Self {
-        Self { out, length: 0 }
+        Self { out, length: 0, most: Limits::default().unpacked_bytes }
     }
 
     /// Takes a file and says where it begins.
     pub fn add(&mut self, mut content: impl Read) -> io::Result<(u64, u64)> {
-        let (offset, length) = (self.length, io::copy(&mut content, &mut self.out)?);
+        let (offset, left) = (self.length, self.most - self.length);
+        let length = io::copy(&mut content.by_ref().take(left), &mut self.out)?;
+        if length == left && content.read(&mut [0])? != 0 {
+            let text = format!("its files hold more than {} bytes", self.most);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
         self.length += length;
         Ok((offset, length))
     }

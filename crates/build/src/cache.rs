@@ -59,7 +59,7 @@ pub(crate) fn keep(store: &Store, key: &Digest, made: &Made) {
 }
 
 /// The layer in the packing that was asked for.
-pub(crate) fn packed(store: &Store, made: Made, packing: Packing) -> Result<Made, Fault> {
+pub(crate) fn packed(store: &Store, made: Made, packing: Packing<'_>) -> Result<Made, Fault> {
     if made.blob.media_type.compression() == packing.compression {
         return Ok(made);
     }
@@ -68,7 +68,7 @@ pub(crate) fn packed(store: &Store, made: Made, packing: Packing) -> Result<Made
 }
 
 /// The layer with the times of its files settled (`crate::times`).
-pub(crate) fn timed(store: &Store, made: Made, packing: Packing, epoch: i64) -> Result<Made, Fault> {
+pub(crate) fn timed(store: &Store, made: Made, packing: Packing<'_>, epoch: i64) -> Result<Made, Fault> {
     let rule = Rule { epoch, since: made.since };
     if !rule.changes(store, &made.layer(store))? {
         return Ok(made);

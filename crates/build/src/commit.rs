@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use skycap_image::compress::LayerEncoder;
 use skycap_image::{Algorithm, Compression, Descriptor, Digest, Hasher, Layer};
 use skycap_rootfs::{Change, Kind, Pack, TreePath};
+use skycap_sandbox::Cancel;
 use skycap_store::{BlobWriter, Store};
 
 use crate::changes::{Changes, Content, Item, Place};
@@ -17,50 +18,84 @@ use crate::graph::From;
 use crate::request::Request;
 
 /// Where a layer's tar is written to.
-pub(crate) type LayerPack = Pack<BufWriter<LayerEncoder<BlobWriter>>>;
+pub(crate) type LayerPack<'c> = Pack<BufWriter<Watched<'c>>>;
 
 const BUFFER: usize = 64 * 1024;
 
 /// How layers are packed.
 #[derive(Clone, Copy)]
-pub(crate) struct Packing {
+pub(crate) struct Packing<'c> {
     /// With what.
     pub compression: Compression,
     /// By how many threads.
     pub threads: usize,
+    /// Ends it early.
+    pub cancel: &'c Cancel,
 }
 
-impl Packing {
+impl<'c> Packing<'c> {
     /// How the layers of images are packed.
-    pub fn of(request: &Request) -> Self {
-        Self { compression: request.compression, threads: request.threads.max(1) }
+    pub fn of(request: &'c Request) -> Self {
+        Self { compression: request.compression, threads: request.threads.max(1), cancel: &request.cancel }
     }
 }
 
 /// Writes a layer into the store. `fill` says what is in it.
 pub(crate) fn commit(
     store: &Store,
-    packing: Packing,
-    fill: impl FnOnce(&mut LayerPack) -> Result<(), Fault>,
+    packing: Packing<'_>,
+    fill: impl FnOnce(&mut LayerPack<'_>) -> Result<(), Fault>,
 ) -> Result<(Descriptor, Digest), Fault> {
-    let encoder = LayerEncoder::new(store.writer().map_err(unwritten)?, packing.compression, false, packing.threads);
-    let mut pack = Pack::new(BufWriter::with_capacity(BUFFER, encoder.map_err(unwritten)?));
-    fill(&mut pack)?;
-    let encoder = pack.finish().map_err(unwritten)?.into_inner().map_err(|error| unwritten(error.into_error()))?;
-    finish(encoder)
+    let mut pack = Pack::new(BufWriter::with_capacity(BUFFER, Watched::begin(store, packing)?));
+    let filled = fill(&mut pack);
+    if packing.cancel.is_cancelled() {
+        return Err(Fault::Cancelled);
+    }
+    filled?;
+    let watched = pack.finish().map_err(unwritten)?.into_inner().map_err(|error| unwritten(error.into_error()))?;
+    finish(watched.encoder)
+}
+
+/// A layer that is being written until the build is cancelled: large files take long.
+pub(crate) struct Watched<'c> {
+    encoder: LayerEncoder<BlobWriter>,
+    cancel: &'c Cancel,
+}
+
+impl<'c> Watched<'c> {
+    fn begin(store: &Store, packing: Packing<'c>) -> Result<Self, Fault> {
+        let writer = store.writer().map_err(unwritten)?;
+        let encoder = LayerEncoder::new(writer, packing.compression, false, packing.threads).map_err(unwritten)?;
+        Ok(Self { encoder, cancel: packing.cancel })
+    }
+}
+
+impl Write for Watched<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other("the build was cancelled"));
+        }
+        self.encoder.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.encoder.flush()
+    }
 }
 
 /// Packs a layer of the store in another way; its files stay the same.
-pub(crate) fn repack(store: &Store, layer: &Layer, packing: Packing) -> Result<Descriptor, Fault> {
+pub(crate) fn repack(store: &Store, layer: &Layer, packing: Packing<'_>) -> Result<Descriptor, Fault> {
     let mut bytes = layer.open()?;
-    let mut encoder =
-        LayerEncoder::new(store.writer().map_err(unwritten)?, packing.compression, false, packing.threads)
-            .map_err(unwritten)?;
+    let mut watched = Watched::begin(store, packing)?;
     let (_, mut tar) = skycap_image::compress::decoder(&mut bytes).map_err(unwritten)?;
-    io::copy(&mut tar, &mut encoder).map_err(unwritten)?;
+    let copied = io::copy(&mut tar, &mut watched);
+    if packing.cancel.is_cancelled() {
+        return Err(Fault::Cancelled);
+    }
+    copied.map_err(unwritten)?;
     drop(tar);
     bytes.finish().map_err(unwritten)?;
-    let (descriptor, diff_id) = finish(encoder)?;
+    let (descriptor, diff_id) = finish(watched.encoder)?;
     if diff_id == layer.diff_id {
         Ok(descriptor)
     } else {
@@ -92,7 +127,7 @@ pub(crate) struct Sources<'a> {
 }
 
 /// Writes changes as a layer, sorted.
-pub(crate) fn write(changes: &Changes<'_>, sources: &Sources<'_>, pack: &mut LayerPack) -> Result<(), Fault> {
+pub(crate) fn write(changes: &Changes<'_>, sources: &Sources<'_>, pack: &mut LayerPack<'_>) -> Result<(), Fault> {
     let mut links: BTreeMap<Inode, (&TreePath, Option<&Place>)> = BTreeMap::new();
     for (path, item, is_opaque) in changes.items() {
         if let Some((file, source)) = file_of(item, sources) {
@@ -139,14 +174,14 @@ fn file_of<'i>(item: &'i Item, sources: &Sources<'_>) -> Option<(Inode, Option<&
 }
 
 /// Writes changes that have no files with content.
-pub(crate) fn write_plain(changes: &Changes<'_>, pack: &mut LayerPack) -> Result<(), Fault> {
+pub(crate) fn write_plain(changes: &Changes<'_>, pack: &mut LayerPack<'_>) -> Result<(), Fault> {
     for (path, item, _) in changes.items() {
         pack.add(path, Change::Directory(&item.entry.metadata)).map_err(unwritten)?;
     }
     Ok(())
 }
 
-fn write_item(path: &TreePath, item: &Item, sources: &Sources<'_>, pack: &mut LayerPack) -> Result<(), Fault> {
+fn write_item(path: &TreePath, item: &Item, sources: &Sources<'_>, pack: &mut LayerPack<'_>) -> Result<(), Fault> {
     let metadata = &item.entry.metadata;
     let size = match &item.entry.kind {
         Kind::File { size } => *size,
@@ -172,7 +207,7 @@ fn add_spooled(
     offset: u64,
     size: u64,
     sources: &Sources<'_>,
-    pack: &mut LayerPack,
+    pack: &mut LayerPack<'_>,
 ) -> Result<(), Fault> {
     let mut part = Part { file: sources.spool, offset, left: size };
     pack.add(path, Change::File(&item.entry.metadata, size, &mut part)).map_err(unwritten)
@@ -185,7 +220,7 @@ fn add_from_outside(
     source: &Place,
     size: u64,
     sources: &Sources<'_>,
-    pack: &mut LayerPack,
+    pack: &mut LayerPack<'_>,
 ) -> Result<(), Fault> {
     let From::Context(context) = source.tree else { return Err(Fault::new("a file to copy was not read")) };
     let changed = || Fault::new(format!("{} of the build context changed while it was being read", source.path));
@@ -282,8 +317,23 @@ mod tests {
         let read = BTreeMap::from([(place, WasRead { digest: Digest::sha256(first.as_bytes()), inode: None })]);
         let (spool, _) = spool(directory.path())?;
         let sources = Sources { contexts: &contexts, read: &read, copied: &BTreeMap::new(), spool: &spool };
-        let packing = Packing { compression: Compression::None, threads: 1 };
+        let packing = Packing { compression: Compression::None, threads: 1, cancel: &Cancel::new() };
         commit(&store, packing, |pack| write(&changes, &sources, pack)).map(|(_, diff_id)| diff_id)
+    }
+
+    #[test]
+    fn a_layer_of_a_cancelled_build_is_not_finished() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let cancel = Cancel::new();
+        let packing = Packing { compression: Compression::None, threads: 1, cancel: &cancel };
+        let path = TreePath::parse(b"a").unwrap();
+        let result = commit(&store, packing, |pack| {
+            cancel.cancel();
+            let written = pack.add(&path, Change::File(&Metadata::default(), 1 << 40, &mut io::repeat(0)));
+            written.map_err(unwritten)
+        });
+        assert!(matches!(result, Err(Fault::Cancelled)), "a terabyte was written");
     }
 
     #[test]

@@ -281,8 +281,7 @@ impl<'a> Engine<'a> {
 
     /// What a second key stands for, kept from then on under the first one, too.
     fn find_late(&self, id: NodeId, late: &Digest) -> Option<Made> {
-        let is_fresh = self.tools.request.is_fresh(self.graph.node(id).line);
-        let made = cache::find(self.tools.store, late).filter(|_| !is_fresh)?;
+        let made = cache::find(self.tools.store, late).filter(|_| !self.is_fresh(id))?;
         let made =
             if self.is_shipped(id) { cache::packed(self.tools.store, made, self.packing(id)).ok()? } else { made };
         cache::keep(self.tools.store, self.key(id), &made);
@@ -291,6 +290,13 @@ impl<'a> Engine<'a> {
             .progress
             .event(Event::Debug(&format!("cache: {label}: hit, for what it is made from came out as before")));
         Some(made)
+    }
+
+    /// Whether a step is to be done whatever is known: it, or an equal one of another stage, was asked for anew.
+    pub fn is_fresh(&self, id: NodeId) -> bool {
+        let canonical = self.canonical(id);
+        let mut equal = self.graph.iter().filter(|(other, _)| self.canonical(*other) == canonical);
+        equal.any(|(_, node)| self.tools.request.is_fresh(node.line))
     }
 
     /// When the first of the programs began, or begins now, that may write files of a node's layer.
@@ -323,8 +329,8 @@ impl<'a> Engine<'a> {
     }
 
     /// How a node's layer is packed. Layers that no image gets are packed fast.
-    pub fn packing(&self, id: NodeId) -> Packing {
-        let packing = Packing::of(self.tools.request);
+    pub fn packing(&self, id: NodeId) -> Packing<'_> {
+        let packing = Packing { cancel: &self.cancel, ..Packing::of(self.tools.request) };
         if self.is_shipped(id) { packing } else { Packing { compression: Compression::Zstd, ..packing } }
     }
 

@@ -70,7 +70,7 @@ impl Engine<'_> {
                 if !asked.insert(id) || matches!(node.operation, Operation::Base(_)) {
                     continue;
                 }
-                let is_fresh = self.tools.request.is_fresh(node.line);
+                let is_fresh = self.is_fresh(id);
                 let known = if is_fresh { None } else { cache::find(self.tools.store, self.key(id)) };
                 if let Some(made) = known {
                     answers.known.insert(id, made);

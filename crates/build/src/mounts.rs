@@ -167,7 +167,12 @@ impl Engine<'_> {
         let name = mount.target.rsplit('/').next().unwrap_or_default();
         let id = m.id.as_deref().unwrap_or(name);
         let Some(secret) = self.tools.request.secrets.get(id) else {
-            return if m.required { Err(Fault::new(format!("secret {id}: not found"))) } else { Ok(()) };
+            let hint = format!("hand it to the build: --secret id={id},src=FILE, in a task BUILDKIT_SECRET_{id}");
+            return if m.required {
+                Err(Fault::new(format!("secret {id}: not found")).with_hint(hint))
+            } else {
+                Ok(())
+            };
         };
         if let Some(name) = &m.env {
             let text = secret

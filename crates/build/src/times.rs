@@ -36,7 +36,7 @@ impl Rule {
     }
 
     /// Writes the layer anew.
-    pub fn apply(self, store: &Store, layer: &Layer, packing: Packing) -> Result<(Descriptor, Digest), Fault> {
+    pub fn apply(self, store: &Store, layer: &Layer, packing: Packing<'_>) -> Result<(Descriptor, Digest), Fault> {
         commit::commit(store, packing, |pack| {
             let read = read_layer(layer, &mut Settling { rule: self, pack }, &Limits::default());
             read.map_err(|error| Fault::caused("the file times of a layer cannot be set", error))

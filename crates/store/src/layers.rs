@@ -33,7 +33,13 @@ impl Store {
         Ok(index)
     }
 
+    /// Several threads or processes that need the same listing wait for the one that makes it.
     fn list(&self, layer: &Layer, key: &str) -> Result<LayerIndex, SourceError> {
+        let lock = self.lock_or_go_alone(&format!("{INDEX} {key}"));
+        let _lock = lock.map_err(|error| SourceError::io(format!("cannot list layer {key}"), error))?;
+        if let Some(index) = self.record(INDEX, key).and_then(|bytes| LayerIndex::decode(&bytes)) {
+            return Ok(index);
+        }
         let index = self.with_layer("list", layer, |layer| LayerIndex::of(layer, &Limits::default()))?;
         let kept = self.set_record(INDEX, key, &index.encode());
         kept.map_err(|error| {

@@ -2,6 +2,8 @@
 
 use skycap_image::SecretBytes;
 
+use crate::remote::without_users;
+
 /// What stands where something was taken out.
 const HIDDEN: &str = "***";
 /// Shorter secrets are found everywhere by chance, and protect nothing.
@@ -27,33 +29,16 @@ impl<'a> Redact<'a> {
     /// The text without secrets and without the credentials of any address in it.
     pub fn text(&self, text: &str) -> String {
         let text = self.values.iter().fold(text.to_owned(), |text, value| text.replace(value, HIDDEN));
-        without_user_info(&text)
+        without_users(&text)
     }
 }
 
 /// An address without user name, password and query: queries carry tokens.
 pub(crate) fn without_credentials(url: &str) -> String {
-    let url = without_user_info(url);
+    let url = without_users(url);
     let (before, fragment) = url.split_once('#').map_or((url.as_str(), None), |(url, rest)| (url, Some(rest)));
     let before = if before.contains("://") { before.split('?').next().unwrap_or_default() } else { before };
     fragment.map_or_else(|| before.to_owned(), |fragment| format!("{before}#{fragment}"))
-}
-
-/// A text whose addresses have lost their user names and passwords. The user `git` of ssh addresses is no secret.
-fn without_user_info(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        clean.push_str(before);
-        let ends = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '`' | '<' | '>' | '\\');
-        let authority = after.find(ends).map_or(after, |end| &after[..end]);
-        let user = authority.rfind('@').map_or(0, |at| at + 1);
-        let is_plain_git = authority.starts_with("git@") && user == 4;
-        rest = &after[if is_plain_git { 0 } else { user }..];
-    }
-    clean.push_str(rest);
-    clean
 }
 
 #[cfg(test)]

@@ -84,7 +84,8 @@ pub(crate) fn fetch(wanted: &[(Digest, Imported)], store: &Store, threads: usize
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some((key, step)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match store.keep_layer(&step.layer) {
+            // Listing it compares what it unpacks to with what the cache says of it.
+            match store.keep_layer(&step.layer).and_then(|_| store.layer_index(&step.layer)) {
                 Ok(_) => super::keep(store, key, &step.made),
                 Err(error) => {
                     let (digest, label) = (step.layer.descriptor.digest, &step.label);

@@ -112,7 +112,7 @@ impl Engine<'_> {
 /// Writes a layer all of whose files are in the spool.
 pub(crate) fn commit_spooled(
     store: &Store,
-    packing: Packing,
+    packing: Packing<'_>,
     changes: &Changes<'_>,
     spool: &fs::File,
 ) -> Result<(Descriptor, Digest), Fault> {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use skycap_image::{Compression, Layer};
 use skycap_rootfs::{Entry, Kind, Limits, Metadata, Owners, TreePath, Unpack, View, unpack};
+use skycap_sandbox::Cancel;
 use skycap_store::Store;
 
 use super::address::{self, Address, GitAddress};
@@ -170,7 +171,7 @@ fn unpack_archive(archive: &mut File, store: &Store, into: &Path) -> Result<(), 
     let mut changes = Changes::to(&nothing);
     archive::unpack(archive, &TreePath::root(), None, &mut changes, &mut spool)?;
     commit::end_spool(spool)?;
-    let packing = Packing { compression: Compression::None, threads: 1 };
+    let packing = Packing { compression: Compression::None, threads: 1, cancel: &Cancel::new() };
     let (descriptor, diff_id) = commit_spooled(store, packing, &changes, &spool_file)?;
     let layer = Layer { descriptor, diff_id, blobs: std::sync::Arc::new(store.clone()) };
     let options = Unpack { owners: Owners::Squash, concurrency: 1, limits: Limits::default(), sync: false };

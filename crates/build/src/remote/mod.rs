@@ -148,17 +148,18 @@ pub(crate) fn shown(url: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-/// A text whose URLs are without users and passwords: what an image or a line of progress shows is seen by everybody.
+/// A text whose addresses are without users and passwords: what an image or a line of progress shows is seen by everybody. The
+/// user `git` of SSH is a name like any other.
 pub(crate) fn without_users(text: &str) -> String {
-    let (mut shown, mut rest) = (String::new(), text);
-    while let Some((before, after)) = rest.split_once("://") {
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
         shown.push_str(before);
-        shown.push_str("://");
-        let end = after.find(|c: char| c == '/' || c == '"' || c.is_whitespace()).unwrap_or(after.len());
-        let at = after[..end].rfind('@').map_or(0, |at| at + 1);
-        // The user of SSH is a name like any other.
-        let is_web = before.ends_with("http") || before.ends_with("https");
-        rest = if is_web { &after[at..] } else { after };
+        let ends = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '`' | '<' | '>' | '\\');
+        let authority = after.find(ends).map_or(after, |end| &after[..end]);
+        let user = authority.rfind('@').map_or(0, |at| at + 1);
+        let is_plain_git = authority.starts_with("git@") && user == 4;
+        rest = &after[if is_plain_git { 0 } else { user }..];
     }
     shown + rest
 }

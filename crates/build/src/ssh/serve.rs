@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
@@ -67,7 +68,11 @@ fn listen(listener: &UnixListener, stopped: &UnixStream, source: &SshSource) {
         if !fds[1].revents().is_empty() {
             return;
         }
-        let Ok((program, _)) = listener.accept() else { continue };
+        let Ok((program, _)) = listener.accept() else {
+            // Out of descriptors, most likely; the caller still waits.
+            std::thread::sleep(Duration::from_millis(100));
+            continue;
+        };
         if program.set_nonblocking(false).is_err() || speaking.load(Ordering::Relaxed) >= MOST {
             continue;
         }

@@ -4,11 +4,14 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use skycap_image::{Event, Secret};
 use skycap_store::Temporary;
 
@@ -39,6 +42,10 @@ const PROTOCOLS: &str = "file:git:http:https:ssh";
 const SUBMODULE_PROTOCOLS: &str = "git:http:https:ssh";
 /// The last lines of what git said, in an error.
 const LINES_IN_ERRORS: usize = 12;
+/// A list of a million references has less.
+const MOST_SAID: u64 = 128 << 20;
+/// How long an end or a stop may go unseen.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Git, ready to talk to one source. Its temporary files go when this does.
 pub(crate) struct Git<'h> {
@@ -53,6 +60,15 @@ pub(crate) struct Git<'h> {
     protocols_of_submodules: &'static str,
     /// What opens a repository that is not for everybody.
     way_in: &'static str,
+}
+
+/// What a command says, up to one byte more than it may. A command that goes on finds nobody at the other end.
+fn read(stream: Option<impl Read>) -> Vec<u8> {
+    let mut said = Vec::new();
+    if let Some(stream) = stream {
+        let _ = stream.take(MOST_SAID + 1).read_to_end(&mut said);
+    }
+    said
 }
 
 impl<'h> Git<'h> {
@@ -165,20 +181,51 @@ impl<'h> Git<'h> {
             .env("SKYCAP_GIT_USERNAME", self.username.reveal())
             .env("SKYCAP_GIT_PASSWORD", self.password.reveal())
             .envs(self.variables.iter().map(|(name, value)| (name, value)));
-        let output = command.output().map_err(|error| {
-            let failure = Failure::new(format!("cannot run git: {error}"));
-            if error.kind() == io::ErrorKind::NotFound {
-                failure.with_hint("git repositories need the program git; install it")
-            } else {
-                failure
-            }
-        })?;
-        let errors = self.redacted(&String::from_utf8_lossy(&output.stderr));
+        let (succeeded, output, errors) = self.answer_of(&mut command)?;
+        let errors = self.redacted(&String::from_utf8_lossy(&errors));
         for line in errors.lines().filter(|line| !line.trim().is_empty()) {
             self.host.progress.event(Event::Debug(line));
         }
-        let text = String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned();
-        Ok((output.status.success(), text, errors))
+        let text = String::from_utf8_lossy(&output).trim_end_matches('\n').to_owned();
+        Ok((succeeded, text, errors))
+    }
+
+    /// Whether a command succeeds, and what it says on both streams. It is ended if it says too much, which a server can make
+    /// it do, or if the work is stopped.
+    fn answer_of(&self, command: &mut Command) -> Result<(bool, Vec<u8>, Vec<u8>), Failure> {
+        let failed = |error: &io::Error| Failure::new(format!("cannot run git: {error}"));
+        let started = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn();
+        let mut child = started.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => failed(&error).with_hint("git repositories need the program git; install it"),
+            _ => failed(&error),
+        })?;
+        let (output, errors) = (child.stdout.take(), child.stderr.take());
+        std::thread::scope(|scope| {
+            let output = scope.spawn(|| read(output));
+            let errors = scope.spawn(|| read(errors));
+            let status = self.wait(&mut child);
+            let (output, errors) = (output.join().unwrap_or_default(), errors.join().unwrap_or_default());
+            if [&output, &errors].iter().any(|said| said.len() as u64 > MOST_SAID) {
+                return Err(Failure::new(format!("git said more than {MOST_SAID} bytes")));
+            }
+            Ok((status.map_err(|error| failed(&error))?.success(), output, errors))
+        })
+    }
+
+    /// Waits for a command, or ends it with all that it has started.
+    fn wait(&self, child: &mut Child) -> io::Result<ExitStatus> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if self.host.is_stopped() {
+                let _ = rustix::process::kill_process_group(Pid::from_child(child), Signal::KILL);
+                return child.wait();
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     fn failure<A: AsRef<OsStr>>(&self, arguments: &[A], errors: &str) -> Failure {

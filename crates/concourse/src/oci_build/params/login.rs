@@ -33,13 +33,15 @@ pub enum Login {
 }
 
 impl Login {
-    /// What `LOGIN` and its companions say; another value than `ECR` and `PASS` is no login, as in the fork.
+    /// What `LOGIN` and its companions say. To the fork every word but `ECR` and `PASS` is no login; here such a word has to be a no.
     pub(super) fn read(environment: &Environment) -> Result<Option<Self>, Failure> {
         let login = environment.get("LOGIN").unwrap_or_default();
-        match login.to_ascii_uppercase().as_str() {
-            "ECR" => amazon(environment).map(Some),
-            "PASS" => password(environment).map(Some),
-            _ => Ok(None),
+        match login.to_ascii_lowercase().as_str() {
+            "ecr" => amazon(environment).map(Some),
+            "pass" => password(environment).map(Some),
+            "" | "none" | "no" | "false" | "off" => Ok(None),
+            _ => Err(Failure::new(format!("LOGIN is {login:?}"))
+                .with_hint("LOGIN is ECR or PASS; none is needed to build without one")),
         }
     }
 

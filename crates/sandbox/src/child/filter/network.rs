@@ -6,7 +6,11 @@ use libc::sock_filter;
 use super::{AARCH64, ALLOW, ARCHITECTURE, ARGUMENTS, ARM, I386, NUMBER, X86_64, answer, error, load, unless_equal};
 
 /// `socket` of each architecture.
-const SOCKET: [(u32, u32); 4] = [(X86_64, 41), (I386, 359), (AARCH64, 198), (ARM, 281)];
+const SOCKET: [(u32, u32); 5] = [(X86_64, 41), (X86_64, X32 + 41), (I386, 359), (AARCH64, 198), (ARM, 281)];
+/// What stands in the numbers of calls with short pointers.
+const X32: u32 = 0x4000_0000;
+/// `io_uring_setup`, the same everywhere but for x32: its rings make sockets, too.
+const RINGS: [u32; 2] = [425, X32 + 425];
 /// The one call of i386 that stands for all that has to do with sockets.
 const SOCKETCALL: (u32, u32) = (I386, 102);
 const PERMITTED: [i32; 2] = [libc::AF_UNIX, libc::AF_NETLINK];
@@ -25,6 +29,10 @@ pub(in crate::child) fn program() -> Vec<sock_filter> {
     }
     let (architecture, number) = SOCKETCALL;
     program.extend([load(ARCHITECTURE), unless_equal(architecture, 3), load(NUMBER), unless_equal(number, 1), refused]);
+    program.push(load(NUMBER));
+    for number in RINGS {
+        program.extend([unless_equal(number, 1), answer(error(libc::ENOSYS))]);
+    }
     program.push(answer(ALLOW));
     program
 }
@@ -43,6 +51,11 @@ mod tests {
             (X86_64, 41, 2, refused),
             (X86_64, 41, 10, refused),
             (X86_64, 41, 17, refused),
+            (X86_64, X32 + 41, 2, refused),
+            (X86_64, X32 + 41, 1, ALLOW),
+            (X86_64, 425, 2, error(libc::ENOSYS)),
+            (X86_64, X32 + 425, 2, error(libc::ENOSYS)),
+            (AARCH64, 425, 1, error(libc::ENOSYS)),
             (X86_64, 42, 2, ALLOW),
             (I386, 359, 2, refused),
             (I386, 102, 1, refused),

@@ -227,8 +227,9 @@ impl Plan<'_> {
         let steps = || built.iter().flat_map(|built| &built.steps);
         let count = |outcome| steps().filter(|step| step.outcome == outcome).count();
         context.say(&format!(
-            "{} steps done, {} cached",
+            "{} {} done, {} cached",
             count(Outcome::Done),
+            if count(Outcome::Done) == 1 { "step" } else { "steps" },
             count(Outcome::Cached) + count(Outcome::Skipped)
         ));
         context.summarise(started.elapsed(), None);
