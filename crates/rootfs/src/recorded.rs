@@ -35,6 +35,8 @@ type Moment = (i64, u32);
 struct Look {
     plain: Plain,
     changed: Moment,
+    /// How many names it had.
+    names: u64,
     /// Of its content, if it had to be read.
     digest: Option<Digest>,
 }
@@ -80,7 +82,8 @@ impl Recorded {
                     continue;
                 }
                 let digest = may_move(&path, &stat).then(|| digests.of(&directory, &child.name, &stat)).transpose()?;
-                let look = Look { plain: Plain::of(&stat), changed: changed(&stat), digest };
+                let look =
+                    Look { plain: Plain::of(&stat), changed: changed(&stat), names: stat.st_nlink.into(), digest };
                 recorded.files.insert(path, look);
             }
         }
@@ -98,6 +101,10 @@ impl Recorded {
         let Some(look) = self.files.get(path).filter(|look| look.plain == Plain::of(stat)) else { return Ok(false) };
         if look.changed == changed(stat) {
             return Ok(true);
+        }
+        // What gets a further name is written to an overlay's upper directory, too, so that the layer has both.
+        if u64::from(stat.st_nlink) > look.names {
+            return Ok(false);
         }
         let name = path.split().map(|(_, name)| name).unwrap_or_default();
         match &look.digest {
