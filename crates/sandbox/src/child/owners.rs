@@ -80,6 +80,8 @@ impl Chown {
     fn record(&self) -> rustix::io::Result<()> {
         let open = self.open()?;
         let file = by_descriptor(&open);
+        // To nobody else: what the kernel does to a file whose owner changes, it does here (set-user-ID bits, capabilities).
+        let _ = rustix::fs::chown(&file, None, None);
         let mut before = [0; 32];
         let length = rustix::fs::getxattr(&file, OWNER, &mut before[..]).unwrap_or(0);
         let before = std::str::from_utf8(before.get(..length).unwrap_or_default()).unwrap_or_default();
