@@ -27,8 +27,11 @@ pub fn root() -> PathBuf {
 
 impl Case {
     pub fn all() -> Vec<Self> {
-        let mut directories: Vec<_> =
-            fs::read_dir(root().join("cases")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        Self::below(&root().join("cases"))
+    }
+
+    pub fn below(directory: &Path) -> Vec<Self> {
+        let mut directories: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
         directories.sort();
         directories.into_iter().map(Self::read).collect()
     }
@@ -75,6 +78,11 @@ impl Case {
         };
         case.differences = differences.lines().map(pair).collect();
         case
+    }
+
+    /// Whether it is a case of this test.
+    pub fn is_below(&self, test: &str) -> bool {
+        self.directory.parent().and_then(Path::parent).is_some_and(|directory| directory.ends_with(test))
     }
 
     /// Makes the context.

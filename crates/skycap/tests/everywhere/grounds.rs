@@ -197,7 +197,9 @@ try() {
         linux["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "cgroup");
         // The container's root is the host's highest id: it must own what it works on.
         if let Some(id) = config["linux"]["uidMappings"][0]["hostID"].as_u64() {
-            [&root, &scratch, &task].into_iter().for_each(|path| own(path, u32::try_from(id).unwrap()));
+            for path in [&root, &scratch, &task] {
+                own(path, u32::try_from(id).unwrap());
+            }
         }
         fs::write(bundle.join("config.json"), config.to_string()).unwrap();
         fs::hard_link(self.directory.path().join("skycap"), root.join("bin/skycap")).unwrap();
