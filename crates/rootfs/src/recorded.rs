@@ -83,7 +83,7 @@ impl Recorded {
                 }
                 let digest = may_move(&path, &stat).then(|| digests.of(&directory, &child.name, &stat)).transpose()?;
                 let look =
-                    Look { plain: Plain::of(&stat), changed: changed(&stat), names: stat.st_nlink.into(), digest };
+                    Look { plain: Plain::of(&stat), changed: changed(&stat), names: wide(stat.st_nlink), digest };
                 recorded.files.insert(path, look);
             }
         }
@@ -103,7 +103,7 @@ impl Recorded {
             return Ok(true);
         }
         // What gets a further name is written to an overlay's upper directory, too, so that the layer has both.
-        if u64::from(stat.st_nlink) > look.names {
+        if wide(stat.st_nlink) > look.names {
             return Ok(false);
         }
         let name = path.split().map(|(_, name)| name).unwrap_or_default();
@@ -135,6 +135,11 @@ impl Plain {
 /// Below a milliard, whatever the type that an architecture gives them.
 fn nanoseconds<N: TryInto<u32>>(number: N) -> u32 {
     number.try_into().unwrap_or_default()
+}
+
+/// An architecture may give it fewer bits.
+fn wide(number: impl Into<u64>) -> u64 {
+    number.into()
 }
 
 fn changed(stat: &Stat) -> Moment {

@@ -17,7 +17,7 @@ const USER: &str = "robot";
 const PASSWORD: &str = "hunter2-dockerfiles";
 
 /// Stages of `bases/Dockerfile`, and what they are called.
-const IMAGES: &[(&str, &[&str])] = &[
+pub const IMAGES: &[(&str, &[&str])] = &[
     ("busybox", &["library/busybox:1.36"]),
     ("debian", &["library/debian:bookworm-slim", "library/ubuntu:22.04"]),
     ("alpine", &["library/alpine:3.20"]),
@@ -111,26 +111,6 @@ impl Bases {
         command.env("DOCKER_CONFIG", self.path("docker")).env("SKYCAP_STORE", self.path("store"));
         command.env("SOURCE_DATE_EPOCH", TIME.to_string());
         command
-    }
-
-    /// Writes every base as a layout of its own below a directory: the name that Dockerfiles give it, and the layout's.
-    pub fn layouts(&self, below: &Path) -> Vec<(String, String)> {
-        let mut named = Vec::new();
-        for (stage, names) in IMAGES.iter().chain([&("private", &["team/base:1"][..])]) {
-            let mut command = self.skycap();
-            command.args(["build", "--target", stage, "-o"]).arg(format!("oci:{}", below.join(stage).display()));
-            let output = command.arg(self.path("context")).output().unwrap();
-            assert!(output.status.success(), "the base {stage}: {}", String::from_utf8_lossy(&output.stderr));
-            named.extend(names.iter().map(|name| {
-                let name = match name.split_once('/') {
-                    Some(("library", short)) => short.to_owned(),
-                    Some(("team", _)) => format!("private.example.org/{name}"),
-                    _ => format!("gcr.io/{name}"),
-                };
-                (name, (*stage).to_owned())
-            }));
-        }
-        named
     }
 
     /// Which server stands for which registry.

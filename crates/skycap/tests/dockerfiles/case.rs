@@ -80,11 +80,6 @@ impl Case {
         case
     }
 
-    /// Whether it is a case of this test.
-    pub fn is_below(&self, test: &str) -> bool {
-        self.directory.parent().and_then(Path::parent).is_some_and(|directory| directory.ends_with(test))
-    }
-
     /// Makes the context.
     pub fn lay_out(&self, room: &Path) -> PathBuf {
         let context = room.join("context");

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use crate::bases::Bases;
+use crate::bases::{Bases, IMAGES};
 use crate::case::Case;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -88,7 +88,7 @@ impl Site {
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(path.join("bases")).unwrap();
-        let bases = bases.layouts(&path.join("bases"));
+        let bases = layouts(bases, &path.join("bases"));
         succeed(command("chmod").args(["-R", "a+rX"]).arg(path.join("bases")));
         // Not by this process: another thread's child would hold the open file for a moment, and it could not be run.
         succeed(command("install").args(["-m", "755", env!("CARGO_BIN_EXE_skycap")]).arg(path.join("skycap")));
@@ -209,6 +209,25 @@ try() {
         runc.arg(format!("skycap-everywhere-{}-{configuration}", std::process::id()));
         runc
     }
+}
+
+/// Writes every base as a layout of its own below a directory: what Dockerfiles call it, and the layout's name.
+fn layouts(bases: &Bases, below: &Path) -> Vec<(String, String)> {
+    let mut named = Vec::new();
+    for (stage, names) in IMAGES.iter().chain([&("private", &["team/base:1"][..])]) {
+        let mut build = bases.skycap();
+        build.args(["build", "--target", stage, "-o"]).arg(format!("oci:{}", below.join(stage).display()));
+        succeed(build.arg(bases.path("context")));
+        for name in *names {
+            let name = match name.split_once('/') {
+                Some(("library", short)) => short.to_owned(),
+                Some(("team", _)) => format!("private.example.org/{name}"),
+                _ => format!("gcr.io/{name}"),
+            };
+            named.push((name, (*stage).to_owned()));
+        }
+    }
+    named
 }
 
 fn own(directory: &Path, id: u32) {
