@@ -44,7 +44,14 @@ pub(crate) struct State {
     dir: PathBuf,
     versions: Mutex<Versions>,
     builds: Mutex<Builds>,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for State {
+    /// A program that is being started has a copy of every descriptor until it runs: closing ours is not enough.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl State {
@@ -63,7 +70,7 @@ impl State {
         let mut builds: Builds = read(&dir.join("builds.v1.json"))?;
         builds.interrupt_running();
         builds.rehearses = rehearses;
-        let state = Self { dir, versions: Mutex::new(versions), builds: Mutex::new(builds), _lock: lock };
+        let state = Self { dir, versions: Mutex::new(versions), builds: Mutex::new(builds), lock };
         state.sweep()?;
         Ok(state)
     }
