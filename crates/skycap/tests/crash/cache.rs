@@ -78,6 +78,8 @@ fn a_damaged_store_costs_time_and_never_changes_the_image() {
     eprintln!("{cases} damages");
     // All at once, and then nothing at all.
     for path in ["blobs", "records-1", "seals-1"].map(kept).concat() {
+        // It may be the link to nowhere of the last damage, if nobody had to look there since.
+        fs::remove_file(&path).unwrap();
         fs::write(path, "?").unwrap();
     }
     build.check_done(&site, &build.run(&site).ok(), "everything damaged");
