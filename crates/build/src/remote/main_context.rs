@@ -39,8 +39,8 @@ pub struct MainContext {
     pub material: Material,
 }
 
-/// A larger file that is no archive is no Dockerfile.
-const LARGEST_DOCKERFILE: u64 = 16 << 20;
+/// The largest Dockerfile that is read, in bytes. A larger file that is no archive is none.
+pub const LARGEST_DOCKERFILE: u64 = 16 << 20;
 
 /// Fetches the context at an address into `into`, an empty directory; `None` if the text is no address but a path.
 ///

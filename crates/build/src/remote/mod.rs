@@ -15,7 +15,7 @@ use std::path::Path;
 
 use skycap_image::{Kind, Secret, SourceError};
 
-pub use main_context::{MainContext, main_context, unpack_context};
+pub use main_context::{LARGEST_DOCKERFILE, MainContext, main_context, unpack_context};
 
 /// Fetches what an address names. Addresses in errors are without what stands before `@` and after `?`.
 pub trait Remote: Send + Sync {
@@ -134,6 +134,15 @@ impl Remote for Offline {
 
 fn refused(url: &str) -> SourceError {
     SourceError::new(Kind::Denied, format!("cannot fetch {}: this build may not fetch anything", shown(url)))
+}
+
+/// Whether an address is a git repository's and no file's, as buildx tells them apart: a git URL, or an http(s) one whose path
+/// ends in `.git`.
+pub fn is_repository(address: &str) -> bool {
+    let path = address.split(['#', '?']).next().unwrap_or(address);
+    let is_web = path.starts_with("http://") || path.starts_with("https://");
+    (is_web && path.strip_suffix(".git").is_some())
+        || ["git@", "git://", "ssh://"].iter().any(|start| address.starts_with(start))
 }
 
 /// An address without user, password and query, for messages.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use skycap_build::NamedContext;
 use skycap_build::ignore::Ignore;
+use skycap_build::remote::is_repository;
 
 use super::at_hand;
 use crate::Failure;
@@ -34,7 +35,7 @@ fn context(value: &str, inputs: &Inputs) -> Result<NamedContext, Failure> {
     if let Some(layout) = value.strip_prefix("oci-layout://") {
         return at_hand::layout(layout, inputs).map(NamedContext::Image);
     }
-    if is_git(value) {
+    if is_repository(value) {
         return Ok(NamedContext::Git(value.to_owned()));
     }
     if value.starts_with("http://") || value.starts_with("https://") {
@@ -58,14 +59,6 @@ fn directory(path: &str, inputs: &Inputs) -> Result<NamedContext, Failure> {
         None => Ignore::default(),
     };
     Ok(NamedContext::Directory { path: found, ignore })
-}
-
-/// As buildx tells repositories from files.
-fn is_git(value: &str) -> bool {
-    let bare = value.split(['#', '?']).next().unwrap_or(value);
-    let over_http =
-        (bare.starts_with("http://") || bare.starts_with("https://")) && bare.strip_suffix(".git").is_some();
-    over_http || ["git@", "git://", "ssh://"].iter().any(|start| value.starts_with(start))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use skycap_build::dockerfile::Network;
 use skycap_build::ignore::Ignore;
+use skycap_build::remote::is_repository;
 use skycap_build::ssh::SshSource;
 use skycap_build::{Entitlement, NamedContext};
 use skycap_image::transport::Transport;
@@ -244,12 +245,7 @@ fn layout_image(text: &str) -> Result<skycap_image::Artifact, String> {
 
 /// What Docker takes for a git repository: a git URL, or an http(s) one whose path ends in `.git`.
 pub fn is_git(text: &str) -> bool {
-    let path = text.split(['#', '?']).next().unwrap_or(text);
-    text.starts_with("git://")
-        || text.starts_with("ssh://")
-        || text.starts_with("git@")
-        || text.starts_with("github.com/")
-        || (is_http(text) && path.strip_suffix(".git").is_some())
+    text.starts_with("github.com/") || is_repository(text)
 }
 
 pub fn is_http(text: &str) -> bool {

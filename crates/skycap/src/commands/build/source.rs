@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use skycap_build::attest::Material;
 use skycap_build::dockerfile;
 use skycap_build::ignore::Ignore;
-use skycap_build::remote::{main_context, unpack_context};
+use skycap_build::remote::{LARGEST_DOCKERFILE, main_context, unpack_context};
 use skycap_build::{Request, World};
 use skycap_image::suggest::nearest;
 use skycap_store::{Store, Temporary};
@@ -17,8 +17,6 @@ use super::flags::{is_git, is_http};
 use crate::commands::Context;
 use crate::failure::Failure;
 
-/// The largest Dockerfile that is read, in bytes.
-const LARGEST_DOCKERFILE: u64 = 16 << 20;
 /// How much of standard input tells a tar from a Dockerfile.
 const HEAD: usize = 512;
 
