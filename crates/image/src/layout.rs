@@ -135,6 +135,10 @@ impl Layout {
 
     fn index_bytes(&self) -> Result<Vec<u8>, SourceError> {
         let path = self.path("index.json");
+        // A pipe would be waited for.
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(SourceError::new(Kind::Corrupt, format!("{} is not a regular file", path.display())));
+        }
         let read = File::open(&path).and_then(|file| {
             let mut bytes = Vec::new();
             file.take(LARGEST_DOCUMENT + 1).read_to_end(&mut bytes).map(|_| bytes)

@@ -1,6 +1,8 @@
 //! Where caches of builds live besides the store: in a registry, in a directory, in an image.
 
 use std::fmt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,6 +71,7 @@ impl CacheDirectory {
 
     /// The layout to write to. An index that cannot be read leads nowhere: it is begun again, and blobs that are there stay.
     fn layout(&self, name: &Name) -> Result<Layout, SourceError> {
+        self.clear_the_way()?;
         let readable = Layout::open(&self.0).and_then(|layout| layout.find(name).map(|_| layout));
         // Another build may have begun it a moment ago.
         let begun = || Layout::create(&self.0).or_else(|error| Layout::open(&self.0).map_err(|_| error));
@@ -76,8 +79,8 @@ impl CacheDirectory {
             Err(error) if error.kind == Kind::NotFound => begun(),
             Err(error) if error.kind == Kind::Corrupt => {
                 let index = self.0.join("index.json");
-                let removed = match std::fs::remove_file(&index) {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                let removed = match fs::remove_file(&index) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                     removed => removed,
                 };
                 removed.map_err(|error| SourceError::io(format!("cannot replace {}", index.display()), error))?;
@@ -85,6 +88,33 @@ impl CacheDirectory {
             }
             opened => opened,
         }
+    }
+}
+
+impl CacheDirectory {
+    /// Removes directories, pipes and whatever else stands where a layout has files, and files where it has directories.
+    fn clear_the_way(&self) -> Result<(), SourceError> {
+        let blobs = self.0.join("blobs/sha256");
+        let directories = [self.0.join("blobs"), blobs.clone()].into_iter();
+        let no_directories = directories.filter(|path| fs::metadata(path).is_ok_and(|found| !found.is_dir()));
+        let mut in_the_way: Vec<PathBuf> = no_directories.collect();
+        let entries = fs::read_dir(blobs).into_iter().flatten().flatten().map(|entry| entry.path());
+        let files = entries.chain(["index.json", "oci-layout"].map(|name| self.0.join(name)));
+        in_the_way.extend(files.filter(|path| {
+            let is_file_or_link = |found: fs::Metadata| found.is_file() || found.is_symlink();
+            fs::symlink_metadata(path).is_ok_and(|found| !is_file_or_link(found))
+        }));
+        for path in in_the_way {
+            let is_directory = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+            let removed = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(SourceError::io(format!("cannot replace {}", path.display()), error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 mod attest;
 mod caching;
 mod cases;
+mod damage;
 mod exchange;
 mod mounts;
 mod peers;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         attest::TESTS,
         cases::TESTS,
         caching::TESTS,
+        damage::TESTS,
         exchange::TESTS,
         mounts::TESTS,
         run::TESTS,
