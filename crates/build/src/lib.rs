@@ -43,7 +43,7 @@ mod owner;
 mod parallel;
 mod pick;
 mod plan;
-mod platform;
+pub mod platform;
 mod reason;
 pub mod remote;
 mod request;

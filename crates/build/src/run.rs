@@ -224,12 +224,22 @@ fn environment(run: &Run, who: &Identity, secrets: Vec<(String, String)>) -> Vec
 /// Whether this machine runs programs for a platform without an emulator.
 fn is_native(platform: &Platform) -> bool {
     let (host, asked) = (Platform::host().normalized(), platform.normalized());
-    asked.architecture == host.architecture || (host.architecture == "amd64" && asked.architecture == "386")
+    asked.os == host.os
+        && (asked.architecture == host.architecture || (host.architecture == "amd64" && asked.architecture == "386"))
+}
+
+/// What the kernel runs a platform's programs with, where it needs something for it.
+fn emulator(platform: &Platform) -> Option<Emulator> {
+    let asked = platform.normalized();
+    if is_native(&asked) || asked.os != "linux" {
+        return None;
+    }
+    skycap_sandbox::emulator(&asked.architecture)
 }
 
 /// An emulator that the kernel looks for in the RUN's own root file system.
 fn emulator_of(platform: &Platform) -> Option<Mount> {
-    match skycap_sandbox::emulator(&platform.architecture).filter(|_| !is_native(platform))? {
+    match emulator(platform)? {
         Emulator::Anywhere => None,
         Emulator::Inside(program) => {
             Some(Mount::Bind { source: program.clone(), within: None, target: program, read_only: true })
@@ -242,14 +252,48 @@ fn check(exit: Result<Exit, RunError>, text: &str, platform: &Platform) -> Resul
         Ok(Exit::Code(0)) => return Ok(()),
         Ok(Exit::Code(code)) => Fault::new(format!("{text} exited with code {code}")),
         Ok(Exit::Signal(signal)) => Fault::new(format!("{text} was ended by signal {signal}")),
+        Err(RunError::Setup { step, hint, source }) => {
+            let fault = Fault::caused(format!("{text} could not be run: {step}"), source);
+            if hint.is_empty() { fault } else { fault.with_hint(hint) }
+        }
         Err(error) => Fault::new(format!("{text} could not be run: {error}")),
     };
-    let host = Platform::host().normalized();
-    Err(if is_native(platform) {
-        fault
-    } else {
-        fault.with_hint(format!(
-            "this RUN is for {platform} and this machine is {host}: without an emulator (binfmt_misc) its programs cannot run"
-        ))
+    Err(match foreign(platform, emulator(platform).is_some()) {
+        Some(hint) => fault.with_hint(hint),
+        None => fault,
     })
+}
+
+/// Why programs of a platform cannot run here, and the way out.
+fn foreign(platform: &Platform, is_emulated: bool) -> Option<String> {
+    let host = Platform::host().normalized();
+    if is_native(platform) || is_emulated {
+        return None;
+    }
+    let here = "FROM --platform=$BUILDPLATFORM runs a stage's steps on this machine, whatever the image is for";
+    if platform.os != host.os {
+        return Some(format!("this RUN is for {platform} and this machine is {host}: {here}"));
+    }
+    Some(format!(
+        "this RUN is for {platform} and this machine is {host}, which has no emulator for it (binfmt_misc): \
+         `docker run --privileged --rm tonistiigi/binfmt --install all` or the package qemu-user-static registers one; {here}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_other_machines_need_an_emulator_and_the_hint_says_where_to_get_one() {
+        let host = Platform::host();
+        let other = Platform::new("linux", if host.architecture == "s390x" { "arm64" } else { "s390x" });
+        assert_eq!(foreign(&host, false), None);
+        assert_eq!(foreign(&other, true), None, "it was emulated, so that is not why it failed");
+        for way_out in ["binfmt_misc", "tonistiigi/binfmt", "$BUILDPLATFORM"] {
+            assert!(foreign(&other, false).unwrap().contains(way_out), "{way_out}");
+        }
+        let windows = foreign(&Platform::new("windows", &host.architecture), false).unwrap();
+        assert!(windows.starts_with("this RUN is for windows/") && !windows.contains("binfmt"), "{windows}");
+    }
 }

@@ -137,14 +137,17 @@ impl Planner<'_> {
 
     /// The platform that an expanded `--platform` names.
     fn platform_of(&self, written: &str, expanded: &str) -> Result<Platform, Fault> {
-        let fault = match (expanded, platform::parse(expanded)) {
-            ("", _) => Fault::new(format!("empty platform value from expression {written}")),
+        let (fault, usual) = match (expanded, platform::parse(expanded)) {
+            ("", _) => (Fault::new(format!("empty platform value from expression {written}")), None),
             (_, Ok(platform)) => return Ok(platform),
-            (_, Err(error)) => Fault::new(format!("failed to parse platform {written}: {error}")),
+            (_, Err(error)) => {
+                (Fault::new(format!("failed to parse platform {written}: {error}")), Some(error.hint().to_owned()))
+            }
         };
         let name = written.trim_start_matches(['$', '{']).trim_end_matches('}');
-        Err(match suggest::nearest(name, self.globals.names()) {
-            Some(near) => fault.with_hint(format!("did you mean {near}?")),
+        let near = suggest::nearest(name, self.globals.names()).map(|near| format!("did you mean {near}?"));
+        Err(match near.or(usual) {
+            Some(hint) => fault.with_hint(hint),
             None => fault,
         })
     }

@@ -29,6 +29,7 @@ pub const TESTS: &[crate::Test] = &[
     ("without_a_sandbox_only_what_is_cached_runs", without_a_sandbox_only_what_is_cached_runs),
     ("owners_survive_a_run", owners_survive_a_run),
     ("a_run_copies_into_a_stage", a_run_copies_into_a_stage),
+    ("a_program_for_another_machine_says_so_and_where_an_emulator_is", a_program_for_another_machine_says_so),
 ];
 
 fn world(test: &str) -> Option<World> {
@@ -112,6 +113,24 @@ fn a_failing_run_names_its_line_and_its_code() {
     assert!(error.contains("Dockerfile:3: "), "{error}");
     world.error("FROM shell\nRUN echo once\nRUN test -e /now\n");
     assert_eq!(world.output(), "");
+}
+
+fn a_program_for_another_machine_says_so() {
+    let test = "a_program_for_another_machine_says_so_and_where_an_emulator_is";
+    let Some(world) = world(test) else { return };
+    // The beginning of an ELF file for s390x.
+    let program = [&b"\x7fELF\x02\x02\x01"[..], &[0; 10], &[2, 0, 22]].concat();
+    fs::write(world.context().join("program"), program).unwrap();
+    let dockerfile = "FROM --platform=linux/s390x scratch\nCOPY --chmod=755 program /\nRUN [\"/program\"]\n";
+    let error = world.build(&world.request(dockerfile)).err().unwrap();
+    if skycap_sandbox::emulator("s390x").is_some() {
+        // It was begun, and had no end.
+        return;
+    }
+    assert!(error.to_string().ends_with("could not be run: exec /program"), "{error}");
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("Exec format error"));
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("linux/s390x") && hint.contains("tonistiigi/binfmt"), "{hint}");
 }
 
 fn the_environment_of_a_run() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
+use skycap_build::platform;
 use skycap_image::Platform;
 
 use crate::Failure;
@@ -106,12 +107,10 @@ pub(super) fn hosts(text: &str) -> Result<Vec<(String, IpAddr)>, Failure> {
 
 /// `linux/amd64,linux/arm64`; none for this machine's own.
 pub(super) fn platforms(text: &str) -> Result<Vec<Platform>, Failure> {
-    let platforms = text
-        .split(',')
-        .map(str::trim)
-        .filter(|platform| !platform.is_empty())
-        .map(|platform| platform.parse().map_err(|error| Failure::new(format!("IMAGE_PLATFORM: {error}"))));
-    platforms.collect()
+    let platforms = text.split(',').map(str::trim).filter(|platform| !platform.is_empty()).map(platform::parse);
+    platforms
+        .collect::<Result<_, _>>()
+        .map_err(|error| Failure::new(format!("IMAGE_PLATFORM: {error}")).with_hint(error.hint()))
 }
 
 #[cfg(test)]
@@ -169,6 +168,11 @@ mod tests {
         assert!(hosts("a=nonsense").is_err());
         assert!(hosts("=1.1.1.1").is_err());
         assert_eq!(platforms("linux/amd64,linux/arm64/v8").map(|p| p.len()).ok(), Some(2));
-        assert!(platforms("amd64").is_err());
+        assert_eq!(platforms("arm64").ok(), platforms("linux/arm64/v8").ok());
+        let refused = platforms("linux/amd46").err().map(|failure| (failure.message, failure.hint));
+        assert!(refused.is_some_and(|(message, hint)| {
+            message.starts_with("IMAGE_PLATFORM: unknown architecture")
+                && hint.is_some_and(|hint| hint.contains("amd64?"))
+        }));
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use skycap_image::Platform;
 use skycap_sandbox::{Attempt, Refused, Rung, probe};
 
 use super::Context;
@@ -33,6 +34,7 @@ fn print(context: &Context, style: Style, out: &mut impl Write) -> io::Result<bo
     print_git(context, style, out)?;
     writeln!(out, "sandbox  strongest rung first")?;
     let works = print_rungs(probe(), style, out)?;
+    print_architectures(out)?;
     writeln!(out, "what each rung is, and how to get a better one: docs/sandbox.md")?;
     Ok(works)
 }
@@ -111,6 +113,18 @@ fn print_rungs(rungs: Vec<(Rung, Result<(), Attempt>)>, style: Style, out: &mut 
         }
     }
     Ok(used)
+}
+
+/// Whose programs RUN can run: this machine's own, and those that the kernel has an emulator for.
+fn print_architectures(out: &mut impl Write) -> io::Result<()> {
+    const COMMON: [&str; 8] = ["amd64", "arm64", "arm", "386", "ppc64le", "s390x", "riscv64", "loong64"];
+    let own = Platform::host().normalized().architecture;
+    let emulated: Vec<&str> =
+        COMMON.into_iter().filter(|name| *name != own && skycap_sandbox::emulator(name).is_some()).collect();
+    match &emulated[..] {
+        [] => writeln!(out, "emulated none: RUN runs programs for {own} only (others need an emulator in binfmt_misc)"),
+        some => writeln!(out, "emulated {} (binfmt_misc), beside this machine's own {own}", some.join(", ")),
+    }
 }
 
 /// What lifts a machine onto a rung whose refusal brings no advice of its own.

@@ -57,12 +57,18 @@ pub fn build_args(texts: &[String], variables: &Variables) -> Result<BTreeMap<St
 pub fn platforms(texts: &[String]) -> Result<Vec<Platform>, Failure> {
     let mut platforms: Vec<Platform> = Vec::new();
     for text in texts {
-        let platform: Platform = if text == "local" { Platform::host() } else { argument("--platform", text.trim())? };
+        let text = text.trim();
+        let platform = if text == "local" { Platform::host() } else { platform(text)? };
         if !platforms.contains(&platform) {
             platforms.push(platform);
         }
     }
     Ok(platforms)
+}
+
+fn platform(text: &str) -> Result<Platform, Failure> {
+    skycap_build::platform::parse(text)
+        .map_err(|error| Failure::usage(format!("--platform {text}: {error}")).with_hint(error.hint()))
 }
 
 /// `NAME:IP` or `NAME=IP`; an IPv6 address may stand in brackets.
