@@ -52,15 +52,19 @@ impl<W: Write> Spool<W> {
         Self { out, length: 0, most: Limits::default().unpacked_bytes }
     }
 
-    /// Takes a file and says where it begins.
+    /// Takes a file and says where it begins. No two files begin at one place, since that is what tells them apart.
     pub fn add(&mut self, mut content: impl Read) -> io::Result<(u64, u64)> {
-        let (offset, left) = (self.length, self.most - self.length);
+        let (offset, left) = (self.length, self.most.saturating_sub(self.length));
         let length = io::copy(&mut content.by_ref().take(left), &mut self.out)?;
         if length == left && content.read(&mut [0])? != 0 {
             let text = format!("its files hold more than {} bytes", self.most);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         self.length += length;
+        if length == 0 {
+            self.out.write_all(b"\0")?;
+            self.length += 1;
+        }
         Ok((offset, length))
     }
 
@@ -157,4 +161,24 @@ fn device(header: &tar::Header, block: bool) -> Device {
 #[allow(clippy::needless_pass_by_value, reason = "stands in map_err")]
 fn broken(error: io::Error) -> Fault {
     Fault::new(format!("the archive cannot be unpacked: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_files_begin_where_no_other_does() {
+        let mut bytes = Vec::new();
+        let mut spool = Spool::new(&mut bytes);
+        let added: Vec<_> = ["", "one", "", "", "two"].iter().map(|text| spool.add(text.as_bytes()).unwrap()).collect();
+        spool.finish().unwrap();
+        let mut places: Vec<u64> = added.iter().map(|(offset, _)| *offset).collect();
+        places.dedup();
+        assert_eq!(places.len(), 5);
+        for ((offset, size), text) in added.into_iter().zip(["", "one", "", "", "two"]) {
+            let (offset, size) = (usize::try_from(offset).unwrap(), usize::try_from(size).unwrap());
+            assert_eq!(&bytes[offset..offset + size], text.as_bytes());
+        }
+    }
 }
