@@ -88,10 +88,20 @@ impl TreePath {
 
     /// This path and one more component, which must be a plain name.
     pub fn join(&self, name: &[u8]) -> Result<Self, InvalidPath> {
-        let mut joined = self.0.to_vec();
-        joined.push(b'/');
-        joined.extend_from_slice(name);
-        Self::parse(&joined)
+        if matches!(name, b"" | b"." | b"..") || name.iter().any(|&byte| matches!(byte, b'/' | 0)) {
+            return Self::parse(&joined(&self.0, name));
+        }
+        Ok(Self(joined(&self.0, name)))
+    }
+
+    /// A path that is relative to this one.
+    #[must_use]
+    pub fn below(&self, relative: &Self) -> Self {
+        match (self.is_root(), relative.is_root()) {
+            (true, _) => relative.clone(),
+            (_, true) => self.clone(),
+            _ => Self(joined(&self.0, &relative.0)),
+        }
     }
 
     /// Whether it is `ancestor` or below it.
@@ -108,6 +118,10 @@ impl TreePath {
         }
         Self(path.into())
     }
+}
+
+fn joined(directory: &[u8], name: &[u8]) -> Box<[u8]> {
+    if directory.is_empty() { name.into() } else { [directory, b"/", name].concat().into() }
 }
 
 fn push(path: &mut Vec<u8>, component: &[u8]) {
@@ -129,7 +143,12 @@ pub(crate) fn escape(bytes: &[u8]) -> String {
 
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.components().cmp(other.components())
+        // The order of the components, because no name holds a byte that is smaller than where another one ends.
+        let end = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
+        match self.0.iter().zip(&other.0).find(|(one, two)| one != two) {
+            Some((one, two)) => end(one).cmp(&end(two)),
+            None => self.0.len().cmp(&other.0.len()),
+        }
     }
 }
 
@@ -186,6 +205,31 @@ mod tests {
         paths.sort();
         let sorted: Vec<_> = paths.iter().map(TreePath::as_bytes).collect();
         assert_eq!(sorted, [&b""[..], b"a", b"a/b", b"a/b/c", b"a-b", b"a.b", b"b"]);
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_components() {
+        let letters = [b'a', b'/', b'-', 1, 0xff];
+        let names = (0..5_usize.pow(4)).map(|number| [1, 5, 25, 125].map(|place| letters[number / place % 5]));
+        let paths: Vec<TreePath> = names.map(|name| TreePath::parse(&name).unwrap()).collect();
+        for (one, two) in paths.iter().flat_map(|one| paths.iter().map(move |two| (one, two))) {
+            assert_eq!(one.cmp(two), one.components().cmp(two.components()), "{one:?} {two:?}");
+        }
+    }
+
+    #[test]
+    fn paths_are_put_together_by_components() {
+        let path = |name: &str| TreePath::parse(name.as_bytes()).unwrap();
+        for (directory, name, expected) in
+            [("", "a", "a"), ("a/b", "c", "a/b/c"), ("a", "b/./c/", "a/b/c"), ("a", "", "a")]
+        {
+            assert_eq!(path(directory).join(name.as_bytes()).unwrap(), path(expected));
+            assert_eq!(path(directory).below(&path(name)), path(expected));
+        }
+        for name in ["..", "b/../c", "b\0"] {
+            assert!(path("a").join(name.as_bytes()).is_err(), "{name:?}");
+        }
+        assert_eq!(path("a").join(b".").unwrap(), path("a"));
     }
 
     #[test]
