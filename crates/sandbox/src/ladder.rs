@@ -110,7 +110,8 @@ fn climb(rung: Rung) -> Result<Sandbox, Attempt> {
         Rung::SingleId => format!("user {uid} without subordinate ids; owners of files are not kept"),
         Rung::Takeover => String::new(),
     };
-    Ok(Sandbox { ground, why, territory: None })
+    let crowd = (!privileged && userns::proc_is_masked()).then(Arc::default);
+    Ok(Sandbox { ground, why, territory: None, crowd })
 }
 
 fn take_over() -> Result<Sandbox, Attempt> {
@@ -120,7 +121,7 @@ fn take_over() -> Result<Sandbox, Attempt> {
         "no namespace may be made here; RUN uses this container's own root file system and is not kept apart from \
                the builder"
             .to_owned();
-    Ok(Sandbox { ground, why, territory: Some(Arc::new(territory)) })
+    Ok(Sandbox { ground, why, territory: Some(Arc::new(territory)), crowd: None })
 }
 
 /// Tries a rung in a child. The ids of the user namespace it needs, if it needs one.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
@@ -51,6 +51,29 @@ pub struct Sandbox {
     pub(crate) why: String,
     /// Of a takeover.
     pub(crate) territory: Option<Arc<Territory>>,
+    /// Where commands see each other's processes.
+    pub(crate) crowd: Option<Arc<Crowd>>,
+}
+
+/// Those that run at the same time.
+#[derive(Default, Debug)]
+pub(crate) struct Crowd(RwLock<()>);
+
+/// A place in the crowd, as long as it is held.
+enum Place<'c> {
+    Alone { _place: RwLockWriteGuard<'c, ()> },
+    Beside { _others: RwLockReadGuard<'c, ()> },
+}
+
+impl Crowd {
+    /// Waits until there is a place: for one that is alone, until nobody runs.
+    fn join(&self, alone: bool) -> Place<'_> {
+        if alone {
+            Place::Alone { _place: self.0.write().unwrap_or_else(PoisonError::into_inner) }
+        } else {
+            Place::Beside { _others: self.0.read().unwrap_or_else(PoisonError::into_inner) }
+        }
+    }
 }
 
 impl Sandbox {
@@ -106,6 +129,7 @@ impl Sandbox {
         let territory = self.territory.as_deref();
         // While roots are exchanged, no path of this process is right: one at a time.
         let _turn = territory.map(Territory::turn);
+        let _place = self.crowd.as_deref().map(|crowd| crowd.join(spec.alone));
         let territory = territory.map(|territory| territory.path().to_owned());
         let order = RunOrder { spec: spec.clone(), ground: self.ground, territory: territory.clone() };
         let order = Order::Run(Box::new(order));

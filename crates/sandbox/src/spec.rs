@@ -43,6 +43,9 @@ pub struct RunSpec {
     pub terminal: Option<TerminalSize>,
     /// A user namespace of the command's own.
     pub user_namespace: Option<UserNamespace>,
+    /// Not beside other runs of this [`Sandbox`](crate::Sandbox) that would see the arguments of its programs: where parts of
+    /// `/proc` are hidden, the kernel gives nobody one of their own. Elsewhere of no effect.
+    pub alone: bool,
 }
 
 impl RunSpec {
@@ -65,6 +68,7 @@ impl RunSpec {
             filter: Filter::Docker,
             terminal: None,
             user_namespace: None,
+            alone: false,
         }
     }
 }

@@ -153,6 +153,14 @@ pub(crate) fn owns_settings() -> bool {
     rustix::fs::stat("/proc/sys/kernel").map_or(true, |stat| stat.st_uid == 0)
 }
 
+/// Whether something lies over a part of `/proc`, so that the kernel gives a user namespace no new one. What hides nothing, such as
+/// the place of `binfmt_misc`, is no such part; at others this may be wrong, and then costs a little time.
+pub(crate) fn proc_is_masked() -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    points.any(|point| point.starts_with("/proc/") && point != "/proc/sys/fs/binfmt_misc")
+}
+
 /// Whether this process is root of the whole machine: only such may set `trusted.` attributes, anywhere.
 pub(crate) fn is_real_root() -> bool {
     let Ok(file) = rustix::fs::memfd_create("probe", rustix::fs::MemfdFlags::CLOEXEC) else { return false };

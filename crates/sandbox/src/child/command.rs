@@ -15,6 +15,7 @@ use crate::ladder::Rung;
 use crate::spawn::Report;
 use crate::spec::{Capabilities, Filter, Network, RunSpec, User};
 use crate::sys;
+use crate::userns::{self, NewIds, Writer};
 
 /// What a path is searched on when the environment has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -55,9 +56,18 @@ impl Standard {
     }
 }
 
+/// What becomes of this process.
+pub(super) struct Order<'a> {
+    pub(super) spec: &'a RunSpec,
+    pub(super) rung: Rung,
+    /// It gets a user namespace of its own: it sees other commands, whose rights are the same as its own, and must not be able
+    /// to look into them.
+    pub(super) apart: bool,
+}
+
 /// Becomes the command; if that fails, tells the caller why and ends.
-pub(super) fn main(spec: &RunSpec, rung: Rung, standard: &Standard, channel: &Channel, owners: Option<&OwnedFd>) -> ! {
-    let report = match become_command(spec, rung, standard, channel, owners) {
+pub(super) fn main(order: &Order<'_>, standard: &Standard, channel: &Channel, owners: Option<&OwnedFd>) -> ! {
+    let report = match become_command(order, standard, channel, owners) {
         Ok(never) => match never {},
         Err(report) => report,
     };
@@ -67,13 +77,13 @@ pub(super) fn main(spec: &RunSpec, rung: Rung, standard: &Standard, channel: &Ch
 }
 
 fn become_command(
-    spec: &RunSpec,
-    rung: Rung,
+    order: &Order<'_>,
     standard: &Standard,
     channel: &Channel,
     owners: Option<&OwnedFd>,
 ) -> Result<std::convert::Infallible, Report> {
-    prepare(spec, rung, standard, channel, owners).map_err(Report::Failed)?;
+    prepare(order, standard, channel, owners).map_err(Report::Failed)?;
+    let spec = order.spec;
     let c_strings = |strings: Vec<OsString>| -> Result<Vec<CString>, Failure> {
         let c_string = |string: OsString| CString::new(string.into_vec());
         strings
@@ -94,13 +104,8 @@ fn become_command(
 }
 
 /// Everything between the fork and the exec.
-fn prepare(
-    spec: &RunSpec,
-    rung: Rung,
-    standard: &Standard,
-    channel: &Channel,
-    owners: Option<&OwnedFd>,
-) -> Result<(), Failure> {
+fn prepare(order: &Order<'_>, standard: &Standard, channel: &Channel, owners: Option<&OwnedFd>) -> Result<(), Failure> {
+    let Order { spec, rung, apart } = *order;
     sys::reset_signals();
     rustix::process::setsid().map_err(Failure::at("setsid"))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -135,6 +140,10 @@ fn prepare(
     let early = rustix::process::chdir(&spec.cwd);
     if early != Err(rustix::io::Errno::ACCESS) {
         early.map_err(Failure::at(step.clone()))?;
+    }
+    if apart {
+        let (uids, gids) = userns::own_maps().map_err(Failure::at("read /proc/self/uid_map"))?;
+        userns::move_into(&NewIds { uids: uids.identity(), gids: gids.identity(), writer: Writer::Outside })?;
     }
     // Dropping from the bounding set takes a capability that a change of the user takes away.
     let keep = match spec.capabilities {

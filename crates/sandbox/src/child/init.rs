@@ -9,8 +9,9 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
 use super::command::{self, Standard};
 use super::inside::{Inside, Missing, Stub};
+use super::owners::Listener;
 use super::stage::{self, OpenRoot, Rules, Stage};
-use super::{owners, special, terminal, volumes};
+use super::{special, terminal, volumes};
 use crate::channel::Channel;
 use crate::error::Failure;
 use crate::ladder::Rung;
@@ -47,15 +48,23 @@ fn start_and_wait(order: &RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Res
     } else {
         (None, None)
     };
+    let others_are_seen = world.others_are_seen;
+    // With all rights it may look at everybody, and needs them over these namespaces.
+    let spec = &order.spec;
+    let apart = others_are_seen && spec.capabilities == Capabilities::Default14 && spec.user_namespace.is_none();
     let command = match sys::fork().map_err(Failure::at("fork"))? {
-        Fork::Child => command::main(&order.spec, order.ground.rung, &world.standard, channel, theirs.as_ref()),
+        Fork::Child => {
+            let order = command::Order { spec, rung: order.ground.rung, apart };
+            command::main(&order, &world.standard, channel, theirs.as_ref())
+        }
         Fork::Parent(pid) => pid,
     };
     drop(theirs);
-    let World { standard, terminal, stubs } = world;
+    let World { standard, terminal, stubs, others_are_seen: _ } = world;
     drop(terminal);
     // None if the command could not start, or if the kernel has no such listener.
     let owners = ours.and_then(|ours| ours.receive::<()>().ok()??.1.pop());
+    let owners = owners.map(|listener| Listener { listener, others_are_seen });
     // Pipes are the command's alone. A terminal must stay open here: without any, the caller would see its end.
     let terminal = matches!(standard, Standard::Terminal(_)).then_some(standard);
     // Nobody left to be signalled is no error.
@@ -75,6 +84,8 @@ struct World {
     /// The caller's side of the terminal.
     terminal: Option<OwnedFd>,
     stubs: Vec<Stub>,
+    /// `/proc` shows processes that are not the command's.
+    others_are_seen: bool,
 }
 
 impl World {
@@ -92,7 +103,7 @@ impl World {
         let mut stage = Stage::new(Rules { trusted: ground.trusted, no_devices: guard })?;
         let mut inside = Inside::new(root.mount(&mut stage)?);
 
-        special::proc(&mut inside, guard)?;
+        let others_are_seen = special::proc(&mut inside, guard)?;
         let (_, gids) = userns::own_maps().map_err(Failure::at("read /proc/self/gid_map"))?;
         let dev = special::dev(&mut inside, spec.capabilities, gids.has(5), guard)?;
         special::sys(&mut inside, spec.capabilities, spec.network, guard)?;
@@ -113,7 +124,7 @@ impl World {
             None => (three(fds)?, None),
         };
         stage::pivot(inside.root())?;
-        Ok(Self { standard, terminal, stubs: inside.into_stubs() })
+        Ok(Self { standard, terminal, stubs: inside.into_stubs(), others_are_seen })
     }
 }
 
@@ -129,7 +140,7 @@ pub(super) fn wait_for(
     command: Pid,
     children: &OwnedFd,
     channel: &Channel,
-    owners: Option<&OwnedFd>,
+    owners: Option<&Listener>,
     signal_all: &dyn Fn(Signal),
 ) -> Option<Report> {
     let mut deadline: Option<Instant> = None;
@@ -146,12 +157,12 @@ pub(super) fn wait_for(
         }
         let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
         let mut fds = vec![PollFd::new(children, PollFlags::IN), PollFd::new(channel, PollFlags::IN)];
-        fds.extend(owners.filter(|_| !all_gone).map(|owners| PollFd::new(owners, PollFlags::IN)));
+        fds.extend(owners.filter(|_| !all_gone).map(|owners| PollFd::new(&owners.listener, PollFlags::IN)));
         // Only an interruption can be the reason for an error; then we look again.
         let _ = rustix::event::poll(&mut fds, timeout.as_ref());
         let told = fds.get(2).map_or(PollFlags::empty(), PollFd::revents);
         if let Some(owners) = owners.filter(|_| told.contains(PollFlags::IN)) {
-            owners::answer(owners);
+            owners.answer();
         }
         // Nobody is left under the filter.
         all_gone |= told.contains(PollFlags::HUP);

@@ -7,12 +7,13 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::filter::{AARCH64, X86_64};
 use super::inside::by_descriptor;
@@ -32,13 +33,41 @@ pub(super) fn calls(architecture: u32) -> &'static [u32] {
     }
 }
 
-/// Answers one call.
-pub(super) fn answer(listener: &OwnedFd) {
-    // A caller that was killed meanwhile needs no answer.
-    let Ok(notification) = sys::receive_notification(listener) else { return };
-    let error = Chown::of(&notification).map_or(0, |chown| chown.record().err().map_or(0, Errno::raw_os_error));
-    let _ = sys::answer_notification(listener, notification.id, error);
+/// Where the kernel tells of calls.
+pub(super) struct Listener {
+    pub(super) listener: OwnedFd,
+    /// `/proc` is that of the outside, and so are the numbers in it.
+    pub(super) others_are_seen: bool,
 }
+
+impl Listener {
+    /// Answers one call.
+    pub(super) fn answer(&self) {
+        // A caller that was killed meanwhile needs no answer.
+        let Ok(mut notification) = sys::receive_notification(&self.listener) else { return };
+        let error = if !self.others_are_seen || Self::translate(&mut notification).is_ok() {
+            Chown::of(&notification).map_or(0, |chown| chown.record().err().map_or(0, Errno::raw_os_error))
+        } else {
+            // It is only pretended.
+            0
+        };
+        let _ = sys::answer_notification(&self.listener, notification.id, error);
+    }
+
+    /// The caller's number becomes that which it has in `/proc`: the kernel tells it of an open process.
+    fn translate(notification: &mut Notification) -> rustix::io::Result<()> {
+        let pid = i32::try_from(notification.process).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+        let open = pidfd_open(pid, PidfdFlags::empty()).or_else(|_| pidfd_open(pid, THREAD))?;
+        let text =
+            std::fs::read_to_string(format!("/proc/self/fdinfo/{}", open.as_raw_fd())).map_err(|_| Errno::SRCH)?;
+        let number = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<u32>().ok());
+        notification.process = number.filter(|number| *number > 0).ok_or(Errno::SRCH)?;
+        Ok(())
+    }
+}
+
+/// Threads may be opened (Linux 6.9).
+const THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
 
 /// A change of owners.
 struct Chown {

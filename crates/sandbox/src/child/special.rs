@@ -23,11 +23,12 @@ const HIDDEN_DIRECTORIES: [&str; 3] = ["acpi", "asound", "scsi"];
 const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 /// Mounts `/proc`. Where a part of the outer one is hidden, the kernel refuses a new one; then the outer one is bound: the
-/// numbers in it are those of the outer pid namespace, but `/proc/self` is right.
-pub(super) fn proc(inside: &mut Inside, guard: bool) -> Result<(), Failure> {
+/// numbers in it are those of the outer pid namespace, but `/proc/self` is right. Whether it shows processes of others.
+pub(super) fn proc(inside: &mut Inside, guard: bool) -> Result<bool, Failure> {
     let target = inside.find(Path::new("/proc"), Missing::MountPoint)?;
     let place = by_descriptor(&target);
-    if let Err(refused) = mount("proc", &*place, "proc", PLAIN, None) {
+    let own = mount("proc", &*place, "proc", PLAIN, None);
+    if let Err(refused) = own {
         mount_bind_recursive("/proc", &*place)
             .map_err(|_| refused)
             .map_err(Failure::at("mount /proc in the root file system"))?;
@@ -36,7 +37,7 @@ pub(super) fn proc(inside: &mut Inside, guard: bool) -> Result<(), Failure> {
         let proc = inside.find(Path::new("/proc"), Missing::Error)?;
         hide(&proc, &HIDDEN_FILES, &HIDDEN_DIRECTORIES, &READ_ONLY).map_err(Failure::at("hide parts of /proc"))?;
     }
-    Ok(())
+    Ok(own.is_err())
 }
 
 /// Mounts `/sys`, read-only unless everything is permitted. In a user namespace that does not own its network the kernel

@@ -19,6 +19,7 @@ const GROUNDS: &[Ground] = &[
     ("as_we_are", as_we_are),
     ("user_with_subordinate_ids", user_with_subordinate_ids),
     ("user_with_one_id", user_with_one_id),
+    ("user_with_one_id_and_a_masked_proc", user_with_one_id_and_a_masked_proc),
     ("root_of_one_id", root_of_one_id),
     ("user_who_is_root_of_one_id", user_who_is_root_of_one_id),
     ("root_without_capabilities", root_without_capabilities),
@@ -106,12 +107,13 @@ impl Bench<'_> {
 
     /// The suite as another user, in a mount namespace with `/etc/passwd` and the subordinate ids of our choice.
     fn as_user(&self, uid: u32, passwd: &str, subordinate: &str, rung: Rung) -> Result<Command, String> {
-        self.as_user_within(&[], uid, passwd, subordinate, rung)
+        self.as_user_within("true", &[], uid, passwd, subordinate, rung)
     }
 
-    /// The same, started by another program.
+    /// The same, after something that root does, and started by another program.
     fn as_user_within(
         &self,
+        before: &str,
         starter: &[&str],
         uid: u32,
         passwd: &str,
@@ -126,15 +128,17 @@ impl Bench<'_> {
         fs::write(self.directory.join("ids"), subordinate).unwrap();
         let scratch = self.directory.join("scratch");
         chown(&scratch, Some(uid), Some(uid)).unwrap();
-        let script = "mount --bind passwd /etc/passwd && mount --bind ids /etc/subuid && mount --bind ids /etc/subgid && \
-                      exec setpriv --reuid \"$0\" --regid \"$0\" --clear-groups \"$@\"";
+        let script = format!(
+            "mount --bind passwd /etc/passwd && mount --bind ids /etc/subuid && mount --bind ids /etc/subgid && {before} && \
+             exec setpriv --reuid \"$0\" --regid \"$0\" --clear-groups \"$@\""
+        );
         for file in ["/etc/subuid", "/etc/subgid"] {
             if !Path::new(file).exists() {
                 return Err(format!("there is no {file}"));
             }
         }
         let mut command = Command::new("unshare");
-        command.current_dir(&self.directory).args(["-m", "sh", "-c", script, &uid.to_string()]).args(starter);
+        command.current_dir(&self.directory).args(["-m", "sh", "-c", &script, &uid.to_string()]).args(starter);
         command.arg(self.program()).args(self.suite(rung, &scratch, &self.busybox));
         Ok(command)
     }
@@ -232,7 +236,16 @@ fn root_of_one_id(bench: &Bench) -> Result<Command, String> {
 }
 
 fn user_who_is_root_of_one_id(bench: &Bench) -> Result<Command, String> {
-    bench.as_user_within(&["unshare", "--map-root-user"], 65534, NOBODY, "", Rung::SingleId)
+    bench.as_user_within("true", &["unshare", "--map-root-user"], 65534, NOBODY, "", Rung::SingleId)
+}
+
+/// As in a container of Docker's that is run by an ordinary user, without a filter.
+fn user_with_one_id_and_a_masked_proc(bench: &Bench) -> Result<Command, String> {
+    // What differs there; everything else is shown without the mask.
+    const CASES: [&str; 4] = ["s03_", "owners_that", "capabilities_are", "processes_of"];
+    let filters = if bench.filters.is_empty() { &CASES[..] } else { bench.filters };
+    let bench = Bench { directory: bench.directory.clone(), busybox: bench.busybox.clone(), filters };
+    bench.as_user_within("mount --bind /dev/null /proc/interrupts", &[], 65534, NOBODY, "", Rung::SingleId)
 }
 
 /// Root without any capability, as in a container that was started with `--cap-drop=all`.

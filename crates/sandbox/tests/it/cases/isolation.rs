@@ -74,7 +74,7 @@ fn programs_with_the_setuid_bit_gain_rights(world: &World) {
 }
 
 /// Whether the numbers in `/proc` are those of the outside.
-fn proc_is_masked() -> bool {
+pub(super) fn proc_is_masked() -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     mounts.lines().any(|line| line.contains(" /proc/") && !line.contains("binfmt_misc"))
 }

@@ -15,6 +15,8 @@ use crate::world::{World, chain};
 
 super::cases! {
     s02_the_environment_of_the_builder_is_not_seen,
+    s03_the_secrets_of_a_run_are_not_seen_by_another_at_the_same_time,
+    s03_a_run_that_is_alone_shows_no_command_line,
     s04_a_secret_makes_no_file_outside_of_memory,
     s05_no_descriptor_key_or_file_of_the_builder_is_reached,
     s10_a_working_directory_that_leads_out_is_refused,
@@ -38,6 +40,62 @@ fn s02_the_environment_of_the_builder_is_not_seen(world: &World) {
     let seen: Vec<&str> =
         seen.lines().filter(|line| !line.starts_with("PWD=") && !line.starts_with("SHLVL=")).collect();
     assert_eq!(seen, ["ONLY=this", "PATH=/bin"]);
+}
+
+/// Everything in `/proc` that one command may know of another: names of files, and what is in them. It must find itself.
+const LOOK_AROUND: &str = "for p in /proc/[0-9]*; do \
+     for f in environ maps; do cat $p/$f; done; cat $p/root/run/secrets/* $p/root/etc/token $p/cwd/*; \
+     for f in $p/fd/*; do test -f $f && cat $f; readlink $f; done; \
+     head -c 1 $p/mem; for m in $p/root $p/cwd $p/exe; do readlink $m; done; \
+     for t in $p/task/*; do cat $t/environ $t/root/run/secrets/*; done; done 2>/dev/null; cat /run/secrets/* 2>/dev/null; true";
+
+/// Runs a command with secrets of every kind, and beside it one that looks around; what that one has found.
+fn beside_a_secret(world: &World, look: &str, alone: bool) -> String {
+    let meet = world.directory();
+    let bind = Mount::Bind { source: meet, within: None, target: "/meet".into(), read_only: false };
+    let wait = |mine: &str, other: &str| {
+        format!(
+            "echo > /meet/{mine}; i=0; while ! test -e /meet/{other} && test $i -lt 40; do sleep 0.05; i=$((i+1)); done"
+        )
+    };
+    let (mut holder, _) = world.script(&format!(
+        "exec 3</run/secrets/s; sh -c 'sleep 10; true' \"$(cat <&3)\" & {}; sleep 0.1; echo > /meet/over",
+        wait("holder", "done")
+    ));
+    holder.env.push(("TOKEN".into(), "hunter2-variable".into()));
+    let file = |target: &str| Mount::File {
+        target: target.into(),
+        content: b"hunter2-file".to_vec(),
+        mode: 0o444,
+        uid: 0,
+        gid: 0,
+    };
+    holder.mounts = vec![bind.clone(), file("/run/secrets/s"), file("/etc/token")];
+    holder.alone = alone;
+    let (mut other, _) = world
+        .script(&format!("{}; test -e /meet/over && echo later; {look}; echo > /meet/done", wait("other", "holder")));
+    other.env.push(("OWN".into(), "seen-by-itself".into()));
+    other.mounts = vec![bind];
+    std::thread::scope(|scope| {
+        let held = scope.spawn(|| world.run(&holder));
+        let found = world.run(&other).stdout();
+        assert_eq!(held.join().unwrap().exit, Exit::Code(0));
+        found
+    })
+}
+
+fn s03_the_secrets_of_a_run_are_not_seen_by_another_at_the_same_time(world: &World) {
+    let found = beside_a_secret(world, LOOK_AROUND, false);
+    assert!(found.contains("seen-by-itself"), "nothing could be read: {found}");
+    assert!(!found.contains("hunter2") && !found.starts_with("later"), "{found}");
+}
+
+/// What a program is given as arguments, everybody may read who sees the process.
+fn s03_a_run_that_is_alone_shows_no_command_line(world: &World) {
+    let found = beside_a_secret(world, "cat /proc/[0-9]*/cmdline /proc/[0-9]*/task/*/cmdline", true);
+    assert!(found.contains("/meet/done"), "nothing could be read: {found}");
+    assert!(!found.contains("hunter2"), "{found}");
+    assert!(!found.starts_with("later") || super::isolation::proc_is_masked(), "nobody need wait here: {found}");
 }
 
 fn s04_a_secret_makes_no_file_outside_of_memory(world: &World) {
