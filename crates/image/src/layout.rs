@@ -9,6 +9,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::ioctl_ficlone;
+
+use crate::direct::Direct;
 use crate::document::{LARGEST_DOCUMENT, to_json};
 use crate::image::DEEPEST_INDEX;
 use crate::parallel::{copy_parts, copy_stream};
@@ -44,9 +47,7 @@ impl Layout {
 
     /// Makes a new, empty layout in a directory that is made if it is missing and must not hold a layout yet.
     pub fn create(dir: impl AsRef<Path>) -> Result<Self, SourceError> {
-        let layout = Self::prepare(dir.as_ref(), true)?;
-        layout.change_index(|index| if index.is_none() { Ok(empty_index()) } else { Err(layout.exists()) })?;
-        Ok(layout)
+        Self::begin(Self::prepare(dir.as_ref(), true)?)
     }
 
     /// Makes a new layout whose `index.json` is the artifact: the very bytes of an index, or an index of one image. This
@@ -59,6 +60,16 @@ impl Layout {
     /// owner makes durable as a whole. Each file still appears whole.
     pub fn create_unsynced_as(dir: impl AsRef<Path>, artifact: &Artifact) -> Result<Self, SourceError> {
         Self::fill_as(Self::prepare(dir.as_ref(), false)?, artifact)
+    }
+
+    /// Makes a new, empty layout without waiting for the disk, now or when it is written to.
+    pub fn create_unsynced(dir: impl AsRef<Path>) -> Result<Self, SourceError> {
+        Self::begin(Self::prepare(dir.as_ref(), false)?)
+    }
+
+    fn begin(layout: Self) -> Result<Self, SourceError> {
+        layout.change_index(|index| if index.is_none() { Ok(empty_index()) } else { Err(layout.exists()) })?;
+        Ok(layout)
     }
 
     fn fill_as(layout: Self, artifact: &Artifact) -> Result<Self, SourceError> {
@@ -211,15 +222,21 @@ impl Layout {
     }
 
     fn copy_blob(&self, from: &dyn BlobSource, blob: &Descriptor) -> Result<(), SourceError> {
-        let Some(file) = from.file(blob).and_then(|path| File::open(path).ok()) else {
-            return self.write_blob(blob, |staged| copy_stream(from, blob, staged));
-        };
-        // The kernel copies, or shares the blocks; what arrived is checked.
-        self.write_blob(blob, |staged| {
-            let mut to = staged.file();
-            io::copy(&mut (&file).take(blob.size.saturating_add(1)), &mut to)?;
-            to.seek(SeekFrom::Start(0))?;
-            Ok(Verified::new(to, blob).finish()?)
+        let file = from.file(blob).and_then(|path| File::open(path).ok());
+        self.write_blob(blob, |staged| match file {
+            // One set of blocks for both files, until one of them is changed: no file system does it quicker.
+            Some(file) if ioctl_ficlone(staged.file(), &file).is_ok() => arrived(staged, blob),
+            // The kernel copies, and what waits for no disk is at hand for the next reader.
+            Some(file) if !self.is_durable => {
+                io::copy(&mut (&file).take(blob.size.saturating_add(1)), &mut staged.file())?;
+                arrived(staged, blob)
+            }
+            _ if self.is_durable => {
+                let mut out = Direct::new(staged.file())?;
+                copy_stream(from, blob, &mut out)?;
+                Ok(out.finish()?)
+            }
+            _ => copy_stream(from, blob, staged),
         })
     }
 
@@ -364,6 +381,13 @@ pub(crate) fn empty_index() -> IndexManifest {
         subject: None,
         annotations: std::collections::BTreeMap::new(),
     }
+}
+
+/// Checks what a staged file holds.
+fn arrived(staged: &Staged, blob: &Descriptor) -> Result<(), SourceError> {
+    let mut file = staged.file();
+    file.seek(SeekFrom::Start(0))?;
+    Ok(Verified::new(file, blob).finish()?)
 }
 
 pub(crate) fn parse_index(bytes: &[u8], place: &Path) -> Result<IndexManifest, SourceError> {

@@ -12,6 +12,7 @@ pub mod compress;
 mod config;
 mod descriptor;
 mod digest;
+mod direct;
 pub mod directory;
 mod document;
 mod image;

@@ -1,17 +1,16 @@
 //! Reading and writing the places that are files.
 
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::Transport;
 use crate::archive::{self, Archive, Format};
+use crate::direct::Direct;
 use crate::directory::Directory;
 use crate::layout::Layout;
 use crate::staged::{Staged, sync_directory};
 use crate::{Artifact, Descriptor, Image, ImageSink, ImageSource, Kind, Name, SourceError};
 
 const STAGED: &str = ".skycap-";
-const BUFFER: usize = 1 << 20;
 
 /// What a place holds: names, and what each stands for.
 pub type Listed = Vec<(Vec<String>, Descriptor)>;
@@ -143,16 +142,12 @@ fn find_repository_tag(archive: &Archive, name: &str) -> Result<Artifact, Source
 }
 
 /// Writes a file under another name and renames it.
-fn whole(
-    path: &Path,
-    write: impl FnOnce(BufWriter<&mut Staged>) -> Result<BufWriter<&mut Staged>, SourceError>,
-) -> Result<(), SourceError> {
+fn whole(path: &Path, write: impl FnOnce(Direct) -> Result<Direct, SourceError>) -> Result<(), SourceError> {
     let failed = |error| SourceError::io(format!("cannot write {}", path.display()), error);
     let parent = parent(path);
     crate::staged::sweep(&parent, STAGED).map_err(failed)?;
-    let mut staged = Staged::create(&parent, STAGED).map_err(failed)?;
-    let flushed = write(BufWriter::with_capacity(BUFFER, &mut staged)).and_then(|mut out| out.flush().map_err(failed));
-    flushed?;
+    let staged = Staged::create(&parent, STAGED).map_err(failed)?;
+    write(Direct::new(staged.file()).map_err(failed)?)?.finish().map_err(failed)?;
     staged.commit(path, 0o644).and_then(|()| sync_directory(&parent)).map_err(failed)
 }
 
