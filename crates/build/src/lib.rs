@@ -36,6 +36,7 @@ mod key;
 mod late;
 mod lint;
 mod lookup;
+mod mask;
 mod mode;
 mod mounts;
 mod named;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skycap_image::progress::Task;
-use skycap_image::{Descriptor, Digest, Event, Platform};
+use skycap_image::{Descriptor, Digest, Event, Platform, SecretBytes};
 use skycap_rootfs::{OverlayXattrs, Owners};
 use skycap_sandbox::{Capabilities, Emulator, Exit, Mount, Network, Output, RunError, RunSpec, Sandbox, Stdin, User};
 use skycap_store::{Scratch, Temporary};
@@ -16,6 +16,7 @@ use crate::dockerfile;
 use crate::error::Fault;
 use crate::execute::Engine;
 use crate::graph::{NodeId, Operation, Run};
+use crate::mask::Mask;
 use crate::owner::{self, Identity};
 use crate::parallel;
 use crate::step::read_table;
@@ -63,16 +64,36 @@ impl Room {
     }
 }
 
-/// Passes output on to progress.
-struct ToTask<'t, 'p>(&'t Task<'p>);
+/// Passes output on to progress, without secrets.
+struct ToTask<'t, 'p> {
+    task: &'t Task<'p>,
+    mask: Mask,
+}
+
+impl ToTask<'_, '_> {
+    fn show(&mut self, bytes: &[u8]) {
+        let shown = self.mask.show(bytes);
+        if !shown.is_empty() {
+            self.task.output(&shown);
+        }
+    }
+
+    /// What was held back.
+    fn end(mut self) {
+        let rest = self.mask.rest();
+        if !rest.is_empty() {
+            self.task.output(&rest);
+        }
+    }
+}
 
 impl Output for ToTask<'_, '_> {
     fn stdout(&mut self, bytes: &[u8]) {
-        self.0.output(bytes);
+        self.show(bytes);
     }
 
     fn stderr(&mut self, bytes: &[u8]) {
-        self.0.output(bytes);
+        self.show(bytes);
     }
 }
 
@@ -113,7 +134,12 @@ impl Engine<'_> {
         spec.network = if run.network == dockerfile::Network::None { Network::None } else { Network::Host };
         spec.hosts.clone_from(&run.add_hosts);
         stand.record(&view, &spec.mounts)?;
-        let exit = sandbox.run(&spec, Stdin::Empty, &mut ToTask(task), &self.cancel);
+        // What a program is told in its arguments, nobody else shall see.
+        spec.alone = run.mounts.iter().any(|mount| mount.mount.kind == dockerfile::MountKind::Secret);
+        let mask = Mask::new(self.tools.request.secrets.values().map(SecretBytes::reveal));
+        let mut output = ToTask { task, mask };
+        let exit = sandbox.run(&spec, Stdin::Empty, &mut output, &self.cancel);
+        output.end();
         drop(mounts);
         if self.cancel.is_cancelled() {
             return Err(Fault::Cancelled);
