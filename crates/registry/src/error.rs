@@ -27,13 +27,15 @@ pub(crate) struct Failure {
     /// The status, if there was an answer.
     pub status: Option<StatusCode>,
     /// The error codes of the answer's body, such as `MANIFEST_UNKNOWN`.
-    pub codes: Vec<String>,
+    pub codes: Box<[String]>,
     /// The digests that the answer's body names.
     pub digests: Vec<Digest>,
     /// How long the server asked us to wait.
     pub retry_after: Option<Duration>,
     /// Whether the same request may succeed later.
     pub passing: bool,
+    /// Whether the connection was refused by a host that has not answered anything since this client began.
+    pub nobody_there: bool,
     /// How often it was tried.
     pub tries: u32,
     pub source: Option<Box<dyn Error + Send + Sync>>,
@@ -46,10 +48,11 @@ impl Failure {
             what: what.into(),
             kind,
             status: None,
-            codes: Vec::new(),
+            codes: Box::default(),
             digests: Vec::new(),
             retry_after: None,
             passing: false,
+            nobody_there: false,
             tries: 1,
             source: None,
         }
@@ -83,7 +86,9 @@ impl Failure {
             return Self::lasting(Kind::Denied, format!("{request}: {refusal}"));
         }
         let what = if error.is_timeout() { format!("{request}: timed out") } else { format!("{request}: {text}") };
-        Self { source: None, ..Self::passing(what) }
+        let nobody_there =
+            find::<std::io::Error>(&error).is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
+        Self { nobody_there, ..Self::passing(what) }
     }
 
     /// An answer whose status is not what was hoped for. `body` is the part of it that was read.
@@ -112,7 +117,7 @@ impl Failure {
             what.push_str(&errors.join("; "));
         }
         let digests = document.errors.iter().flat_map(Entry::digests).collect();
-        let codes: Vec<String> = document.errors.into_iter().map(|entry| entry.code).collect();
+        let codes: Box<[String]> = document.errors.into_iter().map(|entry| entry.code).collect();
         let kind = kind_of(status, &codes);
         if !hint.is_empty() && matches!(kind, Kind::Denied | Kind::RateLimited) {
             let _ = write!(what, " ({hint})");
@@ -129,6 +134,9 @@ impl Failure {
     pub fn after(mut self, tries: u32) -> Self {
         if tries > 1 {
             let _ = write!(self.what, " (tried {tries} times)");
+        }
+        if self.nobody_there {
+            self.what.push_str(": nothing listens there; check that it runs, and its host and port");
         }
         self.tries = tries;
         self

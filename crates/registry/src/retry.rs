@@ -10,6 +10,10 @@ use skycap_image::{Event, Kind, Progress};
 use crate::Retries;
 use crate::error::Failure;
 
+/// So often a connection is tried that is refused where nobody has answered yet: it is more likely a slip in a name or a
+/// port, or something that was never started, than a registry that comes back in a moment.
+const TRIES_OF_NOBODY: u32 = 3;
+
 /// Counts the tries of one piece of work.
 pub(crate) struct Tries {
     policy: Retries,
@@ -26,7 +30,8 @@ impl Tries {
     pub fn after(&mut self, failure: Failure) -> Result<Wait, Failure> {
         self.made += 1;
         let wanted = failure.kind != Kind::RateLimited || self.policy.rate_limited;
-        if !failure.passing || !wanted || self.made >= self.policy.attempts {
+        let attempts = if failure.nobody_there { TRIES_OF_NOBODY } else { u32::MAX }.min(self.policy.attempts);
+        if !failure.passing || !wanted || self.made >= attempts {
             return Err(failure.after(self.made));
         }
         let backoff = jittered(self.policy.first.saturating_mul(1 << (self.made - 1).min(20)), random());
@@ -119,6 +124,19 @@ mod tests {
             assert!((bounds.0..=bounds.1).contains(&wait), "{wait}");
         }
         assert_eq!(tries.after(Failure::passing("x")).err().unwrap().what, "x (tried 4 times)");
+    }
+
+    #[test]
+    fn where_nobody_listens_is_given_up_sooner() {
+        let refused = || Failure { nobody_there: true, ..Failure::passing("x") };
+        let mut tries = Tries::new(Retries::default());
+        let waits: Vec<f64> =
+            std::iter::from_fn(|| tries.after(refused()).ok()).map(|wait| wait.time.as_secs_f64()).collect();
+        assert!(waits.len() == 2 && waits.iter().sum::<f64>() < 2.5, "{waits:?}");
+        let mut tries = Tries::new(Retries { attempts: 2, ..Retries::default() });
+        assert!(tries.after(refused()).is_ok());
+        let failure = tries.after(refused()).err().unwrap();
+        assert!(failure.what.starts_with("x (tried 2 times): nothing listens there"), "{}", failure.what);
     }
 
     #[test]

@@ -331,6 +331,7 @@ fn both(https: &Failure, http: &Failure) -> Failure {
     let kind = if https.passing { http.kind } else { https.kind };
     Failure {
         passing: https.passing || http.passing,
+        nobody_there: https.nobody_there && http.nobody_there,
         retry_after: https.retry_after.max(http.retry_after),
         ..Failure::lasting(kind, format!("{}; {}", https.what, http.what))
     }

@@ -1,8 +1,8 @@
 //! One request, one answer: connections, TLS, proxies and time limits. No redirects, no credentials, no retries.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +12,7 @@ use skycap_image::{Kind, SourceError};
 use url::Url;
 
 use crate::Settings;
+use crate::client::lock;
 use crate::error::{Failure, shown};
 use crate::guard::Route;
 use crate::names::{self, AnyNames, Names, PublicNames};
@@ -36,6 +37,8 @@ pub(crate) struct Transport {
     small: Clients,
     blobs: Clients,
     pub stall: Duration,
+    /// Hosts with ports that have answered.
+    heard: Mutex<HashSet<String>>,
 }
 
 struct Clients {
@@ -91,7 +94,7 @@ impl Transport {
         let small = clients(&|| builder(&tls))?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let blobs = clients(&|| builder(&tls).http1_only())?;
-        Ok(Self { small, blobs, stall: settings.stall })
+        Ok(Self { small, blobs, stall: settings.stall, heard: Mutex::default() })
     }
 
     fn client(&self, route: Route, lane: Lane, url: &Url) -> &reqwest::Client {
@@ -105,9 +108,25 @@ impl Transport {
         let (method, url) = (request.method().clone(), request.url().clone());
         let sent = tokio::time::timeout(self.stall, self.client(route, lane, &url).execute(request)).await;
         match sent {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Failure::of_transport(&method, &url, error)),
+            Ok(sent) => self.known(&method, &url, sent),
             Err(_) => Err(stalled(&method, &url, "no answer", self.stall)),
+        }
+    }
+
+    /// Remembers who has answered: where that is nobody, a refused connection is not worth much patience.
+    fn known(&self, method: &Method, url: &Url, sent: Result<Response, reqwest::Error>) -> Result<Response, Failure> {
+        let host =
+            format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
+        match sent {
+            Ok(response) => {
+                lock(&self.heard).insert(host);
+                Ok(response)
+            }
+            Err(error) => {
+                let failure = Failure::of_transport(method, url, error);
+                let nobody_there = failure.nobody_there && !lock(&self.heard).contains(&host);
+                Err(Failure { nobody_there, ..failure })
+            }
         }
     }
 
@@ -124,17 +143,14 @@ impl Transport {
         let mut before = sent.load(Ordering::Relaxed);
         loop {
             let patience = if before >= total { self.stall * THINKING } else { self.stall };
-            match tokio::time::timeout(patience, &mut answer).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => return Err(Failure::of_transport(&method, &url, error)),
-                Err(_) => {
-                    let now = sent.load(Ordering::Relaxed);
-                    if now == before {
-                        return Err(stalled(&method, &url, "the upload makes no progress", patience));
-                    }
-                    before = now;
-                }
+            if let Ok(answer) = tokio::time::timeout(patience, &mut answer).await {
+                return self.known(&method, &url, answer);
             }
+            let now = sent.load(Ordering::Relaxed);
+            if now == before {
+                return Err(stalled(&method, &url, "the upload makes no progress", patience));
+            }
+            before = now;
         }
     }
 

@@ -7,7 +7,7 @@ use skycap_registry::Settings;
 use skycap_testkit::registry::{Reply, Request};
 
 use super::world::{ACTS, Act, LARGE, World, same};
-use crate::support::{noise, settings};
+use crate::support::{client, noise, place, server, settings};
 
 /// The first byte that a request asks for.
 fn range_start(request: &Request) -> usize {
@@ -259,4 +259,20 @@ fn r14_a_short_pause_is_no_fault() {
         let again: Vec<String> = ran.requests().iter().filter(|r| r.seen > 0).map(Request::line).collect();
         assert!(again.iter().all(|line| line.starts_with("POST ")), "{act:?}: {again:?}");
     }
+}
+
+/// A registry that went away may come back; what never answered is more likely a slip in its name or port.
+#[test]
+fn r04_a_refused_connection_is_given_up_sooner_where_nobody_has_answered() {
+    let (_dir, server) = server();
+    let place = self::place(&client(), server.address(), "app");
+    assert_eq!(place.tags().unwrap_err().kind, Kind::NotFound);
+    let address = server.address();
+    server.stop();
+    let text = place.tags().unwrap_err().to_string();
+    assert!(text.contains("refused") && text.ends_with("(tried 4 times)"), "{text}");
+    let error = self::place(&client(), address, "app").tags().unwrap_err();
+    assert_eq!(error.kind, Kind::Transient);
+    let text = error.to_string();
+    assert!(text.contains("(tried 3 times): nothing listens there; check that it runs"), "{text}");
 }

@@ -54,8 +54,6 @@ fn of_text(text: &str, kind: Kind, reference: &Reference) -> Option<String> {
         "--ca-cert FILE trusts the authority that signed it; --tls-verify=false trusts anybody".to_owned()
     } else if text.contains("TLS:") || text.contains("InvalidContentType") || text.contains("corrupt message") {
         format!("if {registry} speaks plain HTTP, say --tls-verify=false")
-    } else if text.contains("Connection refused") {
-        format!("nobody listens at {registry}: is the name right, with its port?")
     } else {
         return None;
     };
