@@ -1,13 +1,18 @@
 //! Removing what is not used.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::inventory::{Item, Sort, children};
 use crate::remove::remove;
-use crate::{SEALS, Store, locks, session};
+use crate::{Hold, PRUNED, SEALS, Store, locks, session};
+
+/// How often a store that prunes itself looks whether it must.
+const EVERY: Duration = Duration::from_hours(1);
+/// What a store may always hold.
+const LEAST_LIMIT: u64 = 10 << 30;
 
 /// What a collection did, or would do.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -35,6 +40,30 @@ impl Store {
     /// What this handle uses stays, so it should be a new one.
     pub fn gc_for_moving(&self, limit: u64, age: Duration) -> io::Result<Collected> {
         self.collect(limit, age, |item| item.sort == Sort::Lower)
+    }
+
+    /// Does [`Store::gc`], unless that was done in the last hour: for whoever has just used the store. `None` if nothing was
+    /// looked at.
+    pub fn prune(&self, limit: u64, age: Duration) -> io::Result<Option<Collected>> {
+        let stamp = self.dir().join(PRUNED);
+        // A time in the future is none: a clock went back.
+        let is_recent = |at: SystemTime| SystemTime::now().duration_since(at).is_ok_and(|passed| passed < EVERY);
+        let pruned = fs::symlink_metadata(&stamp).ok().filter(fs::Metadata::is_file);
+        if pruned.and_then(|stamp| stamp.modified().ok()).is_some_and(is_recent) {
+            return Ok(None);
+        }
+        let Some(_lock) = self.try_lock(PRUNED, Hold::Alone)? else { return Ok(None) };
+        if fs::symlink_metadata(&stamp).is_ok_and(|found| !found.is_file()) {
+            remove(&stamp)?;
+        }
+        File::create(&stamp)?.set_modified(SystemTime::now())?;
+        self.gc(limit, age).map(Some)
+    }
+
+    /// What a store on this file system should hold at most if nobody says: a tenth of it, and at least 10 GiB.
+    pub fn usual_limit(&self) -> u64 {
+        let size = rustix::fs::statvfs(self.dir()).map_or(0, |found| found.f_blocks.saturating_mul(found.f_frsize));
+        (size / 10).max(LEAST_LIMIT)
     }
 
     fn collect(&self, limit: u64, age: Duration, goes: impl Fn(&Item) -> bool) -> io::Result<Collected> {

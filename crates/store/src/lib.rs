@@ -12,6 +12,7 @@
 //! | `mounts-1/<hash of the id>/root` | cache mounts | not at all: their content is the user's |
 //! | `locks-1/` | locks by name, and the gate | the kernel lets go of a dead process's locks |
 //! | `sessions-1/` | of each handle: its lease and its temporary directory | the lock on the lease: without one the owner is dead |
+//! | `pruned-1` | an empty file, whose time says when [`Store::prune`] last collected | not needed |
 //!
 //! Whatever a handle uses goes into its lease, so that [`Store::gc`] in any process spares it as long as the handle
 //! lives. The *gate* keeps the two apart: a lease is written under a shared lock, the collector decides under an
@@ -40,6 +41,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
 
 use skycap_image::Digest;
 use skycap_rootfs::LayerIndex;
@@ -62,6 +64,9 @@ const LOWERS: &str = "lowers-2";
 const MOUNTS: &str = "mounts-1";
 const LOCKS: &str = "locks-1";
 const SESSIONS: &str = "sessions-1";
+const PRUNED: &str = "pruned-1";
+/// How exactly the time of last use is known.
+const NOTED: Duration = Duration::from_hours(1);
 /// The mode of the directories above.
 const PRIVATE: u32 = 0o700;
 
@@ -151,9 +156,16 @@ fn close(path: &Path) -> io::Result<()> {
 /// Sets the time of last use, by which the collector judges: the modification time, because looking changes the access time.
 /// A blob has it elsewhere ([`seal`]).
 fn note_use(path: &Path) {
-    let now = fs::FileTimes::new().set_modified(std::time::SystemTime::now());
     // An entry that is not there, or not ours, has no time to set.
-    let _ = fs::File::open(path).and_then(|file| file.set_times(now));
+    let _ = fs::File::open(path).and_then(|file| set_used(&file));
+}
+
+/// Nothing is written if it was used a moment ago: a cache that is carried from build to build should not change for being
+/// looked at.
+fn set_used(file: &fs::File) -> io::Result<()> {
+    let (now, before) = (SystemTime::now(), file.metadata()?.modified()?);
+    let is_noted = now.duration_since(before).is_ok_and(|age| age < NOTED);
+    if is_noted { Ok(()) } else { file.set_times(fs::FileTimes::new().set_modified(now)) }
 }
 
 /// A name of fixed length for any text.

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use skycap_image::Digest;
 
 use crate::records::{opened, sealed};
-use crate::{SEALS, Store, boot};
+use crate::{SEALS, Store, boot, set_used};
 
 /// The modification time of all blobs, in seconds since 1970.
 const SETTLED: u64 = 1_000_000_000;
@@ -136,8 +136,7 @@ impl Store {
 
     /// Notes that a blob is used now. A missing seal has no time to set.
     pub(crate) fn note_use_of_blob(&self, digest: &Digest) {
-        let now = FileTimes::new().set_modified(SystemTime::now());
-        let _ = File::options().append(true).open(self.seal_path(digest)).and_then(|seal| seal.set_times(now));
+        let _ = File::options().append(true).open(self.seal_path(digest)).and_then(|seal| set_used(&seal));
     }
 
     pub(crate) fn seal_path(&self, digest: &Digest) -> PathBuf {

@@ -142,3 +142,49 @@ fn collecting_while_others_work_fails_nobody() {
         }
     });
 }
+
+/// A store that prunes itself looks once an hour, whatever the clock did meanwhile.
+#[test]
+fn pruning_is_done_once_an_hour() {
+    let (dir, store) = store();
+    let blobs = fill(dir.path(), 4);
+    let hour = Duration::from_hours(1);
+    assert_eq!(store.prune(2500, Duration::MAX).unwrap().unwrap().removed.len(), 2);
+    assert_eq!(left(dir.path(), &blobs), [false, false, true, true]);
+    assert_eq!(store.prune(0, Duration::MAX).unwrap(), None);
+    let stamp = || fs::File::options().write(true).open(dir.path().join("pruned-1")).unwrap();
+    stamp().set_modified(SystemTime::now() - hour / 2).unwrap();
+    assert_eq!(store.prune(0, Duration::MAX).unwrap(), None);
+    for time in [SystemTime::now() - hour, SystemTime::now() + 24 * hour] {
+        stamp().set_modified(time).unwrap();
+        assert!(store.prune(1000, Duration::MAX).unwrap().is_some());
+    }
+    assert_eq!(left(dir.path(), &blobs), [false, false, false, true]);
+    fs::remove_file(dir.path().join("pruned-1")).unwrap();
+    fs::create_dir(dir.path().join("pruned-1")).unwrap();
+    assert!(store.prune(0, Duration::MAX).unwrap().is_some());
+    assert_eq!(left(dir.path(), &blobs), [false; 4]);
+    assert!(store.usual_limit() >= 10 << 30);
+}
+
+/// What is looked at again and again is not written to each time.
+#[test]
+fn use_is_noted_once_an_hour() {
+    let (dir, store) = store();
+    let blobs = fill(dir.path(), 1);
+    store.set_record("step", "key", b"content").unwrap();
+    let record = files(&dir.path().join("records-1"))[0].clone();
+    let seal = dir.path().join(format!("seals-1/sha256-{}", blobs[0].digest.hex()));
+    let used = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    for (ago, is_noted) in [(Duration::from_mins(50), false), (Duration::from_mins(70), true)] {
+        let time = SystemTime::now() - ago;
+        for path in [&record, &seal] {
+            fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        }
+        let user = Store::open(dir.path()).unwrap();
+        assert!(user.record("step", "key").is_some() && user.verify(&blobs[0]));
+        for path in [&record, &seal] {
+            assert_eq!(used(path) != time, is_noted, "{}", path.display());
+        }
+    }
+}
