@@ -11,7 +11,6 @@ use crate::changes::{Changes, Content, Item};
 use crate::error::Fault;
 use crate::files;
 use crate::owner::Owner;
-use crate::pick::below;
 
 /// Whether a file is an archive: a tar, packed or not, whose first entry can be read.
 ///
@@ -125,8 +124,8 @@ pub(crate) fn unpack<W: Write>(
 fn place(directory: &TreePath, relative: &TreePath, changes: &mut Changes<'_>) -> Result<TreePath, Fault> {
     let last = relative.file_name().ok_or_else(|| Fault::new("an archive's link leads to its root"))?;
     let parent = relative.parent().unwrap_or_default();
-    let parent = files::resolve(&|path| Ok(changes.find(&below(directory, path)?).cloned()), &parent)?;
-    let parent = below(directory, &parent)?;
+    let parent = files::resolve(&|path| Ok(changes.find(&directory.below(path)).cloned()), &parent)?;
+    let parent = directory.below(&parent);
     changes.make_directories(&parent, Owner::default())?;
     Ok(parent.join(last)?)
 }

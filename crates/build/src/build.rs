@@ -104,7 +104,7 @@ fn build_parsed(
     let contexts = contexts(request, &graph).map_err(other("the build context"))?;
     resolve::resolve(&mut graph, request, world, file)?;
     let inputs = Inputs::read(&graph, &contexts, file, request.threads)?;
-    let in_context = inputs.keys().map_err(other("the build context"))?;
+    let in_context = inputs.keys();
     let keys = key::keys(&graph, &in_context, request.keep_file_times);
     let mut heads: Vec<NodeId> = targets.iter().map(|target| target.head).collect();
     if request.attest.sbom.is_some() {

@@ -10,8 +10,6 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -22,8 +20,13 @@ use crate::error::Fault;
 use crate::files::{Files, outside};
 use crate::graph::ContextId;
 use crate::ignore::Ignore;
+use crate::parallel;
 
 const BUFFER: usize = 128 * 1024;
+/// How many files a thread takes at once: of one directory or a few.
+const AT_ONCE: usize = 64;
+/// How files are opened: what took the place of one since it was looked at is neither followed nor waited for.
+const TO_READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// All directories outside that a build reads.
 pub(crate) struct Contexts(Vec<Context>);
@@ -66,11 +69,14 @@ impl Context {
 
     /// Opens a regular file. What took its place since it was looked at is not waited for: a pipe would never answer.
     pub fn file(&self, path: &TreePath) -> Result<File, Fault> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = self.open_beneath(path, flags).map_err(|error| self.failed("open", path, error))?;
+        let opened = self.open_beneath(path, TO_READ).map_err(|error| self.failed("open", path, error))?;
+        Ok(self.regular(path, opened)?.0)
+    }
+
+    fn regular(&self, path: &TreePath, opened: OwnedFd) -> Result<(File, Stat), Fault> {
         let stat = rustix::fs::fstat(&opened).map_err(|error| self.failed("look at", path, error))?;
         if FileType::from_raw_mode(stat.st_mode).is_file() {
-            return Ok(File::from(opened));
+            return Ok((File::from(opened), stat));
         }
         Err(Fault::new(format!("{path} of the build context is no regular file any more")))
     }
@@ -80,29 +86,40 @@ impl Context {
         self.ignore.matches(path.as_bytes()) && outside(&self.root, path).symlink_metadata().is_ok()
     }
 
-    /// The digests of regular files, computed by several threads.
-    pub fn digests(&self, paths: &[TreePath], threads: usize) -> Result<BTreeMap<TreePath, Read>, Fault> {
-        let next = AtomicUsize::new(0);
-        let found = Mutex::new(BTreeMap::new());
-        let work = || -> Result<(), Fault> {
+    /// What regular files hold, in their order, read by several threads. Sorted ones are found quicker.
+    pub fn digests(&self, paths: &[TreePath], threads: usize) -> Result<Vec<Read>, Fault> {
+        let parts: Vec<&[TreePath]> = paths.chunks(AT_ONCE).collect();
+        let read = parallel::map(threads, &parts, |_, part| {
             let mut buffer = vec![0; BUFFER];
-            while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let failed = |error| Fault::caused(format!("cannot read {path} of the build context"), error);
-                let file = self.file(path)?;
-                let inode = names(&file).map_err(failed)?;
-                let digest = hash(&file, &mut buffer).map_err(failed)?;
-                found.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), Read { digest, inode });
-            }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (1..threads.min(paths.len())).map(|_| scope.spawn(work)).collect();
-            let first = work();
-            let rest =
-                workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(Fault::new("a thread died"))));
-            rest.fold(first, Result::and)
+            let mut directory = None;
+            part.iter().map(|path| self.read(path, &mut directory, &mut buffer)).collect::<Result<Vec<_>, _>>()
         })?;
-        Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    /// `directory` is the one that was opened for the file before.
+    fn read(
+        &self,
+        path: &TreePath,
+        directory: &mut Option<(TreePath, OwnedFd)>,
+        buffer: &mut [u8],
+    ) -> Result<Read, Fault> {
+        let failed = |error| self.failed("open", path, error);
+        let (parent, name) = (path.parent().unwrap_or_default(), path.file_name().unwrap_or(b"."));
+        let directory = match directory {
+            Some((opened, directory)) if *opened == parent => directory,
+            other => {
+                let opened = self.open_beneath(&parent, OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
+                &other.insert((parent, opened)).1
+            }
+        };
+        let opened = rustix::fs::openat(directory, name, TO_READ | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+        let (file, stat) = self.regular(path, opened)?;
+        let inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
+        let size = u64::try_from(stat.st_size).unwrap_or_default();
+        let read = hash(&file, size, buffer);
+        let digest = read.map_err(|error| Fault::caused(format!("cannot read {path} of the build context"), error))?;
+        Ok(Read { digest, inode })
     }
 
     fn open_beneath(&self, path: &TreePath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -197,20 +214,20 @@ fn device(stat: &Stat, block: bool) -> Device {
     Device { block, major: rustix::fs::major(stat.st_rdev), minor: rustix::fs::minor(stat.st_rdev) }
 }
 
-/// Which file it is, if that has several names.
-fn names(file: &File) -> std::io::Result<Option<(u64, u64)>> {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = file.metadata()?;
-    Ok((metadata.nlink() > 1).then(|| (metadata.dev(), metadata.ino())))
-}
-
-/// One buffer serves all files: most are smaller than a buffer of their own would be.
-fn hash(mut file: &File, buffer: &mut [u8]) -> std::io::Result<Digest> {
+/// One buffer serves all files: most are smaller than a buffer of their own would be. The end of a file is where there is
+/// less than was asked for and as much as its size says.
+fn hash(mut file: &File, size: u64, buffer: &mut [u8]) -> std::io::Result<Digest> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut seen = 0;
     loop {
-        match file.read(buffer)? {
-            0 => return Ok(hasher.finish()),
-            count => hasher.update(&buffer[..count]),
+        let count = match file.read(buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        hasher.update(&buffer[..count]);
+        seen += count as u64;
+        if count == 0 || (count < buffer.len() && seen == size) {
+            return Ok(hasher.finish());
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::error::Fault;
 use crate::files::tree_path;
 use crate::graph::{ContextId, Copy, From, NodeId, Source};
 use crate::owner::Owner;
-use crate::pick::{Picked, below};
+use crate::pick::Picked;
 
 /// The file systems that a copy reads, with their layers.
 pub(crate) type Trees = BTreeMap<NodeId, (View, Vec<Layer>)>;
@@ -93,7 +93,7 @@ impl<W: Write> Putting<'_, '_, W> {
         if !source.entry.is_file() {
             return Ok(false);
         }
-        let mut file = self.files.open(&source.at(&TreePath::root())?)?;
+        let mut file = self.files.open(&source.at(&TreePath::root()))?;
         if !archive::is_archive(&file, &source.name)? {
             return Ok(false);
         }
@@ -107,15 +107,15 @@ impl<W: Write> Putting<'_, '_, W> {
     fn put(&mut self, source: &Picked) -> Result<(), Fault> {
         let target = self.target(&source.name, &source.entry)?;
         if !source.entry.is_directory() {
-            let place = source.at(&TreePath::root())?;
+            let place = source.at(&TreePath::root());
             return self.place(&target, &source.entry, Content::Source(place), source.tree);
         }
         for (relative, entry) in &source.below {
             let content = match entry.kind {
-                Kind::File { .. } => Content::Source(source.at(relative)?),
+                Kind::File { .. } => Content::Source(source.at(relative)),
                 _ => Content::None,
             };
-            self.place(&below(&target, relative)?, entry, content, source.tree)?;
+            self.place(&target.below(relative), entry, content, source.tree)?;
         }
         Ok(())
     }

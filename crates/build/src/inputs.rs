@@ -1,6 +1,6 @@
 //! What the steps of a graph read from directories outside: looked at once, before anything is done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use skycap_image::Digest;
 use skycap_rootfs::TreePath;
@@ -28,13 +28,13 @@ impl Inputs {
     /// Looks at everything that the graph needs.
     pub fn read(graph: &Graph, contexts: &Contexts, file: &str, threads: usize) -> Result<Self, BuildError> {
         let mut inputs = Self::default();
-        let mut paths: BTreeMap<ContextId, BTreeSet<TreePath>> = BTreeMap::new();
+        let mut paths: BTreeMap<ContextId, Vec<TreePath>> = BTreeMap::new();
         for (id, node) in graph.iter() {
             let picked = pick_for(node, contexts).map_err(|fault| fault.at(file, node.line))?;
             for source in &picked {
-                for place in pick::regular_files(source).map_err(|fault| fault.at(file, node.line))? {
+                for place in pick::regular_files(source) {
                     if let From::Context(context) = place.tree {
-                        paths.entry(context).or_default().insert(place.path);
+                        paths.entry(context).or_default().push(place.path);
                     }
                 }
             }
@@ -42,27 +42,28 @@ impl Inputs {
                 inputs.picked.insert(id, picked);
             }
         }
-        for (context, paths) in paths {
-            let paths: Vec<TreePath> = paths.into_iter().collect();
+        for (context, mut paths) in paths {
+            paths.sort_unstable();
+            paths.dedup();
             let read = contexts.get(context).digests(&paths, threads);
             let read = read.map_err(|fault| BuildError::of_request("the build context", fault))?;
             let place = |path| Place { tree: From::Context(context), path };
-            inputs.read.extend(read.into_iter().map(|(path, read)| (place(path), read)));
+            inputs.read.append(&mut paths.into_iter().map(place).zip(read).collect());
         }
         Ok(inputs)
     }
 
     /// For each node that reads directories outside, what it reads there.
-    pub fn keys(&self) -> Result<BTreeMap<NodeId, Digest>, Fault> {
+    pub fn keys(&self) -> BTreeMap<NodeId, Digest> {
         let read = |place: &Place| self.read.get(place).copied();
-        let key = |picked: &Vec<Vec<Picked>>| -> Result<Digest, Fault> {
+        let key = |picked: &Vec<Vec<Picked>>| {
             let mut encoder = Encoder::new("context");
             for source in picked {
-                encoder.text(&pick::digest(source, &read)?.to_string());
+                encoder.text(&pick::digest(source, &read).to_string());
             }
-            Ok(encoder.finish())
+            encoder.finish()
         };
-        self.picked.iter().map(|(id, picked)| Ok((*id, key(picked)?))).collect()
+        self.picked.iter().map(|(id, picked)| (*id, key(picked))).collect()
     }
 
     /// What a node reads: the sources of a COPY, or the bind mounts of a RUN.

@@ -74,9 +74,9 @@ impl Engine<'_> {
         let root = room.directory(&format!("context-{number}"))?;
         let top = root.join("top");
         let fail = |error| Fault::caused("files of the build context cannot be shown to RUN", error);
-        self.write_out(&top, &picked.at(&TreePath::root())?, &picked.entry).map_err(fail)?;
+        self.write_out(&top, &picked.at(&TreePath::root()), &picked.entry).map_err(fail)?;
         for (relative, entry) in &picked.below {
-            self.write_out(&top.join(relative.as_path()), &picked.at(relative)?, entry).map_err(fail)?;
+            self.write_out(&top.join(relative.as_path()), &picked.at(relative), entry).map_err(fail)?;
         }
         let read_only = mount.mount.read_only;
         Ok(Mount::Bind { source: top, within: None, target: PathBuf::from(&mount.target), read_only })

@@ -56,8 +56,8 @@ pub(crate) fn whole(files: &dyn Files, tree: From, source: &str) -> Result<Vec<P
 impl Picked {
     /// The same under the name of the path that led to it.
     /// Something below it, or itself.
-    pub fn at(&self, relative: &TreePath) -> Result<Place, Fault> {
-        Ok(Place { tree: self.tree, path: below(&self.path, relative)? })
+    pub fn at(&self, relative: &TreePath) -> Place {
+        Place { tree: self.tree, path: self.path.below(relative) }
     }
 
     fn called(self, path: &TreePath) -> Self {
@@ -99,12 +99,12 @@ fn search(
     depth: usize,
     found: &mut Vec<TreePath>,
 ) -> Result<(), Fault> {
-    for (name, entry) in files.list(&below(start, relative)?)? {
+    for (name, entry) in files.list(&start.below(relative))? {
         let path = relative.join(&name)?;
         let is_match = glob::matches(pattern, path.as_bytes())
             .map_err(|error| Fault::new(format!("{}: {error}", String::from_utf8_lossy(pattern))))?;
         if is_match {
-            found.push(below(start, &path)?);
+            found.push(start.below(&path));
         } else if entry.is_directory() && depth > 1 {
             search(files, start, &path, pattern, depth - 1, found)?;
         }
@@ -135,7 +135,7 @@ fn walk(
     exclude: &Ignore,
     found: &mut Vec<(TreePath, Entry)>,
 ) -> Result<(), Fault> {
-    for (name, entry) in files.list(&below(start, relative)?)? {
+    for (name, entry) in files.list(&start.below(relative))? {
         let path = relative.join(&name)?;
         let is_wanted = wanted(path.as_bytes());
         if !entry.is_directory() {
@@ -168,7 +168,7 @@ fn with_parents(files: &dyn Files, tree: From, source: &str, exclude: &Ignore) -
     for path in matches(files, pivot)? {
         let path = files.resolve(&path)?;
         let Some(entry) = files.find(&path)? else { return Err(not_found(source)) };
-        if is_plain && files.find(&below(&path, &pattern)?)?.is_none() {
+        if is_plain && files.find(&path.below(&pattern))?.is_none() {
             return Err(not_found(source));
         }
         let wanted = |relative: &[u8]| (pattern.is_root() || include.matches(relative)) && !exclude.matches(relative);
@@ -181,18 +181,16 @@ fn with_parents(files: &dyn Files, tree: From, source: &str, exclude: &Ignore) -
 
 /// Everything of the picked files that makes a difference, but their times. `read` knows what regular files hold, and which
 /// of them are one file.
-pub(crate) fn digest(picked: &[Picked], read: &dyn Fn(&Place) -> Option<Read>) -> Result<Digest, Fault> {
+pub(crate) fn digest(picked: &[Picked], read: &dyn Fn(&Place) -> Option<Read>) -> Digest {
     let mut encoder = Encoder::new("files");
     let mut files = BTreeMap::new();
     encoder.number(picked.len() as u64);
     for source in picked {
         encoder.bytes(&source.name).number(source.below.len() as u64);
-        let places = source.below.iter().map(|(relative, entry)| Ok((relative.clone(), entry, source.at(relative)?)));
-        let top = (TreePath::root(), &source.entry, source.at(&TreePath::root())?);
-        for item in std::iter::once(Ok(top)).chain(places) {
-            let (relative, entry, place) = item.map_err(|fault: Fault| fault)?;
-            let read = read(&place);
-            describe(&mut encoder, &relative, entry, read.map(|read| read.digest));
+        let top = (&TreePath::root(), &source.entry);
+        for (relative, entry) in std::iter::once(top).chain(source.below.iter().map(|(path, entry)| (path, entry))) {
+            let read = if entry.is_file() { read(&source.at(relative)) } else { None };
+            describe(&mut encoder, relative, entry, read.map(|read| read.digest));
             // The second name of a file says which one was the first.
             let next = files.len() as u64;
             if let Some(inode) = read.and_then(|read| read.inode) {
@@ -200,7 +198,7 @@ pub(crate) fn digest(picked: &[Picked], read: &dyn Fn(&Place) -> Option<Read>) -
             }
         }
     }
-    Ok(encoder.finish())
+    encoder.finish()
 }
 
 fn describe(encoder: &mut Encoder, path: &TreePath, entry: &Entry, content: Option<Digest>) {
@@ -222,24 +220,19 @@ fn describe(encoder: &mut Encoder, path: &TreePath, entry: &Entry, content: Opti
 }
 
 /// The regular files among the picked ones.
-pub(crate) fn regular_files(picked: &[Picked]) -> Result<Vec<Place>, Fault> {
+pub(crate) fn regular_files(picked: &[Picked]) -> Vec<Place> {
     let mut places = Vec::new();
     for source in picked {
         if source.entry.is_file() {
-            places.push(source.at(&TreePath::root())?);
+            places.push(source.at(&TreePath::root()));
         }
         for (relative, entry) in &source.below {
             if entry.is_file() {
-                places.push(source.at(relative)?);
+                places.push(source.at(relative));
             }
         }
     }
-    Ok(places)
-}
-
-/// A path below another.
-pub(crate) fn below(directory: &TreePath, relative: &TreePath) -> Result<TreePath, Fault> {
-    relative.components().try_fold(directory.clone(), |path, component| Ok(path.join(component)?))
+    places
 }
 
 /// `..` cannot leave the tree, so a source cannot climb.

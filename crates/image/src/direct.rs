@@ -248,7 +248,7 @@ mod tests {
     fn a_chunk_is_aligned_wherever_it_is_moved() {
         let mut chunk = Chunk::new();
         chunk.add(&[1; 100]);
-        let chunks = vec![chunk, Chunk::new()];
+        let chunks = [chunk, Chunk::new()];
         assert!(chunks.iter().all(|chunk| chunk.bytes().as_ptr().addr() % ALIGNMENT == 0));
     }
 }

@@ -13,7 +13,7 @@ use crate::error::Fault;
 use crate::execute::Engine;
 use crate::files::outside;
 use crate::graph::{From, NodeId};
-use crate::pick::{self, below};
+use crate::pick;
 
 impl Engine<'_> {
     /// Writes what is in a directory of a node into an empty directory. Devices and pipes are left out.
@@ -29,7 +29,7 @@ impl Engine<'_> {
             match &entry.kind {
                 Kind::Directory => std::fs::create_dir(outside(to, relative))?,
                 Kind::Symlink(target) => symlink(OsStr::from_bytes(target), outside(to, relative))?,
-                Kind::File { .. } => files.push(below(&picked.path, relative)?),
+                Kind::File { .. } => files.push(picked.path.below(relative)),
                 Kind::Device(_) | Kind::Fifo => {}
             }
         }

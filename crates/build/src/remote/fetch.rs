@@ -92,14 +92,14 @@ impl Engine<'_> {
         let nothing = View::default();
         let mut changes = Changes::to(&nothing);
         for (relative, entry) in &picked.below {
-            let content = if entry.is_file() { Content::Source(picked.at(relative)?) } else { Content::None };
+            let content = if entry.is_file() { Content::Source(picked.at(relative)) } else { Content::None };
             changes.put(relative, Item { entry: as_git_says(entry, time), content });
         }
         let paths: Vec<TreePath> =
-            pick::regular_files(std::slice::from_ref(&picked))?.into_iter().map(|place| place.path).collect();
+            pick::regular_files(std::slice::from_ref(&picked)).into_iter().map(|place| place.path).collect();
         let place = |path| Place { tree: From::Context(ContextId::MAIN), path };
         let read = context.digests(&paths, self.tools.request.threads)?;
-        let read = read.into_iter().map(|(path, read)| (place(path), read)).collect();
+        let read = paths.into_iter().map(place).zip(read).collect();
         let (spool_file, spool) = commit::spool(scratch.path())?;
         commit::end_spool(spool)?;
         let contexts = Contexts::new(vec![context]);
