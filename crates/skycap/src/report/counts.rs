@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skycap_image::{Event, Progress};
 
@@ -23,6 +23,10 @@ pub struct Counts {
     there: usize,
     reused: usize,
     bytes: u64,
+    /// How long at least one transfer was under way.
+    moving: Duration,
+    /// Since when one is.
+    since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,11 +40,12 @@ enum Kind {
 
 impl Counts {
     /// Notes one event.
-    pub fn see(&mut self, event: Event<'_>) {
+    pub fn see(&mut self, event: Event<'_>, now: Instant) {
         match event {
             Event::Started { id, label, total: Some(_) } => {
                 if let Some(kind) = kind(label) {
                     self.open.insert(id, (kind, 0));
+                    self.since.get_or_insert(now);
                 }
             }
             Event::Advanced { id, bytes } => {
@@ -51,6 +56,9 @@ impl Counts {
             Event::Finished { id, outcome } => {
                 if let Some((kind, done)) = self.open.remove(&id) {
                     self.finished(kind, outcome, done);
+                    if self.open.is_empty() {
+                        self.moving += self.since.take().map_or(Duration::ZERO, |since| now.duration_since(since));
+                    }
                 }
             }
             _ => {}
@@ -72,7 +80,8 @@ impl Counts {
     }
 
     /// One line, or nothing if nothing was moved and nothing found. `of` is how many layers were wanted, where layers that
-    /// were not fetched are layers that were here.
+    /// were not fetched are layers that were here. The rate is that of the time in which something was under way: a build
+    /// does other things as well, which `elapsed` counts.
     pub fn summary(&self, elapsed: Duration, of: Option<usize>) -> Option<String> {
         let here = of.map_or(self.reused, |all| all.saturating_sub(self.fetched));
         let parts: Vec<String> = [
@@ -98,13 +107,13 @@ impl Counts {
         if parts.is_empty() {
             return None;
         }
-        let time = units::duration(elapsed);
+        let time = units::duration(self.moving);
         // Of a few documents there is no speed worth telling.
-        let rate = units::rate(self.bytes, elapsed).filter(|_| self.bytes >= FEW);
+        let rate = units::rate(self.bytes, self.moving).filter(|_| self.bytes >= FEW);
         let moved = match rate {
             Some(rate) => format!("{} in {time}, {rate}", units::bytes(self.bytes)),
             None if self.bytes > 0 => format!("{} in {time}", units::bytes(self.bytes)),
-            None => format!("no bytes moved in {time}"),
+            None => format!("no bytes moved in {}", units::duration(elapsed)),
         };
         Some(format!("{}; {moved}", parts.join(", ")))
     }
@@ -144,7 +153,7 @@ impl Counting {
 
 impl Progress for Counting {
     fn event(&self, event: Event<'_>) {
-        self.counts().see(event);
+        self.counts().see(event, Instant::now());
         self.to.event(event);
     }
 }
@@ -164,12 +173,19 @@ impl Progress for Notices {
 mod tests {
     use super::*;
 
+    /// Transfers that follow each other, each of a second.
     fn counts(transfers: &[(&str, u64, &str)]) -> Counts {
+        lasting(Duration::from_secs(1), transfers)
+    }
+
+    fn lasting(time: Duration, transfers: &[(&str, u64, &str)]) -> Counts {
         let mut counts = Counts::default();
+        let mut now = Instant::now();
         for (id, (label, bytes, outcome)) in (1..).zip(transfers) {
-            counts.see(Event::Started { id, label, total: Some(1 << 30) });
-            counts.see(Event::Advanced { id, bytes: *bytes });
-            counts.see(Event::Finished { id, outcome });
+            counts.see(Event::Started { id, label, total: Some(1 << 30) }, now);
+            counts.see(Event::Advanced { id, bytes: *bytes }, now);
+            now += time;
+            counts.see(Event::Finished { id, outcome }, now);
         }
         counts
     }
@@ -183,7 +199,7 @@ mod tests {
             (
                 &[("pull layer a", 5_000_000, "done"), ("pull config b", 1000, "done")],
                 Some(3),
-                Some("fetched 1 layer, reused 2; 5.0 MB in 1.0 s, 5.0 MB/s"),
+                Some("fetched 1 layer, reused 2; 5.0 MB in 2.0 s, 2.5 MB/s"),
             ),
             (
                 &[("push layer a", 0, "exists"), ("push layer b", 0, "exists")],
@@ -193,12 +209,12 @@ mod tests {
             (
                 &[("push layer a", 100_000, "done"), ("push layer b", 0, "mounted"), ("push layer c", 0, "exists")],
                 None,
-                Some("uploaded 1 layer, mounted 1, 1 already there; 100.0 kB in 1.0 s, 100.0 kB/s"),
+                Some("uploaded 1 layer, mounted 1, 1 already there; 100.0 kB in 3.0 s, 33.3 kB/s"),
             ),
             (
                 &[("copy layer a", 10, "done"), ("pull layer b", 7, "failed")],
                 None,
-                Some("copied 1 layer; 17 B in 1.0 s"),
+                Some("copied 1 layer; 17 B in 2.0 s"),
             ),
             (&[("RUN make", 0, "done")], None, None),
         ] {
@@ -208,7 +224,27 @@ mod tests {
 
     #[test]
     fn a_moment_has_no_rate() {
-        let text = counts(&[("pull layer a", 10, "done")]).summary(Duration::from_millis(1), None);
+        let moment = Duration::from_millis(1);
+        let text = lasting(moment, &[("pull layer a", 10, "done")]).summary(moment, None);
         assert_eq!(text.as_deref(), Some("fetched 1 layer; 10 B in 0.0 s"));
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_time_in_which_something_was_under_way() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut counts = Counts::default();
+        let pull = |id| Event::Started { id, label: "pull layer a", total: Some(1 << 30) };
+        let done = |id| Event::Finished { id, outcome: "done" };
+        // Two at once from the first to the third second, then RUN for a hundred, and another of a second.
+        for (event, second) in [(pull(1), 0), (pull(2), 1), (done(1), 2), (done(2), 3), (pull(3), 100), (done(3), 101)]
+        {
+            counts.see(event, at(second));
+            if let Event::Started { id, .. } = event {
+                counts.see(Event::Advanced { id, bytes: 4_000_000 }, at(second));
+            }
+        }
+        let text = counts.summary(Duration::from_secs(200), None);
+        assert_eq!(text.as_deref(), Some("fetched 3 layers; 12.0 MB in 4.0 s, 3.0 MB/s"));
     }
 }

@@ -62,7 +62,7 @@ impl Steps {
     fn count(&self, step: &Step, event: Event<'_>) {
         let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = moved.entry(step.name.clone()).or_insert_with(|| (Instant::now(), Counts::default()));
-        counts.1.see(event);
+        counts.1.see(event, Instant::now());
     }
 
     fn summarise(&self, step: &Step) {
