@@ -10,6 +10,7 @@ use skycap_rootfs::{Fault, LayerIndex, Limits, UnpackError};
 
 use crate::blobs::is_damaged;
 use crate::lowers::ROOT;
+use crate::remove::remove;
 use crate::{MOUNTS, Store, hashed};
 
 /// The kind of records that listings are.
@@ -92,10 +93,9 @@ impl Store {
         }
         let _lock = self.lock(&format!("new {entry}"))?;
         if !(name.exists() && root.exists()) {
-            match fs::remove_dir_all(&root) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => fs::create_dir_all(&root)?,
-            }
+            // Whatever it is, and whatever a program left in it.
+            remove(&root)?;
+            fs::create_dir_all(&root)?;
             fill(&root)?;
             // The name is for people who list the store, and says that the directory was filled.
             fs::write(&name, id)?;
@@ -172,5 +172,27 @@ mod tests {
         assert!(!is_sealed());
         assert!(Store::open(dir.path()).unwrap().verify(&layer.descriptor));
         assert!(is_sealed());
+    }
+
+    /// K13: what stands where the directory of a cache mount was never filled goes away, whatever it is.
+    #[test]
+    fn a_cache_mount_that_was_not_filled_is_begun_again_over_anything() {
+        use std::io;
+        use std::path::{Path, PathBuf};
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let fails = |new: &Path| -> io::Result<()> {
+            fs::write(new.join("half"), "")?;
+            Err(io::Error::other("killed"))
+        };
+        store.cache_mount("c", fails).unwrap_err();
+        let fills = |_: &Path| -> io::Result<()> { Ok(()) };
+        let root: PathBuf = store.cache_mount("c", fills).unwrap();
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+        fs::remove_file(root.parent().unwrap().join(super::ID)).unwrap();
+        fs::remove_dir(&root).unwrap();
+        fs::write(&root, "a file").unwrap();
+        assert_eq!(store.cache_mount("c", fills).unwrap(), root);
+        assert!(root.is_dir());
     }
 }
