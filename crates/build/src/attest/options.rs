@@ -2,6 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use skycap_image::suggest;
+
+/// The types of attestations.
+const TYPES: [&str; 2] = ["sbom", "provenance"];
+/// What can be said of each.
+const OF_SBOM: [&str; 2] = ["generator", "disabled"];
+const OF_PROVENANCE: [&str; 6] = ["mode", "version", "builder-id", "reproducible", "inline-only", "disabled"];
+
 /// The attestations that a build is to give.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attest {
@@ -52,8 +60,29 @@ pub enum Version {
 
 /// Text that asks for no attestation that there is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidAttest(String);
+#[error("{what}")]
+pub struct InvalidAttest {
+    what: String,
+    hint: String,
+}
+
+impl InvalidAttest {
+    /// What the user can write instead.
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+
+    fn new(what: String, hint: &str) -> Self {
+        Self { what, hint: hint.to_owned() }
+    }
+
+    /// A word that is none of the known ones.
+    fn unknown(what: String, word: &str, known: &[&str]) -> Self {
+        let near = suggest::nearest(word, known.iter().copied());
+        let near = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+        Self { what, hint: format!("{near}known are {}", known.join(", ")) }
+    }
+}
 
 impl Attest {
     /// Whether nothing is asked for.
@@ -68,9 +97,11 @@ impl Attest {
             Some("sbom") => self.sbom = Sbom::of(fields)?,
             Some("provenance") => self.provenance = Provenance::of(fields)?,
             Some(other) => {
-                return Err(InvalidAttest(format!("attestation type {other:?}: known are sbom, provenance")));
+                return Err(InvalidAttest::unknown(format!("there is no attestation {other:?}"), other, &TYPES));
             }
-            None => return Err(InvalidAttest(format!("attestation {text:?} has no type= (sbom or provenance)"))),
+            None => {
+                return Err(InvalidAttest::new(format!("{text:?} has no type="), "type=sbom or type=provenance"));
+            }
         }
         Ok(())
     }
@@ -85,11 +116,12 @@ impl Sbom {
     fn of(mut fields: BTreeMap<String, String>) -> Result<Option<Self>, InvalidAttest> {
         let disabled = take_bool(&mut fields, "disabled")?;
         if let Some(image) = fields.remove("generator") {
-            return Err(InvalidAttest(format!(
-                "SBOM generator {image:?}: the built-in scanner of package databases is the only one"
-            )));
+            return Err(InvalidAttest::new(
+                format!("SBOM generator {image:?}: the built-in scanner of package databases is the only one"),
+                "leave generator out",
+            ));
         }
-        refuse_rest("sbom", "generator, disabled", &fields)?;
+        refuse_rest("sbom", &OF_SBOM, &fields)?;
         Ok((!disabled).then(Self::default))
     }
 }
@@ -105,18 +137,27 @@ impl Provenance {
         let mode = match fields.remove("mode").as_deref() {
             None | Some("max") => Mode::Max,
             Some("min") => Mode::Min,
-            Some(other) => return Err(InvalidAttest(format!("provenance mode {other:?}: known are min, max"))),
+            Some(other) => {
+                return Err(InvalidAttest::unknown(
+                    format!("no mode of provenance is {other:?}"),
+                    other,
+                    &["min", "max"],
+                ));
+            }
         };
         let version = match fields.remove("version").as_deref() {
             None | Some("v1") => Version::V1,
             Some("v0.2") => Version::V02,
-            Some(other) => return Err(InvalidAttest(format!("provenance version {other:?}: known are v0.2, v1"))),
+            Some(other) => {
+                let what = format!("no version of provenance is {other:?}");
+                return Err(InvalidAttest::unknown(what, other, &["v0.2", "v1"]));
+            }
         };
         let builder_id = fields.remove("builder-id").unwrap_or_default();
         let reproducible = take_bool(&mut fields, "reproducible")?;
         // Attestations are only ever kept with images.
         take_bool(&mut fields, "inline-only")?;
-        refuse_rest("provenance", "mode, version, builder-id, reproducible, inline-only, disabled", &fields)?;
+        refuse_rest("provenance", &OF_PROVENANCE, &fields)?;
         Ok((!disabled).then_some(Self { mode, version, builder_id, reproducible }))
     }
 }
@@ -132,20 +173,22 @@ fn switch(text: &str) -> Option<bool> {
 
 fn take_bool(fields: &mut BTreeMap<String, String>, key: &str) -> Result<bool, InvalidAttest> {
     let Some(text) = fields.remove(key) else { return Ok(false) };
-    switch(&text).ok_or_else(|| InvalidAttest(format!("{key}={text}: not a boolean")))
+    switch(&text).ok_or_else(|| InvalidAttest::new(format!("{key}={text}: not a boolean"), "true or false"))
 }
 
 fn fields(text: &str) -> Result<BTreeMap<String, String>, InvalidAttest> {
     let pair = |field: &str| {
-        let (key, value) = field.split_once('=').ok_or_else(|| InvalidAttest(format!("{field:?}: not key=value")))?;
+        let (key, value) = field
+            .split_once('=')
+            .ok_or_else(|| InvalidAttest::new(format!("{field:?}: not key=value"), "true, false, or KEY=VALUE,…"))?;
         Ok((key.trim().to_ascii_lowercase(), value.to_owned()))
     };
     text.split(',').map(pair).collect()
 }
 
-fn refuse_rest(kind: &str, known: &str, fields: &BTreeMap<String, String>) -> Result<(), InvalidAttest> {
+fn refuse_rest(kind: &str, known: &[&str], fields: &BTreeMap<String, String>) -> Result<(), InvalidAttest> {
     let Some(key) = fields.keys().next() else { return Ok(()) };
-    Err(InvalidAttest(format!("{kind} attestations have no {key:?}: known are {known}")))
+    Err(InvalidAttest::unknown(format!("{kind} attestations have no key {key:?}"), key, known))
 }
 
 /// Whether a value of `BUILDKIT_SBOM_SCAN_STAGE` or `BUILDKIT_SBOM_SCAN_CONTEXT` means a stage.
@@ -198,6 +241,21 @@ mod tests {
         ] {
             let error = Attest::default().set(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_is_guessed() {
+        for (text, expected) in [
+            ("type=sbmo", "did you mean sbom? known are sbom, provenance"),
+            ("type=provenance,mod=max", "did you mean mode? known are mode, version, builder-id"),
+            ("type=provenance,mode=mix", "did you mean min? known are min, max"),
+            ("type=sbom,disable=true", "did you mean disabled? known are generator, disabled"),
+            ("type=sbom,filename=x", "known are generator"),
+            ("mode=max", "type=sbom or"),
+        ] {
+            let error = Attest::default().set(text).unwrap_err();
+            assert!(error.hint().starts_with(expected), "{text}: {}", error.hint());
         }
     }
 

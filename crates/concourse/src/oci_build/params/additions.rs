@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use skycap_build::attest::{Attest, InvalidAttest, Provenance, Sbom};
-use skycap_image::{Compression, Secret};
+use skycap_image::{Compression, Secret, suggest};
 use skycap_registry::Proxies;
 
 use super::{Login, Params};
@@ -22,10 +22,7 @@ impl Params {
             cache_from: get("CACHE_FROM").unwrap_or_default(),
             cache_to: get("CACHE_TO").unwrap_or_default(),
             ca_certs: get("REGISTRY_CA_CERTS").unwrap_or_default(),
-            attest: Attest {
-                sbom: get("ATTEST_SBOM").map(|text| attested("ATTEST_SBOM", Sbom::parse(&text))).transpose()?.flatten(),
-                provenance: get("ATTEST_PROVENANCE").map(|text| provenance(&text)).transpose()?.flatten(),
-            },
+            attest: attest(environment)?,
             docker_config: get("DOCKER_CONFIG").map(PathBuf::from),
             login: Login::read(environment)?,
             proxies: Proxies {
@@ -52,6 +49,24 @@ fn epoch(text: &str) -> Result<i64, Failure> {
     parsed.map_err(|_| Failure::new(format!("SOURCE_DATE_EPOCH must be seconds since 1970, not {text:?}")))
 }
 
+/// `ATTEST_` and a type. What is asked for and cannot be had is an error, so a name that is nearly one of them is as well.
+fn attest(environment: &Environment) -> Result<Attest, Failure> {
+    let mut attest = Attest::default();
+    for (name, text) in environment.with_prefix("ATTEST_") {
+        match name {
+            "SBOM" => attest.sbom = attested("ATTEST_SBOM", Sbom::parse(text))?,
+            "PROVENANCE" => attest.provenance = provenance(text)?,
+            _ => {
+                let near = suggest::nearest(name, ["SBOM", "PROVENANCE"]);
+                let near = near.map(|near| format!("did you mean ATTEST_{near}? ")).unwrap_or_default();
+                return Err(Failure::new(format!("ATTEST_{name}: there is no such attestation"))
+                    .with_hint(format!("{near}known are ATTEST_SBOM and ATTEST_PROVENANCE")));
+            }
+        }
+    }
+    Ok(attest)
+}
+
 /// What `--provenance` of buildx takes, and the bare names of modes.
 fn provenance(text: &str) -> Result<Option<Provenance>, Failure> {
     let parsed = match text {
@@ -62,7 +77,7 @@ fn provenance(text: &str) -> Result<Option<Provenance>, Failure> {
 }
 
 fn attested<T>(name: &str, parsed: Result<T, InvalidAttest>) -> Result<T, Failure> {
-    parsed.map_err(|error| Failure::new(format!("{name}: {error}")))
+    parsed.map_err(|error| Failure::new(format!("{name}: {error}")).with_hint(error.hint()))
 }
 
 fn compression(text: &str) -> Result<Compression, Failure> {

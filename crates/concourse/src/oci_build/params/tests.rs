@@ -132,6 +132,7 @@ fn additions_are_read_and_checked() -> Result<(), String> {
         &[("ATTEST_SBOM", "1")],
         &[("ATTEST_SBOM", "yes"), ("OUTPUT_OCI", "1")],
         &[("ATTEST_PROVENANCE", "most"), ("OUTPUT_OCI", "1")],
+        &[("ATTEST_SBMO", "true"), ("OUTPUT_OCI", "1")],
         &[("SOURCE_DATE_EPOCH", "soon")],
     ] {
         assert!(params(variables).is_err(), "{variables:?}");

@@ -16,7 +16,7 @@ mod write;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use skycap_build::attest::{self, Attest, Provenance, Sbom};
+use skycap_build::attest::{self, Attest, InvalidAttest, Provenance, Sbom};
 use skycap_build::{BuildError, Built, Outcome, Request, World, build};
 use skycap_concourse::Fetcher;
 use skycap_image::{Artifact, Compression, Reference, Repack, repack};
@@ -152,8 +152,9 @@ impl Plan<'_> {
     fn attest(&self) -> Result<Attest, Failure> {
         let image = &self.arguments.image;
         let mut attest = Attest::default();
-        let wrong =
-            |flag: &str, text: &str, error: &dyn std::fmt::Display| Failure::usage(format!("{flag} {text}: {error}"));
+        let wrong = |flag: &str, text: &str, error: &InvalidAttest| {
+            Failure::usage(format!("{flag} {text}: {error}")).with_hint(error.hint())
+        };
         for text in &image.attest {
             attest.set(text).map_err(|error| wrong("--attest", text, &error))?;
         }
