@@ -25,8 +25,8 @@ use skycap_concourse::Kind;
 use skycap_sandbox::{Refused, Rung, Sandbox, container_is_disposable, enter};
 
 use args::{
-    Cli, Command, Isolation, Login, Means, ProgressArg, Registry, RegistryImage, RungArg, Store, StoreGc, StoreLs,
-    StoreVerify,
+    Bounds, Cli, Command, Isolation, Login, Means, ProgressArg, Registry, RegistryImage, RungArg, Store, StoreGc,
+    StoreLs, StoreVerify,
 };
 use commands::Context;
 use commands::resource::Script;
@@ -59,11 +59,11 @@ fn installed(program: &Program, arguments: &[OsString]) -> ExitCode {
         return Failure::usage(what).with_hint(hint).report(Style::new(world.terminal.colour));
     }
     let argument = arguments.first().map(PathBuf::from);
-    let sandbox = match rung_from(&world) {
-        Ok(sandbox) => sandbox,
+    let (sandbox, bounds) = match rung_from(&world).and_then(|rung| Ok((rung, bounds_from(&world)?))) {
+        Ok(found) => found,
         Err(failure) => return failure.report(Style::new(world.terminal.colour)),
     };
-    let means = Means { isolation: Isolation { sandbox, is_task: true }, ..Means::default() };
+    let means = Means { bounds, isolation: Isolation { sandbox, is_task: true }, ..Means::default() };
     let script = match program.name.as_str() {
         "check" => Script::Check,
         "in" => Script::In(argument),
@@ -87,6 +87,15 @@ fn rung_from(world: &World) -> Result<Option<RungArg>, Failure> {
     })
 }
 
+/// `SKYCAP_STORE_LIMIT`, as the flag `--store-limit` reads it.
+fn bounds_from(world: &World) -> Result<Bounds, Failure> {
+    let text = world.variables.get("SKYCAP_STORE_LIMIT").filter(|text| !text.is_empty());
+    let limit = text.map(|text| {
+        args::quantity::limit(text).map_err(|error| Failure::usage(format!("SKYCAP_STORE_LIMIT={text}: {error}")))
+    });
+    Ok(Bounds { store_limit: limit.transpose()? })
+}
+
 fn command_line(cli: Cli) -> ExitCode {
     let (means, needs_sandbox) = means(&cli.command);
     let context = context(World::read(), means, cli.debug, look(&cli.command), needs_sandbox);
@@ -97,16 +106,22 @@ fn command_line(cli: Cli) -> ExitCode {
         },
         Command::RegistryTag(command) => resource(Kind::RegistryTag, &Script::from(&command.script), &context),
         Command::OciBuild(_) => finish(&context, commands::resource::oci_build),
-        Command::Run(arguments) => exit(&context, commands::pipeline::run(&arguments, &context)),
+        Command::Run(arguments) => exit(&context, pruning(&context, commands::pipeline::run(&arguments, &context))),
         Command::Demo(arguments) => exit(&context, commands::demo::run(&arguments, &context)),
-        Command::Watch(arguments) => finish(&context, |context| commands::pipeline::watch(&arguments, context)),
+        // It ends with a signal, so what earlier ones left goes first.
+        Command::Watch(arguments) => finish(&context, |context| {
+            context.prune_store();
+            commands::pipeline::watch(&arguments, context)
+        }),
         Command::Validate(arguments) => finish(&context, |_| commands::pipeline::validate(&arguments)),
         Command::Plan(arguments) => finish(&context, |_| commands::pipeline::plan(&arguments)),
-        Command::Build(arguments) => exit(&context, commands::build::run(&arguments, &context)),
+        Command::Build(arguments) => exit(&context, pruning(&context, commands::build::run(&arguments, &context))),
         Command::Inspect(arguments) => finish(&context, |context| commands::images::inspect::run(&arguments, context)),
         Command::Tags(arguments) => finish(&context, |context| commands::images::tags::run(&arguments, context)),
         Command::Copy(arguments) => moving(&context, |context| commands::images::copy::run(&arguments, context)),
-        Command::Pull(arguments) => moving(&context, |context| commands::images::pull::run(&arguments, context)),
+        Command::Pull(arguments) => {
+            moving(&context, |context| pruning(context, commands::images::pull::run(&arguments, context)))
+        }
         Command::Push(arguments) => moving(&context, |context| commands::images::push::run(&arguments, context)),
         Command::Store(command) => exit(&context, commands::store::run(&command, &context)),
         Command::Registry(Registry::Gc(arguments)) => {
@@ -136,7 +151,10 @@ fn means(command: &Command) -> (Means, bool) {
         Command::Tags(arguments) => (of_login(&arguments.login), false),
         Command::Copy(arguments) => (of_login(&arguments.login), false),
         Command::Push(arguments) => (of_login(&arguments.login), false),
-        Command::Pull(arguments) => (Means { kept: arguments.kept.clone(), ..of_login(&arguments.login) }, false),
+        Command::Pull(arguments) => {
+            let (kept, bounds) = (arguments.kept.clone(), arguments.bounds.clone());
+            (Means { kept, bounds, ..of_login(&arguments.login) }, false)
+        }
         Command::Store(
             Store::Ls(StoreLs { kept, .. }) | Store::Gc(StoreGc { kept, .. }) | Store::Verify(StoreVerify { kept, .. }),
         )
@@ -197,6 +215,14 @@ fn context(world: World, means: Means, debug: bool, look: Look, needs_sandbox: b
 /// Runs a command that can only succeed or fail.
 fn finish(context: &Context, command: impl FnOnce(&Context) -> Result<(), Failure>) -> ExitCode {
     exit(context, command(context).map(|()| ExitCode::SUCCESS))
+}
+
+/// What was done well may have filled the store.
+fn pruning<T>(context: &Context, result: Result<T, Failure>) -> Result<T, Failure> {
+    if result.is_ok() {
+        context.prune_store();
+    }
+    result
 }
 
 fn exit(context: &Context, result: Result<ExitCode, Failure>) -> ExitCode {

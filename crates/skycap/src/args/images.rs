@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Kept, Network};
+use super::{Bounds, Kept, Network};
 
 /// Who we are to registries and what is trusted there.
 #[derive(Args, Debug, Clone, Default)]
@@ -208,6 +208,8 @@ pub struct Pull {
     pub no_cache: bool,
     #[command(flatten)]
     pub kept: Kept,
+    #[command(flatten)]
+    pub bounds: Bounds,
     #[command(flatten)]
     pub login: Login,
 }

@@ -2,7 +2,7 @@
 
 mod build;
 mod images;
-mod quantity;
+pub mod quantity;
 mod registry;
 mod store;
 
@@ -46,6 +46,23 @@ pub struct Kept {
     pub store: Option<PathBuf>,
 }
 
+/// How much of what outlives a command may gather.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Bounds {
+    /// How much the store may hold, `none` for no limit; it is pruned by who uses it [default: a tenth of its disk, and 10GiB at least]
+    #[arg(long, value_name = "SIZE", env = "SKYCAP_STORE_LIMIT", hide_env_values = true, value_parser = quantity::limit)]
+    pub store_limit: Option<Limit>,
+}
+
+/// A bound that may be lifted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Bytes.
+    Size(u64),
+    /// Nothing goes by itself, however old.
+    None,
+}
+
 /// How processes are run.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Isolation {
@@ -64,6 +81,8 @@ pub struct Means {
     pub network: Network,
     #[command(flatten)]
     pub kept: Kept,
+    #[command(flatten)]
+    pub bounds: Bounds,
     #[command(flatten)]
     pub isolation: Isolation,
 }

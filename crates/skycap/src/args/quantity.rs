@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Limit;
+
 /// `500MB`, `10GB` (powers of ten), `8GiB` (powers of two), `1.5TB`, or bytes.
 pub fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
@@ -18,6 +20,14 @@ pub fn size(text: &str) -> Result<u64, String> {
         _ => return Err("expected a size such as 500MB, 10GB or 8GiB".to_owned()),
     };
     scaled(number, factor).ok_or_else(|| "expected a size such as 500MB, 10GB or 8GiB".to_owned())
+}
+
+/// A size, or `none`.
+pub fn limit(text: &str) -> Result<Limit, String> {
+    match text.trim() {
+        "none" => Ok(Limit::None),
+        text => size(text).map(Limit::Size).map_err(|error| format!("{error}, or none")),
+    }
 }
 
 /// `30m`, `12h`, `7d`, `4w`.

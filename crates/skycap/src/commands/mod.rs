@@ -24,10 +24,13 @@ use skycap_registry::{Keychain, Settings, Stop};
 use skycap_sandbox::{Cancel, Refused, Sandbox};
 use skycap_store::Store;
 
-use crate::args::Means;
+use crate::args::{Limit, Means};
 use crate::environment::World;
 use crate::failure::Failure;
 use crate::report::{self, Counting, Display, Look};
+
+/// What was not used for so long goes from the store by itself.
+const UNUSED_FOR: Duration = Duration::from_hours(30 * 24);
 
 /// What every command is given.
 pub struct Context {
@@ -130,6 +133,34 @@ impl Context {
             Failure::because(format!("cannot open the store {}", directory.display()), &error)
                 .with_hint("--store DIR puts it elsewhere")
         })
+    }
+
+    /// Takes from the store what was not used for longest, once in a while: for commands that have used it. They are done,
+    /// whatever becomes of it.
+    pub fn prune_store(&self) {
+        let directory = self.store_directory();
+        if !directory.is_dir() {
+            return;
+        }
+        let pruned = Store::open(&directory).and_then(|store| {
+            let limit = match self.means.bounds.store_limit {
+                Some(Limit::None) => return Ok(None),
+                Some(Limit::Size(size)) => size,
+                None => store.usual_limit(),
+            };
+            store.prune(limit, UNUSED_FOR)
+        });
+        match pruned {
+            Ok(Some(collected)) if collected.freed > 0 => {
+                let (count, freed) = (collected.removed.len(), report::bytes(collected.freed));
+                self.progress.event(Event::Debug(&format!("the store was pruned: {count} items, {freed}")));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let text = format!("the store {} could not be pruned: {error}", directory.display());
+                self.progress.event(Event::Warning(&text));
+            }
+        }
     }
 
     /// Only for commands that entered the sandbox's world at their start.

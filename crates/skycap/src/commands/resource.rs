@@ -12,7 +12,7 @@ use skycap_image::Event;
 use skycap_store::{Store, Temporary};
 
 use super::Context;
-use crate::args::{Resource, TagResource};
+use crate::args::{Limit, Resource, TagResource};
 use crate::failure::Failure;
 use crate::report::log;
 
@@ -117,7 +117,7 @@ fn build_task(params: &oci_build::Params, context: &Context) -> Result<(), Failu
     if cache.as_deref().is_some_and(skycap_store::has_foreign_layout) {
         context.progress.event(Event::Note(FOREIGN_CACHE));
     }
-    let kept = task_store(context, cache.as_deref())?;
+    let (kept, cache) = task_store(context, cache)?;
     let (host, workshop) = (context.host()?, context.workshop(&kept.store)?);
     oci_build::run_cancellable(params, &working_directory, &host, &workshop, &context.cancel)?;
     context.summarise(started.elapsed(), None);
@@ -130,8 +130,12 @@ fn build_task(params: &oci_build::Params, context: &Context) -> Result<(), Failu
 
 /// What is in use stays, so nobody holds the store any more. The build is done, whatever becomes of its cache.
 fn tidy(cache: &Path, context: &Context) {
-    let tidied =
-        Store::open(cache).map_err(Failure::from).and_then(|store| Ok(store.gc_for_moving(CACHE_LIMIT, CACHE_AGE)?));
+    let (limit, age) = match context.means.bounds.store_limit {
+        Some(Limit::None) => (u64::MAX, Duration::MAX),
+        Some(Limit::Size(size)) => (size, CACHE_AGE),
+        None => (CACHE_LIMIT, CACHE_AGE),
+    };
+    let tidied = Store::open(cache).map_err(Failure::from).and_then(|store| Ok(store.gc_for_moving(limit, age)?));
     if let Err(failure) = tidied {
         context.progress.event(Event::Warning(&format!("the cache could not be pruned: {}", failure.message)));
     }
@@ -143,14 +147,20 @@ struct TaskStore {
     _scratch: Option<Temporary>,
 }
 
-/// The task's `cache` directory where the task declares one; else a place that an overlay can work on, for this build.
-fn task_store(context: &Context, cache: Option<&Path>) -> Result<TaskStore, Failure> {
+/// The task's `cache` directory where the task declares one; else a place that an overlay can work on, for this build. A cache
+/// that cannot be used, because it is read-only or somebody else's, costs time and not the build.
+fn task_store(context: &Context, cache: Option<PathBuf>) -> Result<(TaskStore, Option<PathBuf>), Failure> {
     if context.means.kept.store.is_some() {
-        return Ok(TaskStore { store: context.store()?, _scratch: None });
+        return Ok((TaskStore { store: context.store()?, _scratch: None }, None));
     }
-    if let Some(cache) = cache {
-        return Ok(TaskStore { store: Store::open(cache)?, _scratch: None });
+    match cache.as_deref().map(Store::open) {
+        Some(Ok(store)) => return Ok((TaskStore { store, _scratch: None }, cache)),
+        Some(Err(error)) => {
+            let text = format!("the cache cannot be used, so nothing is kept for the next build: {error}");
+            context.progress.event(Event::Warning(&text));
+        }
+        None => {}
     }
     let scratch = Temporary::create(&context.world.roomy, "skycap-task-")?;
-    Ok(TaskStore { store: Store::open(scratch.path())?, _scratch: Some(scratch) })
+    Ok((TaskStore { store: Store::open(scratch.path())?, _scratch: Some(scratch) }, None))
 }
