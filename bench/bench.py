@@ -27,6 +27,7 @@ BENCHES = {
     "build-touch": lambda machine, runs: building.build(machine, "touch", runs),
     "build-copy": lambda machine, runs: building.build(machine, "copy", runs),
     "build-many": lambda machine, runs: building.build(machine, "many", runs),
+    "build-outputs": building.outputs,
     "build-stages": building.stages,
     "sandbox": building.sandbox,
 }

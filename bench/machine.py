@@ -159,7 +159,9 @@ def compare(title, contestants, runs):
             samples[name].append(total)
     median = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in samples.items()}
     own = median[contestants[0][0]]
-    print(f"\n### {title}\n\n| | wall s | CPU s | peak MiB | times skycap's wall |\n|---|---|---|---|---|")
+    print(f"\n### {title}\n\n| | wall s | CPU s | peak MiB | times skycap's wall | skycap's wall is |\n|---|---|---|---|---|---|")
     for name, (wall, cpu, peak) in median.items():
-        print(f"| {name} | {wall:.2f} | {cpu:.2f} | {peak:.0f} | {wall / own[0]:.2f} |", flush=True)
+        share = f"1/{wall / own[0]:.1f} of it" if wall > own[0] else f"{own[0] / wall:.2f} times it"
+        share = "" if name == contestants[0][0] else share
+        print(f"| {name} | {wall:.2f} | {cpu:.2f} | {peak:.0f} | {wall / own[0]:.2f} | {share} |", flush=True)
     return median

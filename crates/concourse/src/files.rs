@@ -45,10 +45,22 @@ impl Stage {
         self.settle().map_err(|error| io_failure("write", &destination, &error))
     }
 
-    fn settle(mut self) -> io::Result<()> {
+    /// The same without waiting for the disk: for a directory that does not outlive the machine's next start.
+    pub(crate) fn commit_unsynced(self) -> Result<(), Failure> {
+        let destination = self.destination.clone();
+        self.rename().map_err(|error| io_failure("write", &destination, &error))
+    }
+
+    fn settle(self) -> io::Result<()> {
         if !self.path.is_dir() {
             File::open(&self.path)?.sync_all()?;
         }
+        let destination = self.destination.clone();
+        self.rename()?;
+        sync_parent(&destination)
+    }
+
+    fn rename(mut self) -> io::Result<()> {
         let renamed = fs::rename(&self.path, &self.destination).or_else(|error| {
             // A directory does not replace a full one.
             if self.path.is_dir() && self.destination.is_dir() {
@@ -60,7 +72,7 @@ impl Stage {
         });
         renamed?;
         self.committed = true;
-        sync_parent(&self.destination)
+        Ok(())
     }
 }
 

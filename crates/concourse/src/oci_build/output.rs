@@ -1,15 +1,17 @@
 //! What a build leaves in an output directory.
 //!
-//! Everything is staged and made durable before the first name is given. Several names cannot be given at once, so `digest`
-//! says whether they belong together: it is removed before the first and comes after the last.
+//! Everything is staged before the first name is given. Several names cannot be given at once, so `digest` says whether they
+//! belong together: it is removed before the first and comes after the last. Nothing waits for the disk: a task's volumes do
+//! not outlive their machine, and the next step reads them at once (`docs/decisions/0025-how-outputs-are-written.md`).
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde_json::json;
+use skycap_image::archive::{self, Plan};
 use skycap_image::layout::Layout;
-use skycap_image::{Artifact, Compression, Descriptor, Event, Image, ImageSink, SourceError, archive};
+use skycap_image::{Artifact, Compression, Descriptor, Event, Image, ImageSink, SourceError};
 use skycap_rootfs::{Limits, Unpack, unpack};
 
 use crate::files::{Stage, io_failure, retract};
@@ -54,8 +56,8 @@ pub(super) fn export(built: &Artifact, directory: &Path, form: Form, host: &Host
     };
     let digest = staged_text(directory, DIGEST, &digest.to_string())?;
     retract(&directory.join(DIGEST))?;
-    stages.into_iter().try_for_each(Stage::commit)?;
-    digest.commit()
+    stages.into_iter().try_for_each(Stage::commit_unsynced)?;
+    digest.commit_unsynced()
 }
 
 /// With a `manifest.json`, registry puts and `docker load` can read it too. It cannot say how layers are packed, and readers
@@ -64,23 +66,19 @@ fn archive_of_layout(built: &Artifact, directory: &Path) -> Result<Stage, Failur
     let is_gzip = |layer: &Descriptor| layer.media_type.compression() != Compression::Zstd;
     match built {
         Artifact::Image(image) if image.manifest().layers.iter().all(is_gzip) => docker_archive(image, directory),
-        _ => staged_file(directory, "image.tar", |file| archive::write_oci(built, &[], file).map(drop)),
+        _ => staged_archive(directory, archive::plan_oci(built, &[])),
     }
 }
 
 fn docker_archive(image: &Image, directory: &Path) -> Result<Stage, Failure> {
-    staged_file(directory, "image.tar", |file| archive::write_docker(image, &[], file).map(drop))
+    staged_archive(directory, archive::plan_docker(image, &[]))
 }
 
-fn staged_file(
-    directory: &Path,
-    name: &str,
-    write: impl FnOnce(File) -> Result<(), SourceError>,
-) -> Result<Stage, Failure> {
-    let stage = Stage::new(directory, name);
-    let path = directory.join(name);
-    let file = File::create(stage.path()).map_err(|error| io_failure("write", &path, &error))?;
-    write(file).map_err(|error| Failure::from(error).during(format_args!("write {}", path.display())))?;
+fn staged_archive(directory: &Path, plan: Result<Plan, SourceError>) -> Result<Stage, Failure> {
+    const NAME: &str = "image.tar";
+    let stage = Stage::new(directory, NAME);
+    plan.and_then(|plan| plan.create(stage.path()))
+        .map_err(|error| Failure::from(error).during(format_args!("write {}", directory.join(NAME).display())))?;
     Ok(stage)
 }
 
@@ -94,7 +92,7 @@ fn layout(artifact: &Artifact, directory: &Path, host: &Host) -> Result<Stage, F
     let path = directory.join("image");
     host.progress.event(Event::Note(&format!("writing the OCI layout {}", path.display())));
     let stage = Stage::new(directory, "image");
-    let written = Layout::create(stage.path()).and_then(|layout| layout.put(artifact, &[]));
+    let written = Layout::create_unsynced(stage.path()).and_then(|layout| layout.put(artifact, &[]));
     written.map_err(|error| Failure::from(error).during(format_args!("write {}", path.display())))?;
     let made = fs::set_permissions(stage.path(), Permissions::from_mode(0o700));
     made.map_err(|error| io_failure("write", &path, &error))?;
@@ -104,7 +102,7 @@ fn layout(artifact: &Artifact, directory: &Path, host: &Host) -> Result<Stage, F
 fn files(image: &Image, directory: &Path, host: &Host) -> Result<Vec<Stage>, Failure> {
     host.progress.event(Event::Note("unpacking image"));
     let rootfs = Stage::new(directory, "rootfs");
-    let options = Unpack { owners: host.owners, concurrency: 4, limits: Limits::default(), sync: true };
+    let options = Unpack { owners: host.owners, concurrency: 4, limits: Limits::default(), sync: false };
     // Every layer was reported when it was made or fetched.
     let unpacked = unpack(&image.layers(), rootfs.path(), &options, &Warnings(&*host.progress));
     unpacked.map_err(|error| Failure::caused_by(&error).during("unpack image"))?;
