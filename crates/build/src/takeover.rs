@@ -29,7 +29,7 @@ pub(crate) enum Stand {
     /// An overlay with this upper directory.
     Overlay { root: Root, upper: PathBuf, room: Arc<Room> },
     /// A tree.
-    Tree { tree: Tree, before: Recorded },
+    Tree { tree: Tree, layers: Vec<Layer>, before: Recorded },
 }
 
 /// A tree in the territory of a takeover.
@@ -64,7 +64,7 @@ impl Stand {
 
     /// Notes what there is before the program runs, if that must be known. `mounts` cover files for a while.
     pub fn record(&mut self, view: &View, mounts: &[Mount]) -> Result<(), Fault> {
-        let Self::Tree { tree, before } = self else { return Ok(()) };
+        let Self::Tree { tree, before, .. } = self else { return Ok(()) };
         let targets = mounts.iter().filter_map(|mount| match mount {
             Mount::Bind { target, .. } | Mount::File { target, .. } => Some(target.as_path()),
             Mount::Overlay { .. } | Mount::Tmpfs { .. } => None,
@@ -78,10 +78,11 @@ impl Stand {
     /// Writes what the program changed, which ran as `maker`.
     pub fn pack(&self, view: &View, owners: Owners, maker: Owner, pack: &mut LayerPack) -> std::io::Result<()> {
         match self {
-            Self::Overlay { upper, .. } => {
-                pack_overlay_upper(upper, view, owners, (maker.uid, maker.gid), &|_| false, pack)
+            Self::Overlay { root, upper, .. } => {
+                let lowers = if let Root::Overlay { lowers, .. } = root { &**lowers } else { &[] };
+                pack_overlay_upper(upper, lowers, view, owners, (maker.uid, maker.gid), &|_| false, pack)
             }
-            Self::Tree { tree, before } => pack_changed_tree(&tree.path(), view, before, pack),
+            Self::Tree { tree, layers, before } => pack_changed_tree(&tree.path(), layers, view, before, pack),
         }
         .map(drop)
     }
@@ -95,7 +96,8 @@ impl Engine<'_> {
     /// What a RUN upon this node stands on.
     pub fn stand(&self, sandbox: &Sandbox, id: NodeId, room: &Arc<Room>) -> Result<Stand, Fault> {
         if let Some(territory) = sandbox.territory() {
-            return Ok(Stand::Tree { tree: self.tree(territory, id)?, before: Recorded::default() });
+            let (tree, layers) = (self.tree(territory, id)?, self.layers(id)?);
+            return Ok(Stand::Tree { tree, layers, before: Recorded::default() });
         }
         let (upper, work) = (room.directory("upper")?, room.directory("work")?);
         let root = Root::Overlay { lowers: self.lowers(sandbox, id)?, upper: upper.clone(), work };

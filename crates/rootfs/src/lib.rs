@@ -21,6 +21,7 @@ mod pack;
 mod path;
 mod read;
 mod recorded;
+mod same;
 mod scan;
 mod staging;
 mod stream;

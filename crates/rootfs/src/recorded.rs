@@ -113,6 +113,33 @@ impl Recorded {
         }
     }
 
+    /// The files of the tree that something was done to, sorted; not those that are gone.
+    pub(crate) fn touched(&self, tree: &OwnedFd) -> io::Result<Vec<TreePath>> {
+        let mut touched = Vec::new();
+        let mut paths: Vec<&TreePath> = self.files.keys().collect();
+        paths.sort_unstable();
+        let mut open: Option<(TreePath, Option<OwnedFd>)> = None;
+        for path in paths {
+            let (parent, name) = path.split().unwrap_or_default();
+            let parent = TreePath::parse(parent).map_err(io::Error::other)?;
+            if open.as_ref().is_none_or(|(path, _)| *path != parent) {
+                // It may be gone, or something else.
+                let directory = open_directory(tree, &parent).ok();
+                open = Some((parent, directory));
+            }
+            let Some((_, Some(directory))) = &open else { continue };
+            let Ok(stat) = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let is_same = self
+                .files
+                .get(path)
+                .is_some_and(|look| look.plain.inode == stat.st_ino && look.changed == changed(&stat));
+            if !is_same {
+                touched.push(path.clone());
+            }
+        }
+        Ok(touched)
+    }
+
     /// Whether nothing was done to the directory of this name, not even to the names in it.
     pub(crate) fn has_directory(&self, path: &TreePath, stat: &Stat) -> bool {
         self.directories.get(path) == Some(&(stat.st_ino, changed(stat)))

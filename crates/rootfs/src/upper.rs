@@ -5,7 +5,8 @@
 //! something in them was touched. Deletions become whiteouts, one for each name that is gone, also for hidden directories:
 //! readers disagree about the marker `.wh..wh..opq`, and none about plain whiteouts. Directories are written if they
 //! changed or if something in them did; a changed time alone is no change, because mount points and temporary files leave
-//! that behind and a RUN that does nothing must make an empty layer.
+//! that behind and a RUN that does nothing must make an empty layer. Files that were touched and are the same are not written
+//! ([`crate::same`]).
 //!
 //! Where no overlay can be mounted, a RUN works on a whole tree; then [`Recorded`] says what it did not touch.
 //!
@@ -16,11 +17,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use skycap_image::Layer;
 
 use crate::directory::handle::{file_type, list};
 use crate::pack::{add_scanned, named};
 use crate::recorded::Digests;
+use crate::same::Below;
 use crate::scan::{Content, Marks, Scanned, open_directory, scan};
 use crate::{Change, Device, Entry, Kind, Metadata, Owners, Pack, Recorded, TreePath, View};
 
@@ -30,8 +34,8 @@ const OWNER: &[u8] = b"user.skycap.owner";
 /// What overlayfs makes of a deleted file.
 const WHITEOUT: Device = Device { block: false, major: 0, minor: 0 };
 
-/// Packs what an overlay's upper directory says beyond `lower`, sorted, and returns the number of entries. `exclude` names
-/// paths, with all below them, that are not of the image: mount points made for the run. With [`Owners::Squash`] what is new
+/// Packs what an overlay's upper directory says beyond `lower`, sorted, and returns the number of entries. What is the same in
+/// `lowers`, the overlay's lower directories, topmost first, is left out ([`crate::same`]). `exclude` names paths, with all below them, that are not of the image: mount points made for the run. With [`Owners::Squash`] what is new
 /// belongs to `maker`, a user and a group.
 ///
 /// The root's own mode and owner are not part of it: those of the upper directory are what whoever mounted it chose.
@@ -40,6 +44,7 @@ const WHITEOUT: Device = Device { block: false, major: 0, minor: 0 };
 /// alone does not say what it holds. So is a path longer than the kernel's 4,095 bytes.
 pub fn pack_overlay_upper<W: Write>(
     upper: &Path,
+    lowers: &[PathBuf],
     lower: &View,
     owners: Owners,
     maker: (u32, u32),
@@ -52,6 +57,7 @@ pub fn pack_overlay_upper<W: Write>(
     let mut difference = Difference {
         root,
         lower,
+        below: Below::directories(lowers)?,
         before: None,
         owners,
         maker,
@@ -66,9 +72,10 @@ pub fn pack_overlay_upper<W: Write>(
 }
 
 /// The same for a whole tree: packs what makes it differ from `lower`, of which it was made, and is not as it was when
-/// `before` was recorded.
+/// `before` was recorded. What was touched is read in `layers`, those of `lower`: if it is the same there, it is left out.
 pub fn pack_changed_tree<W: Write>(
     tree: &Path,
+    layers: &[Layer],
     lower: &View,
     before: &Recorded,
     pack: &mut Pack<W>,
@@ -77,10 +84,12 @@ pub fn pack_changed_tree<W: Write>(
     let root = crate::directory::open_root(tree)?;
     let (waiting, files) = (Vec::new(), HashMap::new());
     let exclude = &|_: &TreePath| false;
+    let below = Below::of_tree(&root, lower, before, layers)?;
     let before = Some(before);
     let mut difference = Difference {
         root,
         lower,
+        below,
         before,
         owners: Owners::Keep,
         maker: (0, 0),
@@ -97,6 +106,7 @@ pub fn pack_changed_tree<W: Write>(
 struct Difference<'d, W: Write> {
     root: OwnedFd,
     lower: &'d View,
+    below: Below,
     /// How a whole tree looked when it was `lower`; without it, there is only what was written.
     before: Option<&'d Recorded>,
     owners: Owners,
@@ -173,6 +183,11 @@ impl<W: Write> Difference<'_, W> {
                 self.children(path, hides, steps)
             }
             _ => {
+                if let Some(entry) = self.lower.lookup(path)
+                    && self.below.has(path, entry, &scanned)?
+                {
+                    return Ok(());
+                }
                 self.write_parents(path)?;
                 add_scanned(self.pack, path, scanned, &mut self.files)
             }

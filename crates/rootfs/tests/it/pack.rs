@@ -108,10 +108,10 @@ fn run(script: &str, room: &Room) -> Option<(Vec<Layer>, String, String)> {
     fs::create_dir(&upper).unwrap();
     fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).unwrap();
     let script = format!("cd $1; {script}\n{LIST}");
-    let listed = in_overlay(&[lower], Some(&upper), room.path(), &script)?;
+    let listed = in_overlay(std::slice::from_ref(&lower), Some(&upper), room.path(), &script)?;
     let mut pack = Pack::new(Vec::new());
     let exclude = |path: &TreePath| path.as_bytes() == b"etc/resolv.conf";
-    let count = pack_overlay_upper(&upper, &view, owners(), (0, 0), &exclude, &mut pack).unwrap();
+    let count = pack_overlay_upper(&upper, &[lower], &view, owners(), (0, 0), &exclude, &mut pack).unwrap();
     let layer = stored(&pack.finish().unwrap());
     let index = skycap_rootfs::LayerIndex::of(&layer, &skycap_rootfs::Limits::default()).unwrap();
     assert_eq!(index.records().len(), count);
@@ -152,6 +152,12 @@ fn the_difference_of_a_run_is_what_it_changed_and_nothing_else() {
         ("ln -s /x tmp/l; mkfifo tmp/f", "tmp tmp/f tmp/l"),
         ("mv big/sub/b big/sub/n", "big big/sub -big/sub/b big/sub/n"),
         ("rm usr/lib/y", "usr usr/lib -usr/lib/y"),
+        ("chmod 644 etc/passwd big/a; : >>big/a; ln big/a big/n; rm big/n; mv lib m; mv m lib", ""),
+        ("cp -p big/a big/n; mv big/n big/a; cp -P -p lib m; mv -T m lib", ""),
+        ("rm -r big/sub; mkdir -p big/sub/deep; touch big/a", "big big/a big/sub -big/sub/b big/sub/deep -big/sub/deep/c"),
+        ("ln big/a big/n", "big big/a big/n=>big/a"),
+        ("touch -r etc/passwd t; printf ROOT >etc/passwd; touch -r t etc/passwd; rm t", "etc etc/passwd"),
+        ("chmod 600 etc/passwd", "etc etc/passwd"),
         ("echo x >odd\\ name; chmod 4755 odd\\ name", "\"odd name\""),
     ] {
         let room = Room::new();
@@ -176,7 +182,7 @@ fn owners_come_from_the_view_when_the_disk_cannot_know_them() {
     // Another type than below: another file.
     symlink("x", upper.join("home/user/more")).unwrap();
     let mut pack = Pack::new(Vec::new());
-    pack_overlay_upper(&upper, &view, Owners::Squash, (7, 8), &|_| false, &mut pack).unwrap();
+    pack_overlay_upper(&upper, &[], &view, Owners::Squash, (7, 8), &|_| false, &mut pack).unwrap();
     let difference = view_of(&[stored(&pack.finish().unwrap())]);
     let owner = |path: &str| {
         let metadata = &difference.lookup(&TreePath::parse(path.as_bytes()).unwrap()).unwrap().metadata;
@@ -201,7 +207,7 @@ fn what_the_upper_directory_does_not_hold_is_refused() {
         let name = format!("{prefix}.overlay.{mark}");
         rustix::fs::setxattr(&target, name, b"/else", rustix::fs::XattrFlags::empty()).unwrap();
         let mut pack = Pack::new(Vec::new());
-        let error = pack_overlay_upper(&upper, &view, owners(), (0, 0), &|_| false, &mut pack).unwrap_err();
+        let error = pack_overlay_upper(&upper, &[], &view, owners(), (0, 0), &|_| false, &mut pack).unwrap_err();
         assert!(error.to_string().contains(text), "{error}");
     }
 }
@@ -221,7 +227,7 @@ fn a_mark_that_hides_nothing_is_not_written() {
     }
     let mut pack = Pack::new(Vec::new());
     // Squashed, so that the directory is as in the view for an ordinary user, too.
-    let count =
-        pack_overlay_upper(&upper, &view_of(&layers(BASE)), Owners::Squash, (0, 0), &|_| false, &mut pack).unwrap();
+    let count = pack_overlay_upper(&upper, &[], &view_of(&layers(BASE)), Owners::Squash, (0, 0), &|_| false, &mut pack)
+        .unwrap();
     assert_eq!(count, 0);
 }
