@@ -2,6 +2,7 @@
 
 pub mod listing;
 pub mod notary;
+pub mod process;
 pub mod rawtar;
 pub mod registry;
 pub mod secrets;

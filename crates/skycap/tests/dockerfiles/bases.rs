@@ -3,10 +3,11 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use skycap_image::{Secret, tar};
 use skycap_registry::server::{Options, Server};
+use skycap_testkit::process;
 
 use crate::case::{copy, root};
 
@@ -81,7 +82,7 @@ impl Bases {
 
     /// Whether RUN has the ids that ordinary Dockerfiles need.
     fn works(&self, test: &str, context: &Path) -> bool {
-        let output = self.skycap().args(["build", "--target", "nginx"]).arg(context).output().unwrap();
+        let output = process::run(self.skycap().args(["build", "--target", "nginx"]).arg(context));
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let refused = ["no sandbox", "cannot be run here", "single id"].iter().any(|sign| text.contains(sign));
         if refused {
@@ -96,7 +97,7 @@ impl Bases {
         names.for_each(|name| {
             command.arg("-t").arg(name);
         });
-        let output = command.arg(context).output().unwrap();
+        let output = process::run(command.arg(context));
         assert!(output.status.success(), "the base {stage}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
@@ -109,7 +110,7 @@ impl Bases {
         let mut command = Command::new(env!("CARGO_BIN_EXE_skycap"));
         command.env_clear().env("HOME", self.path("home")).env("PATH", "/usr/bin:/bin");
         command.env("DOCKER_CONFIG", self.path("docker")).env("SKYCAP_STORE", self.path("store"));
-        command.env("SOURCE_DATE_EPOCH", TIME.to_string());
+        command.env("SOURCE_DATE_EPOCH", TIME.to_string()).stdin(Stdio::null());
         command
     }
 

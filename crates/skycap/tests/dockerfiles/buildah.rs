@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use skycap_image::{Artifact, Image};
+use skycap_testkit::process;
 
 use crate::bases::Bases;
 use crate::case::Case;
@@ -27,12 +28,12 @@ fn command(room: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("buildah");
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", room).env("TMPDIR", room);
     command.arg("--root").arg(room.join("buildah")).arg("--runroot").arg(room.join("buildah-run"));
-    command.args(["--storage-driver", "vfs"]).args(arguments).current_dir(room);
+    command.args(["--storage-driver", "vfs"]).args(arguments).current_dir(room).stdin(Stdio::null());
     command
 }
 
 fn buildah(room: &Path, arguments: &[&str]) -> Output {
-    command(room, arguments).output().unwrap()
+    process::run(&mut command(room, arguments))
 }
 
 fn last(output: &Output) -> String {
@@ -68,7 +69,7 @@ pub fn build(case: &Case, bases: &Bases, context: &Path, room: &Path) -> Result<
     if own.exists() {
         build.arg("--ignorefile").arg(own);
     }
-    let output = build.arg(context).output().unwrap();
+    let output = process::run(build.arg(context));
     if !output.status.success() {
         return Err(format!("buildah: {}", last(&output)));
     }
@@ -92,8 +93,8 @@ pub fn copy(layout: &Path, room: &Path, test: &str) -> Result<bool, String> {
         return Ok(false);
     }
     let mut skopeo = Command::new("skopeo");
-    skopeo.env("TMPDIR", room).current_dir(room).args(["--insecure-policy", "copy", "--quiet"]);
-    let output = skopeo.arg(format!("oci:{}:latest", layout.display())).arg("oci:copied:latest").output().unwrap();
+    skopeo.env("TMPDIR", room).current_dir(room).stdin(Stdio::null()).args(["--insecure-policy", "copy", "--quiet"]);
+    let output = process::run(skopeo.arg(format!("oci:{}:latest", layout.display())).arg("oci:copied:latest"));
     if output.status.success() { Ok(true) } else { Err(format!("skopeo: {}", last(&output))) }
 }
 

@@ -1,6 +1,7 @@
 //! A case, built by the binary under test.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use skycap_image::layout::Layout;
 use skycap_image::{Artifact, Image, ImageSource as _, Name};
@@ -22,7 +23,7 @@ pub fn build(case: &Case, bases: &Bases, context: &Path, layout: &Path) -> Resul
     }
     command.args(case.target.iter().flat_map(|target| ["--target", target]));
     command.arg("-o").arg(format!("oci:{}", layout.display())).arg(context);
-    let output = command.output().unwrap();
+    let output = skycap_testkit::process::run(command.stdin(Stdio::null()));
     for printed in [&output.stdout, &output.stderr] {
         skycap_testkit::secrets::assert_not_shown_in(&case.name, printed);
     }

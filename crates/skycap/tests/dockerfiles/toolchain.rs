@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const TEST: &str = "debians_own_compiler_and_apt_work_in_stages";
 
@@ -75,7 +75,7 @@ fn repository(room: &Path, directory: &Path) {
 }
 
 fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = skycap_testkit::process::run(command.stdin(Stdio::null()));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{command:?}: {text}");
     text

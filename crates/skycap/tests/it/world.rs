@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -119,16 +118,12 @@ impl World {
 
 /// Runs to the end.
 pub fn run(mut command: Command) -> Ran {
-    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}")).into()
+    skycap_testkit::process::run(&mut command).into()
 }
 
 /// Runs to the end with bytes on stdin.
 pub fn with_stdin(mut command: Command, input: &[u8]) -> Ran {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    // A program may answer without reading everything.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    child.wait_with_output().unwrap().into()
+    skycap_testkit::process::run_with(&mut command, input).into()
 }
 
 /// The program, or a printed reason why the test is skipped.

@@ -15,9 +15,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use crate::folders;
 use crate::listing::{listing, sorted};
@@ -191,11 +190,8 @@ impl Case {
                 command.env(name, value.replace("\\n", "\n"));
             }
         }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let request = world.names.fill(&request.unwrap_or_default());
-        // Not every request is read.
-        let _ = child.stdin.take().unwrap().write_all(request.as_bytes());
-        child.wait_with_output().unwrap()
+        skycap_testkit::process::run_with(&mut command, request.as_bytes())
     }
 
     fn outcome(output: &Output, requests: impl Iterator<Item = String>, world: &mut World) -> Outcome {

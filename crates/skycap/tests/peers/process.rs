@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use skycap_image::{Event, Progress};
+use skycap_testkit::process;
 use skycap_testkit::secrets::assert_not_shown_in;
 use tempfile::TempDir;
 
@@ -41,8 +42,8 @@ pub fn program(name: &str) -> Result<PathBuf, String> {
 /// Runs to the end.
 pub fn run(directory: &Path, name: &str, arguments: &[&str]) -> Result<Vec<u8>, String> {
     let program = program(name)?;
-    let output = Command::new(program).args(arguments).current_dir(directory).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("{name}: {error}"))?;
+    let mut command = Command::new(program);
+    let output = process::run(command.args(arguments).current_dir(directory).stdin(Stdio::null()));
     if output.status.success() {
         Ok(output.stdout)
     } else {

@@ -9,9 +9,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 use skycap_concourse::encode;
@@ -109,10 +108,7 @@ impl Case {
         command.env("TMPDIR", world.join("tmp")).current_dir(world);
         let request = names.fill(&self.read(&format!("{}.json", self.script)).unwrap());
         let before = if self.script == "in" { String::new() } else { listing(directory) };
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // Not every request is read.
-        let _ = child.stdin.take().unwrap().write_all(request.as_bytes());
-        let output = child.wait_with_output().unwrap();
+        let output = skycap_testkit::process::run_with(&mut command, request.as_bytes());
         // A manifest that the put has made gets a name of its own.
         let mut names = names.clone();
         let known = |digest: &skycap_image::Digest| names.knows(*digest);
