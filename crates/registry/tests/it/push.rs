@@ -165,5 +165,6 @@ fn r79_an_early_refusal_is_read() {
     .unwrap();
     let image = Artifact::Image(image("amd64", &[noise(1, 20_000_000)]));
     let error = place(&client(), scripted.address(), "aa").put(&image, &[tag("1")]).unwrap_err().to_string();
-    assert!(error.contains("/upload?digest=sha256:") && error.contains("413 Payload Too Large"), "{error}");
+    // Where the refusal was not read in time, the rest is offered by PATCH, and that refusal is read.
+    assert!(error.contains("/upload") && error.contains("413 Payload Too Large"), "{error}");
 }
