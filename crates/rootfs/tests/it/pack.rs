@@ -154,7 +154,10 @@ fn the_difference_of_a_run_is_what_it_changed_and_nothing_else() {
         ("rm usr/lib/y", "usr usr/lib -usr/lib/y"),
         ("chmod 644 etc/passwd big/a; : >>big/a; ln big/a big/n; rm big/n; mv lib m; mv m lib", ""),
         ("cp -p big/a big/n; mv big/n big/a; cp -P -p lib m; mv -T m lib", ""),
-        ("rm -r big/sub; mkdir -p big/sub/deep; touch big/a", "big big/a big/sub -big/sub/b big/sub/deep -big/sub/deep/c"),
+        (
+            "rm -r big/sub; mkdir -p big/sub/deep; touch big/a",
+            "big big/a big/sub -big/sub/b big/sub/deep -big/sub/deep/c",
+        ),
         ("ln big/a big/n", "big big/a big/n=>big/a"),
         ("touch -r etc/passwd t; printf ROOT >etc/passwd; touch -r t etc/passwd; rm t", "etc etc/passwd"),
         ("chmod 600 etc/passwd", "etc etc/passwd"),
