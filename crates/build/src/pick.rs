@@ -54,12 +54,12 @@ pub(crate) fn whole(files: &dyn Files, tree: From, source: &str) -> Result<Vec<P
 }
 
 impl Picked {
-    /// The same under the name of the path that led to it.
     /// Something below it, or itself.
     pub fn at(&self, relative: &TreePath) -> Place {
         Place { tree: self.tree, path: self.path.below(relative) }
     }
 
+    /// The same under the name of the path that led to it.
     fn called(self, path: &TreePath) -> Self {
         Self { name: path.file_name().unwrap_or_default().to_vec(), ..self }
     }
@@ -180,10 +180,13 @@ fn with_parents(files: &dyn Files, tree: From, source: &str, exclude: &Ignore) -
 }
 
 /// Everything of the picked files that makes a difference, but their times. `read` knows what regular files hold, and which
-/// of them are one file.
+/// of them are one file. A file with further names that are not picked is a file like others: whether a checkout was cloned
+/// or linked makes no difference.
 pub(crate) fn digest(picked: &[Picked], read: &dyn Fn(&Place) -> Option<Read>) -> Digest {
     let mut encoder = Encoder::new("files");
+    // The numbers of the first names of files that may have others.
     let mut files = BTreeMap::new();
+    let mut number = 0;
     encoder.number(picked.len() as u64);
     for source in picked {
         encoder.bytes(&source.name).number(source.below.len() as u64);
@@ -192,10 +195,15 @@ pub(crate) fn digest(picked: &[Picked], read: &dyn Fn(&Place) -> Option<Read>) -
             let read = if entry.is_file() { read(&source.at(relative)) } else { None };
             describe(&mut encoder, relative, entry, read.map(|read| read.digest));
             // The second name of a file says which one was the first.
-            let next = files.len() as u64;
-            if let Some(inode) = read.and_then(|read| read.inode) {
-                encoder.number(*files.entry(inode).or_insert(next));
+            let inode = read.and_then(|read| read.inode);
+            match inode.and_then(|inode| files.get(&inode)) {
+                Some(first) => encoder.number(1).number(*first),
+                None => encoder.number(0),
+            };
+            if let Some(inode) = inode {
+                files.entry(inode).or_insert(number);
             }
+            number += 1;
         }
     }
     encoder.finish()
@@ -252,4 +260,42 @@ pub(crate) fn clean(source: &str) -> Result<TreePath, Fault> {
 
 fn not_found(source: &str) -> Fault {
     Fault::new(format!("\"/{}\": not found", source.trim_start_matches('/')))
+}
+
+#[cfg(test)]
+mod tests {
+    use skycap_rootfs::Metadata;
+
+    use super::*;
+    use crate::graph::ContextId;
+
+    #[test]
+    fn names_of_one_file_count_where_several_are_picked() {
+        let path = |name: &str| TreePath::parse(name.as_bytes()).unwrap();
+        let file = || Entry { kind: Kind::File { size: 1 }, metadata: Metadata::default() };
+        let directory = Entry { kind: Kind::Directory, metadata: Metadata::default() };
+        let below = ["a", "b", "c"].map(|name| (path(name), file())).to_vec();
+        let tree = From::Context(ContextId::MAIN);
+        let picked = [Picked { tree, name: b"d".to_vec(), path: path("d"), entry: directory, below }];
+        // The inodes of a, b and c; a file with a single name has none.
+        let digest = |inodes: [Option<u64>; 3]| {
+            let read = |place: &Place| {
+                let at = (*place.path.file_name().unwrap().first().unwrap() - b'a').into();
+                let inode = inodes.get::<usize>(at).copied().flatten().map(|number| (1, number));
+                Some(Read { digest: Digest::sha256(b"x"), inode })
+            };
+            super::digest(&picked, &read)
+        };
+        let apart = digest([None; 3]);
+        for inodes in [[Some(7), None, None], [None, Some(8), Some(9)], [Some(1), Some(2), Some(3)]] {
+            assert_eq!(digest(inodes), apart, "{inodes:?}: the other names are not picked");
+        }
+        let together =
+            [[Some(1), Some(1), None], [Some(1), None, Some(1)], [None, Some(1), Some(1)], [Some(1), Some(1), Some(1)]];
+        let mut digests: Vec<Digest> = together.into_iter().map(digest).chain([apart]).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), 5);
+        assert_eq!(digest([Some(1), Some(1), Some(2)]), digest([Some(5), Some(5), None]));
+    }
 }
