@@ -54,7 +54,7 @@ impl Engine<'_> {
                     size: mount.mount.size,
                     mode: mount.mount.mode.unwrap_or(0o1777),
                 }),
-                MountKind::Secret => self.secret(mount, &mut mounts)?,
+                MountKind::Secret => self.secret(mount, sandbox, &mut mounts)?,
                 MountKind::Ssh => self.agent(mount, sandbox, room, number, &mut mounts)?,
             }
         }
@@ -162,7 +162,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn secret(&self, mount: &RunMount, mounts: &mut Mounts) -> Result<(), Fault> {
+    fn secret(&self, mount: &RunMount, sandbox: &Sandbox, mounts: &mut Mounts) -> Result<(), Fault> {
         let m = &mount.mount;
         let name = mount.target.rsplit('/').next().unwrap_or_default();
         let id = m.id.as_deref().unwrap_or(name);
@@ -181,12 +181,14 @@ impl Engine<'_> {
             mounts.env.push((name.clone(), text.reveal().to_owned()));
         }
         if !mount.target.is_empty() {
+            // Where everything belongs to one user, that is who reads it.
+            let id = |id: Option<u32>| id.filter(|_| sandbox.owners_kept()).unwrap_or(0);
             mounts.list.push(Mount::File {
                 target: PathBuf::from(&mount.target),
                 content: secret.reveal().to_vec(),
                 mode: m.mode.unwrap_or(0o400),
-                uid: m.uid.unwrap_or(0),
-                gid: m.gid.unwrap_or(0),
+                uid: id(m.uid),
+                gid: id(m.gid),
             });
         }
         Ok(())
