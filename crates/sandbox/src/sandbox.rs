@@ -314,6 +314,7 @@ impl Conversation<'_> {
                     self.streams.arrived(fd)?;
                 }
             }
+            Some((Report::Said(text), _)) => self.output.stderr(text.as_bytes()),
             // The first one counts: a command that could not start says so itself, before its exit status is known.
             Some((report, _)) => {
                 self.report.get_or_insert(report);

@@ -64,6 +64,8 @@ pub(crate) enum Report {
     Refused(Attempt),
     /// The terminal's other end comes with this message.
     Terminal,
+    /// Something to be read with the command's output.
+    Said(String),
     /// A step failed before the command ran.
     Failed(Failure),
     /// There is no such command.

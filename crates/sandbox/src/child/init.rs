@@ -64,7 +64,7 @@ fn start_and_wait(order: &RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Res
     drop(terminal);
     // None if the command could not start, or if the kernel has no such listener.
     let owners = ours.and_then(|ours| ours.receive::<()>().ok()??.1.pop());
-    let owners = owners.map(|listener| Listener { listener, others_are_seen });
+    let owners = owners.map(|listener| Listener::new(listener, others_are_seen));
     // Pipes are the command's alone. A terminal must stay open here: without any, the caller would see its end.
     let terminal = matches!(standard, Standard::Terminal(_)).then_some(standard);
     // Nobody left to be signalled is no error.
@@ -74,6 +74,10 @@ fn start_and_wait(order: &RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Res
     signal_all(Signal::KILL);
     while let Ok(Some(_)) | Err(rustix::io::Errno::INTR) = rustix::process::wait(WaitOptions::empty()) {}
     stubs.iter().rev().for_each(Stub::remove);
+    if let Some(lost) = owners.as_ref().and_then(Listener::lost) {
+        // A caller that has gone needs not know.
+        let _ = channel.send(&Report::Said(lost), &[]);
+    }
     drop(terminal);
     Ok(end)
 }

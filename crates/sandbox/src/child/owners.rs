@@ -5,6 +5,7 @@
 //! The kernel stops the call and tells this process, the first of the pid namespace, which looks at the path in the caller's
 //! memory. Nothing is guarded by this: a caller that changes the path meanwhile only fools itself.
 
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -38,15 +39,57 @@ pub(super) struct Listener {
     pub(super) listener: OwnedFd,
     /// `/proc` is that of the outside, and so are the numbers in it.
     pub(super) others_are_seen: bool,
+    /// Device files that were not made; the first few.
+    devices: RefCell<Vec<String>>,
 }
 
+/// How many device files are named.
+const NAMED_DEVICES: usize = 8;
+
 impl Listener {
+    pub(super) fn new(listener: OwnedFd, others_are_seen: bool) -> Self {
+        Self { listener, others_are_seen, devices: RefCell::default() }
+    }
+
+    /// What the caller has to be told at the end: what is not there, though the command was told that it is.
+    pub(super) fn lost(&self) -> Option<String> {
+        let devices = self.devices.borrow();
+        let more = if devices.len() > NAMED_DEVICES { ", …" } else { "" };
+        let named = devices.get(..NAMED_DEVICES.min(devices.len()))?.join(", ");
+        (!devices.is_empty()).then(|| format!("with one id no device can be made; these are missing: {named}{more}\n"))
+    }
+
+    /// Remembers a device file; false if the call makes none.
+    fn is_device(&self, notification: &Notification) -> bool {
+        let [first, second, ..] = notification.arguments;
+        let address = match i64::from(notification.number) {
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_mknod => first,
+            libc::SYS_mknodat => second,
+            _ => {
+                let _ = first;
+                return false;
+            }
+        };
+        let path = string(notification.process, address).unwrap_or_default();
+        let path = path.as_bytes().escape_ascii().to_string();
+        let mut devices = self.devices.borrow_mut();
+        if devices.len() <= NAMED_DEVICES && !devices.contains(&path) {
+            devices.push(path);
+        }
+        true
+    }
+
     /// Answers one call.
     pub(super) fn answer(&self) {
         // A caller that was killed meanwhile needs no answer.
         let Ok(mut notification) = sys::receive_notification(&self.listener) else { return };
         let error = if !self.others_are_seen || Self::translate(&mut notification).is_ok() {
-            Chown::of(&notification).map_or(0, |chown| chown.record().err().map_or(0, Errno::raw_os_error))
+            if self.is_device(&notification) {
+                0
+            } else {
+                Chown::of(&notification).map_or(0, |chown| chown.record().err().map_or(0, Errno::raw_os_error))
+            }
         } else {
             // It is only pretended.
             0
@@ -136,7 +179,7 @@ impl Chown {
             }
             Named::Path { directory, address, flags } => (directory, address, flags),
         };
-        let path = self.path(address)?;
+        let path = string(self.process, address)?;
         let start = match directory {
             _ if path.as_bytes().first() == Some(&b'/') => process.join("root"),
             libc::AT_FDCWD => process.join("cwd"),
@@ -152,28 +195,28 @@ impl Chown {
         }
         rustix::fs::openat(&start, &*path, links, Mode::empty())
     }
+}
 
-    /// The string at an address of the caller's memory.
-    fn path(&self, address: u64) -> rustix::io::Result<CString> {
-        let memory = File::open(format!("/proc/{}/mem", self.process)).map_err(|_| Errno::SRCH)?;
-        let mut bytes = Vec::new();
-        while bytes.len() < LONGEST {
-            // Up to the end of a page: the next one need not be there.
-            let at = address.saturating_add(bytes.len() as u64);
-            let mut page = vec![0; LONGEST - usize::try_from(at % LONGEST as u64).unwrap_or(0)];
-            let count = memory.read_at(&mut page, at).map_err(|_| Errno::FAULT)?;
-            let page = page.get(..count).unwrap_or_default();
-            if let Some(end) = page.iter().position(|byte| *byte == 0) {
-                bytes.extend(page.get(..end).unwrap_or_default());
-                return CString::new(bytes).map_err(|_| Errno::FAULT);
-            }
-            if page.is_empty() {
-                return Err(Errno::FAULT);
-            }
-            bytes.extend(page);
+/// The string at an address of a process's memory.
+fn string(process: u32, address: u64) -> rustix::io::Result<CString> {
+    let memory = File::open(format!("/proc/{process}/mem")).map_err(|_| Errno::SRCH)?;
+    let mut bytes = Vec::new();
+    while bytes.len() < LONGEST {
+        // Up to the end of a page: the next one need not be there.
+        let at = address.saturating_add(bytes.len() as u64);
+        let mut page = vec![0; LONGEST - usize::try_from(at % LONGEST as u64).unwrap_or(0)];
+        let count = memory.read_at(&mut page, at).map_err(|_| Errno::FAULT)?;
+        let page = page.get(..count).unwrap_or_default();
+        if let Some(end) = page.iter().position(|byte| *byte == 0) {
+            bytes.extend(page.get(..end).unwrap_or_default());
+            return CString::new(bytes).map_err(|_| Errno::FAULT);
         }
-        Err(Errno::NAMETOOLONG)
+        if page.is_empty() {
+            return Err(Errno::FAULT);
+        }
+        bytes.extend(page);
     }
+    Err(Errno::NAMETOOLONG)
 }
 
 /// `user:group` after a change; the highest number leaves one as it was, and nothing stands for what was not changed yet.

@@ -1,9 +1,9 @@
 //! Where one id only can be mapped, changing owners and ids fails; package managers take that for an error. This filter
 //! answers such calls with success and does nothing, as Charliecloud's does.
 //!
-//! What is pretended is lost: a device file is not made, and a process stays root. Only changes of owners by programs of the
-//! machine's own architecture are told to somebody who records them ([`crate::child::owners`]). It is not a guard, so calls of
-//! an unknown architecture pass.
+//! What is pretended is lost: a process stays root. Only changes of owners by programs of the machine's own architecture are told
+//! to somebody who records them ([`crate::child::owners`]), and so are device files: it says which were not made. Where nobody is
+//! told, the kernel refuses these. It is not a guard, so calls of an unknown architecture pass.
 
 use libc::sock_filter;
 
@@ -18,7 +18,7 @@ struct Calls {
     architecture: u32,
     /// `chown`, `setuid`, `capset` and their like.
     pretended: &'static [u32],
-    /// `mknod` and its like, and which argument is the mode; pretended for devices.
+    /// `mknod` and its like, and which argument is the mode; told for devices.
     make_node: &'static [(u32, u32)],
 }
 
@@ -77,14 +77,14 @@ fn block(calls: &Calls, told: &[u32]) -> Vec<sock_filter> {
     for number in calls.pretended {
         block.extend([unless_equal(*number, 1), answer(SUCCESS)]);
     }
-    for (number, argument) in calls.make_node {
+    for (number, argument) in calls.make_node.iter().filter(|_| !told.is_empty()) {
         block.extend([
             unless_equal(*number, 6),
             load(ARGUMENTS + 8 * argument),
             statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, libc::S_IFMT),
             sock_filter { jt: 1, ..unless_equal(libc::S_IFCHR, 0) },
             unless_equal(libc::S_IFBLK, 1),
-            answer(SUCCESS),
+            answer(libc::SECCOMP_RET_USER_NOTIF),
             answer(ALLOW),
         ]);
     }
@@ -107,20 +107,30 @@ mod tests {
             ("capset", X86_64, 126, [0; 3], SUCCESS),
             ("read", X86_64, 0, [0; 3], ALLOW),
             ("execve", X86_64, 59, [0; 3], ALLOW),
-            ("mknod of a device", X86_64, 133, device, SUCCESS),
+            ("mknod of a device", X86_64, 133, device, ALLOW),
             ("mknod of a fifo", X86_64, 133, fifo, ALLOW),
-            ("mknodat of a disk", X86_64, 259, [0, 0, libc::S_IFBLK], SUCCESS),
+            ("mknodat of a disk", X86_64, 259, [0, 0, libc::S_IFBLK], ALLOW),
             ("mknodat of a file", X86_64, 259, [0, 0, libc::S_IFREG], ALLOW),
             ("i386 lchown", I386, 16, [0; 3], SUCCESS),
             ("i386 chown32", I386, 212, [0; 3], SUCCESS),
             ("i386 chown's number of x86-64", I386, 92, [0; 3], ALLOW),
             ("arm64 fchownat", AARCH64, 54, [0; 3], SUCCESS),
-            ("arm64 mknodat of a device", AARCH64, 33, [0, 0, libc::S_IFCHR], SUCCESS),
+            ("arm64 mknodat of a device", AARCH64, 33, [0, 0, libc::S_IFCHR], ALLOW),
             ("arm64 execve", AARCH64, 221, [0; 3], ALLOW),
             ("arm fchownat", ARM, 325, [0; 3], SUCCESS),
             ("chown's number elsewhere", 0x8000_0016, 92, [0; 3], ALLOW),
         ] {
             assert_eq!(verdict(&program(false), architecture, number, arguments), expected, "{what}");
+        }
+        if cfg!(target_arch = "x86_64") {
+            for (number, arguments, expected) in [
+                (92, [0; 3], libc::SECCOMP_RET_USER_NOTIF),
+                (133, device, libc::SECCOMP_RET_USER_NOTIF),
+                (133, fifo, ALLOW),
+                (259, [0, 0, libc::S_IFBLK], libc::SECCOMP_RET_USER_NOTIF),
+            ] {
+                assert_eq!(verdict(&program(true), X86_64, number, arguments), expected, "{number}");
+            }
         }
     }
 }
