@@ -36,6 +36,10 @@ pub struct Network {
     /// Trust the certificates in this PEM file as well as the system's; may be repeated
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Vec<PathBuf>,
+    /// Fetch layers that a registry does not have from the addresses in their manifests, without credentials (base images of
+    /// Windows, for example); whoever wrote a manifest chose its addresses
+    #[arg(long)]
+    pub foreign_layers: bool,
 }
 
 /// What outlives a command.

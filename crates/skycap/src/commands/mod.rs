@@ -87,6 +87,7 @@ impl Context {
             hosts: self.hosts()?,
             ca_certs: ca_certs.collect::<Result<_, _>>()?,
             proxies: self.world.proxies.clone(),
+            foreign_layers: self.means.network.foreign_layers,
             ..Settings::default()
         })
     }

@@ -479,3 +479,37 @@ fn umoci_unpacks_what_we_pull_and_we_push_what_umoci_makes() {
     umoci(&["raw", "unpack", "--rootless", "--image", "pulled:1", "unpacked"]);
     same("big", &world.path("unpacked/files"));
 }
+
+/// R60
+#[test]
+fn a_layer_that_lies_elsewhere_is_fetched_from_there_if_that_is_said() {
+    let world = World::new();
+    let memory = Memory::default();
+    let Artifact::Image(image) = listing::artifact(&memory, "layer\n file a 0644 0:0 \"a\"\n", Style::default()) else {
+        panic!("an image")
+    };
+    let mut layer = Vec::new();
+    std::io::Read::read_to_end(&mut image.layers()[0].open().unwrap(), &mut layer).unwrap();
+    let elsewhere = Scripted::start(move |_| Reply::status(200).body(layer.clone())).unwrap();
+    let mut manifest: Value = serde_json::from_slice(&image.raw().bytes).unwrap();
+    let about = manifest["layers"][0].as_object_mut().unwrap();
+    about.insert("mediaType".to_owned(), json!("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"));
+    about.insert("urls".to_owned(), json!([format!("{}/layer", elsewhere.url())]));
+    let (manifest, config) = (manifest.to_string(), image.config_bytes().to_vec());
+    let config_path = format!("/v2/app/blobs/{}", Digest::sha256(&config));
+    let registry = Scripted::start(move |request| match request.path.as_str() {
+        "/v2/" => Reply::status(200),
+        "/v2/app/manifests/1" => Reply::status(200)
+            .header("content-type", "application/vnd.oci.image.manifest.v1+json")
+            .body(manifest.clone().into_bytes()),
+        path if path == config_path => Reply::status(200).body(config.clone()),
+        _ => Reply::status(404),
+    })
+    .unwrap();
+    let name = format!("docker://{}/app:1", registry.address());
+    let pull = |flags: &[&str]| run(world.skycap([&["pull", &name, "--rootfs", "out"], flags].concat()));
+    pull(&[]).fails(1, "the layer lies elsewhere");
+    assert!(elsewhere.requests().is_empty());
+    pull(&["--foreign-layers"]).ok();
+    assert_eq!(std::fs::read_to_string(world.path("out/a")).unwrap(), "a");
+}

@@ -14,6 +14,9 @@ const SHOWN: usize = 6;
 pub fn registry(error: &SourceError, reference: &Reference, place: &Place) -> Failure {
     let failure = Failure::new(chain(error));
     let hint = match error.kind {
+        Kind::NotFound if failure.message.contains("the layer lies elsewhere") => {
+            Some("--foreign-layers fetches it from there".to_owned())
+        }
         Kind::NotFound if reference.digest.is_none() => missing(reference, place),
         Kind::NotFound => None,
         _ => of_text(&failure.message, error.kind, reference),
