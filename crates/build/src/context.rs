@@ -20,6 +20,7 @@ use crate::error::Fault;
 use crate::files::{Files, outside};
 use crate::graph::ContextId;
 use crate::ignore::Ignore;
+use crate::missing::Hides;
 use crate::parallel;
 
 const BUFFER: usize = 128 * 1024;
@@ -79,11 +80,6 @@ impl Context {
             return Ok((File::from(opened), stat));
         }
         Err(Fault::new(format!("{path} of the build context is no regular file any more")))
-    }
-
-    /// Whether something is there that only the ignore file hides.
-    pub fn is_ignored(&self, path: &TreePath) -> bool {
-        self.ignore.matches(path.as_bytes()) && outside(&self.root, path).symlink_metadata().is_ok()
     }
 
     /// What regular files hold, in their order, read by several threads. Sorted ones are found quicker.
@@ -207,6 +203,13 @@ impl Files for Context {
         }
         found.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(found)
+    }
+}
+
+impl Hides for Context {
+    fn hidden_by(&self, path: &TreePath) -> Option<String> {
+        let pattern = self.ignore.left_out_by(path.as_bytes())?;
+        outside(&self.root, path).symlink_metadata().is_ok().then_some(pattern)
     }
 }
 

@@ -114,6 +114,16 @@ impl Ignore {
         ignored
     }
 
+    /// The pattern that leaves a path out, if one does.
+    pub fn left_out_by(&self, path: &[u8]) -> Option<String> {
+        let leave_it_out =
+            |count: &usize| Self { rules: self.rules.iter().take(*count).cloned().collect() }.matches(path);
+        // The shortest beginning from which on every longer one leaves it out ends with the pattern that does.
+        let enough = (1..=self.rules.len()).rev().take_while(leave_it_out).last()?;
+        let pattern = self.rules.get(enough.checked_sub(1)?)?;
+        Some(String::from_utf8_lossy(&pattern.text).into_owned())
+    }
+
     /// As [`Self::matches`], one step down a tree: `above` is what this said about the directory that holds `path`, and
     /// [`Seen::default`] for the context itself.
     pub fn descend(&self, above: &Seen, path: &[u8]) -> (bool, Seen) {
@@ -144,6 +154,21 @@ mod tests {
 
     fn ignored(patterns: &[&str], path: &str) -> bool {
         Ignore::from_patterns(patterns.iter().copied()).unwrap().matches(path.as_bytes())
+    }
+
+    #[test]
+    fn who_leaves_a_path_out_is_named() {
+        for (patterns, path, expected) in [
+            (&["*.log", "dist"][..], "dist/app", Some("dist")),
+            (&["*", "!src", "src/*.tmp"], "src/a.tmp", Some("src/*.tmp")),
+            (&["*", "!src", "src/*.tmp"], "README", Some("*")),
+            (&["*", "!src"], "src/a", None),
+            (&["a", "!a", "a"], "a", Some("a")),
+            (&[], "a", None),
+        ] {
+            let ignore = Ignore::from_patterns(patterns.iter().copied()).unwrap();
+            assert_eq!(ignore.left_out_by(path.as_bytes()).as_deref(), expected, "{patterns:?} {path}");
+        }
     }
 
     #[test]

@@ -6,12 +6,12 @@ use skycap_image::Digest;
 use skycap_rootfs::TreePath;
 
 use crate::changes::Place;
-use crate::context::{Context, Contexts, Read};
+use crate::context::{Contexts, Read};
 use crate::dockerfile::MountKind;
 use crate::error::{BuildError, Fault};
-use crate::files::Files;
 use crate::graph::{ContextId, From, Graph, Node, NodeId, Operation, RunMount};
 use crate::key::Encoder;
+use crate::missing;
 use crate::pick::{self, Picked};
 
 /// The directories as the steps see them.
@@ -85,7 +85,7 @@ fn pick_for(node: &Node, contexts: &Contexts) -> Result<Vec<Vec<Picked>>, Fault>
             .map(|source| match source.from {
                 From::Context(id) => {
                     let context = contexts.get(id);
-                    pick::pick(context, copy, source).map_err(|fault| explain(fault, context, &source.path))
+                    missing::explained(pick::pick(context, copy, source), context, Some(context), &source.path)
                 }
                 From::Node(_) => Ok(Vec::new()),
             })
@@ -93,7 +93,8 @@ fn pick_for(node: &Node, contexts: &Contexts) -> Result<Vec<Vec<Picked>>, Fault>
         Operation::Run(run) => {
             let outside = run.mounts.iter().filter_map(|mount| Some((mount, outside(mount)?)));
             let whole = |(mount, id): (&RunMount, ContextId)| {
-                pick::whole(contexts.get(id), mount.from, mount.mount.source.as_deref().unwrap_or("/"))
+                let (context, source) = (contexts.get(id), mount.mount.source.as_deref().unwrap_or("/"));
+                missing::explained(pick::whole(context, mount.from, source), context, Some(context), source)
             };
             outside.map(whole).collect()
         }
@@ -106,16 +107,5 @@ pub(crate) fn outside(mount: &RunMount) -> Option<ContextId> {
     match mount.from {
         From::Context(id) if mount.mount.kind == MountKind::Bind => Some(id),
         _ => None,
-    }
-}
-
-/// A source that is there but ignored is the usual reason for not finding it.
-fn explain(fault: Fault, context: &Context, source: &str) -> Fault {
-    let is_ignored =
-        pick::clean(source).is_ok_and(|path| matches!(context.find(&path), Ok(None)) && context.is_ignored(&path));
-    if is_ignored {
-        fault.with_hint(format!("{source} is there, but the ignore file (.dockerignore) leaves it out"))
-    } else {
-        fault
     }
 }

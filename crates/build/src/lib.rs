@@ -37,6 +37,7 @@ mod late;
 mod lint;
 mod lookup;
 mod mask;
+mod missing;
 mod mode;
 mod mounts;
 mod named;

@@ -14,6 +14,7 @@ use crate::error::Fault;
 use crate::execute::Engine;
 use crate::files::tree_path;
 use crate::graph::{Copy, From, NodeId, Source, Workdir};
+use crate::missing;
 use crate::owner;
 use crate::parallel;
 use crate::pick::{self, Picked};
@@ -93,7 +94,7 @@ impl Engine<'_> {
                 From::Node(node) => {
                     let (view, _) =
                         trees.get(&node).ok_or_else(|| Fault::new("a file system to copy from is missing"))?;
-                    pick::pick(view, copy, source)?
+                    missing::explained(pick::pick(view, copy, source), view, None, &source.path)?
                 }
             };
             Ok((source, picked))

@@ -6,6 +6,7 @@ pub const TESTS: &[crate::Test] = &[
     ("broken_inputs_are_errors_with_a_line", broken_inputs_are_errors_with_a_line),
     ("what_is_not_supported_is_an_error_with_a_line", what_is_not_supported_is_an_error_with_a_line),
     ("an_ignored_source_is_explained", an_ignored_source_is_explained),
+    ("a_source_that_is_not_there_is_guessed", a_source_that_is_not_there_is_guessed),
     ("a_base_that_was_tampered_with_is_refused", a_base_that_was_tampered_with_is_refused),
     ("arguments_that_nothing_asks_for_are_reported", arguments_that_nothing_asks_for_are_reported),
     ("directives_as_build_arguments_are_checked", directives_as_build_arguments_are_checked),
@@ -87,7 +88,31 @@ fn an_ignored_source_is_explained() {
     request.ignore = skycap_build::ignore::Ignore::parse(b"secret*\n").unwrap();
     let error = world.build(&request).err().unwrap();
     assert_eq!(error.to_string(), "Dockerfile:2: \"/secret.txt\": not found");
-    assert!(error.hint().unwrap().contains(".dockerignore"), "{:?}", error.hint());
+    let hint = error.hint().unwrap().to_owned();
+    assert!(hint.contains(".dockerignore") && hint.contains("\"secret*\"; a line !secret.txt"), "{hint}");
+    // The same for a directory that is hidden as a whole, and for what a RUN mounts.
+    world.file("node_modules/a/index.js", "x");
+    for instruction in ["COPY node_modules/a /", "RUN --mount=source=node_modules,target=/m true"] {
+        let mut request = world.request(&format!("FROM scratch\n{instruction}\n"));
+        request.ignore = skycap_build::ignore::Ignore::parse(b"**/node_modules\n").unwrap();
+        let error = world.build(&request).err().unwrap();
+        assert!(error.hint().is_some_and(|hint| hint.contains("**/node_modules")), "{error}: {:?}", error.hint());
+    }
+}
+
+fn a_source_that_is_not_there_is_guessed() {
+    let world = World::new();
+    world.file("app/requirements.txt", "x");
+    for (dockerfile, expected) in [
+        ("FROM scratch\nCOPY requirements.txt /\n", "there is app/requirements.txt"),
+        ("FROM scratch\nADD app/requirement.txt /\n", "did you mean app/requirements.txt?"),
+        ("FROM scratch AS one\nCOPY app /app\nFROM scratch\nCOPY --from=one /ap /\n", "did you mean app?"),
+        ("FROM scratch\nCOPY ../shared /\n", "--build-context"),
+    ] {
+        let error = world.build(&world.request(dockerfile)).err().unwrap();
+        assert!(error.to_string().contains("not found"), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains(expected)), "{error}: {:?}", error.hint());
+    }
 }
 
 /// A blob source that gives other bytes than were asked for.
