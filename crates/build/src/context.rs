@@ -44,6 +44,9 @@ impl Contexts {
     }
 }
 
+/// Extended attributes by name.
+pub(crate) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// What a regular file held when it was read for the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Read {
@@ -82,8 +85,8 @@ impl Context {
         Err(Fault::new(format!("{path} of the build context is no regular file any more")))
     }
 
-    /// What regular files hold, in their order, read by several threads. Sorted ones are found quicker.
-    pub fn digests(&self, paths: &[TreePath], threads: usize) -> Result<Vec<Read>, Fault> {
+    /// What regular files hold, and their attributes, in their order, read by several threads. Sorted ones are found quicker.
+    pub fn digests(&self, paths: &[TreePath], threads: usize) -> Result<Vec<(Read, Xattrs)>, Fault> {
         let parts: Vec<&[TreePath]> = paths.chunks(AT_ONCE).collect();
         let read = parallel::map(threads, &parts, |_, part| {
             let mut buffer = vec![0; BUFFER];
@@ -99,7 +102,7 @@ impl Context {
         path: &TreePath,
         directory: &mut Option<(TreePath, OwnedFd)>,
         buffer: &mut [u8],
-    ) -> Result<Read, Fault> {
+    ) -> Result<(Read, Xattrs), Fault> {
         let failed = |error| self.failed("open", path, error);
         let (parent, name) = (path.parent().unwrap_or_default(), path.file_name().unwrap_or(b"."));
         let directory = match directory {
@@ -115,7 +118,10 @@ impl Context {
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let read = hash(&file, size, buffer);
         let digest = read.map_err(|error| Fault::caused(format!("cannot read {path} of the build context"), error))?;
-        Ok(Read { digest, inode })
+        let list = |names: &mut [u8]| rustix::fs::flistxattr(&file, names);
+        let get = |name: &[u8], value: &mut [u8]| rustix::fs::fgetxattr(&file, name, value);
+        let xattrs = xattrs(rustix::fs::flistxattr_query(&file), &list, &get);
+        Ok((Read { digest, inode }, xattrs))
     }
 
     fn open_beneath(&self, path: &TreePath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -130,14 +136,15 @@ impl Context {
         }
     }
 
-    /// A file as the build sees it.
+    /// A file as the build sees it. The attributes of regular files come with their content ([`Self::digests`]): asking by
+    /// descriptor is much quicker than by path.
     fn entry(&self, path: &TreePath, stat: &Stat) -> Result<Option<Entry>, Fault> {
-        let outside = outside(&self.root, path);
+        let outside = || outside(&self.root, path);
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Kind::Directory,
             FileType::RegularFile => Kind::File { size: u64::try_from(stat.st_size).unwrap_or_default() },
             FileType::Symlink => {
-                let target = std::fs::read_link(&outside).map_err(|error| {
+                let target = std::fs::read_link(outside()).map_err(|error| {
                     Fault::caused(format!("cannot read the link {path} of the build context"), error)
                 })?;
                 Kind::Symlink(target.as_os_str().as_bytes().into())
@@ -147,7 +154,15 @@ impl Context {
             FileType::BlockDevice => Kind::Device(device(stat, true)),
             FileType::Socket | FileType::Unknown => return Ok(None),
         };
-        let xattrs = if matches!(kind, Kind::Symlink(_)) { BTreeMap::new() } else { xattrs(&outside) };
+        let xattrs = match kind {
+            Kind::Symlink(_) | Kind::File { .. } => BTreeMap::new(),
+            _ => {
+                let outside = outside();
+                let list = |names: &mut [u8]| rustix::fs::llistxattr(&outside, names);
+                let get = |name: &[u8], value: &mut [u8]| rustix::fs::lgetxattr(&outside, name, value);
+                xattrs(rustix::fs::llistxattr_query(&outside), &list, &get)
+            }
+        };
         let mtime = Time { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default() };
         let metadata = Metadata { mode: stat.st_mode & 0o7777, uid: 0, gid: 0, mtime, xattrs };
         Ok(Some(Entry { kind, metadata }))
@@ -155,7 +170,7 @@ impl Context {
 
     /// Whether the ignore file lets something be seen. A directory that it hides is there if something below it is not.
     fn is_visible(&self, path: &TreePath, is_directory: bool) -> Result<bool, Fault> {
-        if path.is_root() || !self.ignore.matches(path.as_bytes()) {
+        if self.ignore.is_empty() || path.is_root() || !self.ignore.matches(path.as_bytes()) {
             return Ok(true);
         }
         Ok(is_directory && self.ignore.may_reinclude_below(path.as_bytes()) && !self.list(path)?.is_empty())
@@ -237,11 +252,15 @@ fn hash(mut file: &File, size: u64, buffer: &mut [u8]) -> std::io::Result<Digest
 
 /// The attributes that mean something in another place: those of users, and file capabilities. Labels of the machine's
 /// security modules and the marks of its overlays stay behind, and a file system without attributes has none.
-fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+fn xattrs(
+    length: rustix::io::Result<usize>,
+    list: &dyn Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    get: &dyn Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
+) -> Xattrs {
     // Most files have none: asking for the length first saves a large buffer for each.
-    let Ok(1..) = rustix::fs::llistxattr(path, &mut [0_u8; 0]) else { return BTreeMap::new() };
+    let Ok(1..) = length else { return BTreeMap::new() };
     let mut names = vec![0_u8; 64 * 1024];
-    let Ok(length) = rustix::fs::llistxattr(path, &mut names) else { return BTreeMap::new() };
+    let Ok(length) = list(&mut names) else { return BTreeMap::new() };
     names.truncate(length);
     let mut found = BTreeMap::new();
     for name in names.split(|&byte| byte == 0) {
@@ -251,7 +270,7 @@ fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
             continue;
         }
         let mut value = vec![0_u8; 64 * 1024];
-        if let Ok(length) = rustix::fs::lgetxattr(path, name, &mut value) {
+        if let Ok(length) = get(name, &mut value) {
             value.truncate(length);
             found.insert(name.to_vec(), value);
         }

@@ -6,7 +6,7 @@ use skycap_image::Digest;
 use skycap_rootfs::TreePath;
 
 use crate::changes::Place;
-use crate::context::{Contexts, Read};
+use crate::context::{Contexts, Read, Xattrs};
 use crate::dockerfile::MountKind;
 use crate::error::{BuildError, Fault};
 use crate::graph::{ContextId, From, Graph, Node, NodeId, Operation, RunMount};
@@ -42,15 +42,36 @@ impl Inputs {
                 inputs.picked.insert(id, picked);
             }
         }
+        let mut attributes = BTreeMap::new();
         for (context, mut paths) in paths {
             paths.sort_unstable();
             paths.dedup();
             let read = contexts.get(context).digests(&paths, threads);
             let read = read.map_err(|fault| BuildError::of_request("the build context", fault))?;
             let place = |path| Place { tree: From::Context(context), path };
-            inputs.read.append(&mut paths.into_iter().map(place).zip(read).collect());
+            for (place, (read, xattrs)) in paths.into_iter().map(place).zip(read) {
+                if !xattrs.is_empty() {
+                    attributes.insert(place.clone(), xattrs);
+                }
+                inputs.read.insert(place, read);
+            }
         }
+        inputs.complete(&attributes);
         Ok(inputs)
+    }
+
+    /// Gives regular files the attributes that they have. Few files have any.
+    fn complete(&mut self, attributes: &BTreeMap<Place, Xattrs>) {
+        let all = self.picked.values_mut().flatten().flatten();
+        for Picked { tree, path, entry, below, .. } in all.filter(|_| !attributes.is_empty()) {
+            let top = TreePath::root();
+            let below = below.iter_mut().map(|(relative, entry)| (&*relative, entry));
+            for (relative, entry) in std::iter::once((&top, entry)).chain(below) {
+                if let Some(xattrs) = attributes.get(&Place { tree: *tree, path: path.below(relative) }) {
+                    entry.metadata.xattrs.clone_from(xattrs);
+                }
+            }
+        }
     }
 
     /// For each node that reads directories outside, what it reads there.

@@ -99,7 +99,7 @@ impl Engine<'_> {
             pick::regular_files(std::slice::from_ref(&picked)).into_iter().map(|place| place.path).collect();
         let place = |path| Place { tree: From::Context(ContextId::MAIN), path };
         let read = context.digests(&paths, self.tools.request.threads)?;
-        let read = paths.into_iter().map(place).zip(read).collect();
+        let read = paths.into_iter().map(place).zip(read.into_iter().map(|(read, _)| read)).collect();
         let (spool_file, spool) = commit::spool(scratch.path())?;
         commit::end_spool(spool)?;
         let contexts = Contexts::new(vec![context]);

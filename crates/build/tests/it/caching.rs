@@ -14,6 +14,7 @@ pub const TESTS: &[crate::Test] = &[
     ("what_depends_on_a_file_is_done_again_and_nothing_else", what_depends_on_a_file_is_done_again_and_nothing_else),
     ("a_mode_and_a_name_count", a_mode_and_a_name_count),
     ("hard_links_of_the_context_stay_links_and_count", hard_links_of_the_context_stay_links_and_count),
+    ("attributes_of_files_travel_and_count", attributes_of_files_travel_and_count),
     ("a_fresh_store_gives_the_same_layers", a_fresh_store_gives_the_same_layers),
     ("the_epoch_makes_whole_images_the_same", the_epoch_makes_whole_images_the_same),
     ("a_damaged_store_gives_the_same_image", a_damaged_store_gives_the_same_image),
@@ -68,6 +69,29 @@ fn times_of_files_change_nothing() {
     let third = world.built_as(&request);
     assert_eq!(outcomes(&third), ["workdir done", "copy done", "copy done"]);
     assert_eq!(third.image.manifest().layers, first.image.manifest().layers);
+}
+
+/// Of a file that is named, of one in a directory and of the directory itself.
+fn attributes_of_files_travel_and_count() {
+    const TEST: &str = "attributes_of_files_travel_and_count";
+    let world = world();
+    world.file("directory/inside", "3");
+    let build = || world.built("FROM base\nCOPY first /named\nCOPY directory /in/\nCOPY . /all/\n");
+    build();
+    for (number, name) in ["first", "directory/inside", "directory"].into_iter().enumerate() {
+        let value = format!("value {number}");
+        let flags = rustix::fs::XattrFlags::empty();
+        if rustix::fs::setxattr(world.context().join(name), "user.note", value.as_bytes(), flags).is_err() {
+            eprintln!("skipped: {TEST}: no such attributes in {}", world.path().display());
+            return;
+        }
+        let built = build();
+        assert!(outcomes(&built).contains(&"copy done".to_owned()), "{name} counts");
+        let layers: String = built.image.layers().iter().map(list).collect();
+        // The directory of COPY's source gives only what is in it.
+        let times = if name == "directory" { 1 } else { 2 };
+        assert_eq!(layers.matches(&format!("user.note={value}")).count(), times, "{name}: {layers}");
+    }
 }
 
 fn what_depends_on_a_file_is_done_again_and_nothing_else() {
