@@ -1,16 +1,18 @@
 //! From statements to instructions, and from instructions to stages.
 
+mod copying;
+mod healthcheck;
+
+use self::copying::{add, copy};
+use self::healthcheck::healthcheck;
 use super::error::ParseError;
-use super::expand::expand;
 use super::flags::{Flags, Takes};
-use super::instruction::{
-    Add, Arg, Command, Copy, Dockerfile, From, Healthcheck, Instruction, Network, Pairs, Run, Security, Stage,
-};
+use super::instruction::{Arg, Dockerfile, From, Instruction, Network, Pairs, Run, Security, Stage};
 use super::lex::{Logical, Reader, Source};
 use super::mount::MountFlag;
 use super::span::Spanned;
 use super::statement::Statement;
-use super::{directive, duration, words};
+use super::{directive, words};
 
 /// What one line is.
 enum Parsed {
@@ -156,70 +158,6 @@ fn stage_name(s: &Statement<'_>, written: &str) -> Result<String, ParseError> {
     Err(s.error_at(at, format!("invalid name for build stage: {written:?}, {what}")))
 }
 
-fn copy(s: &Statement<'_>) -> Result<Instruction, ParseError> {
-    let (sources, documents, destination) = s.sources()?;
-    let mut flags = s.flags(&[
-        ("chown", Takes::Value),
-        ("chmod", Takes::Value),
-        ("from", Takes::Value),
-        ("link", Takes::Switch),
-        ("parents", Takes::Switch),
-        ("exclude", Takes::Values),
-    ])?;
-    let from = flags.value("from");
-    if let Some(from) = from.as_ref().filter(|from| !is_plain(&from.value, s.escape)) {
-        let what = "variable expansion is not supported for --from";
-        let mut error = s.error_in(from, format!("{what}, {WORKAROUND}"));
-        error.hint =
-            Some("before the first FROM: ARG NAME=…, then FROM ${NAME} AS source and COPY --from=source".to_owned());
-        return Err(error);
-    }
-    Ok(Instruction::Copy(Copy {
-        from,
-        chown: flags.value("chown"),
-        chmod: flags.value("chmod"),
-        link: flags.switch("link"),
-        parents: flags.switch("parents"),
-        exclude: flags.values("exclude"),
-        sources,
-        documents,
-        destination,
-    }))
-}
-
-/// What BuildKit says to do where a name does not expand.
-const WORKAROUND: &str = "define a new stage with FROM using ARG from global scope as a workaround";
-
-/// Whether nothing in a text means anything to the expander.
-fn is_plain(text: &str, escape: char) -> bool {
-    expand(text, escape, &|_| None).is_ok_and(|expanded| expanded == text)
-}
-
-fn add(s: &Statement<'_>) -> Result<Instruction, ParseError> {
-    let (sources, documents, destination) = s.sources()?;
-    let mut flags = s.flags(&[
-        ("chown", Takes::Value),
-        ("chmod", Takes::Value),
-        ("link", Takes::Switch),
-        ("exclude", Takes::Values),
-        ("checksum", Takes::Value),
-        ("keep-git-dir", Takes::Switch),
-        ("unpack", Takes::Switch),
-    ])?;
-    Ok(Instruction::Add(Add {
-        chown: flags.value("chown"),
-        chmod: flags.value("chmod"),
-        link: flags.switch("link"),
-        exclude: flags.values("exclude"),
-        checksum: flags.value("checksum"),
-        keep_git_dir: flags.switch("keep-git-dir"),
-        unpack: flags.switch("unpack"),
-        sources,
-        documents,
-        destination,
-    }))
-}
-
 fn run(s: &Statement<'_>) -> Result<Instruction, ParseError> {
     let mut flags = s.flags(&[
         ("mount", Takes::Values),
@@ -336,66 +274,6 @@ fn shell(s: &Statement<'_>) -> Result<Vec<String>, ParseError> {
         }
         _ => Err(s.at_least_one()),
     }
-}
-
-fn healthcheck(s: &Statement<'_>) -> Result<Instruction, ParseError> {
-    let mut flags = s.flags(&[
-        ("interval", Takes::Value),
-        ("timeout", Takes::Value),
-        ("start-period", Takes::Value),
-        ("start-interval", Takes::Value),
-        ("retries", Takes::Value),
-    ])?;
-    if s.rest.is_empty() {
-        return Err(s.at_least_one());
-    }
-    let end = s.rest.find(char::is_whitespace).unwrap_or(s.rest.len());
-    let (kind, command) = s.rest.split_at(end);
-    let command = command.trim_start();
-    match kind.to_uppercase().as_str() {
-        "NONE" if command.is_empty() => return Ok(Instruction::Healthcheck(Healthcheck::None)),
-        "NONE" => return Err(s.error("HEALTHCHECK NONE takes no arguments")),
-        "CMD" => {}
-        kind => return Err(s.error_at(s.rest_at, format!("Unknown type {kind:?} in HEALTHCHECK (try CMD)"))),
-    }
-    let command = s.command(command)?;
-    if matches!(&command, Command::Shell(text) if text.is_empty())
-        || matches!(&command, Command::Exec(words) if words.is_empty())
-    {
-        return Err(s.error("Missing command after HEALTHCHECK CMD"));
-    }
-    let mut interval = |name: &'static str| interval(s, name, flags.value(name));
-    let (interval, timeout) = (interval("interval")?, interval("timeout")?);
-    let mut start = |name: &'static str| self::interval(s, name, flags.value(name));
-    let (start_period, start_interval) = (start("start-period")?, start("start-interval")?);
-    let retries = one_of(s, flags.value("retries"), retries)?.map_or(0, |retries| retries.value);
-    let check = Healthcheck::Check { command, interval, timeout, start_period, start_interval, retries };
-    Ok(Instruction::Healthcheck(check))
-}
-
-/// Nanoseconds; at least a millisecond, or nothing at all.
-fn interval(s: &Statement<'_>, name: &str, flag: Option<Spanned<String>>) -> Result<i64, ParseError> {
-    let read = |value: &str| match value {
-        "" => Ok(0),
-        value => match duration::parse(value)? {
-            length @ (0 | 1_000_000..) => Ok(length),
-            _ => Err(format!("Interval {name:?} cannot be less than 1ms")),
-        },
-    };
-    Ok(one_of(s, flag, read)?.map_or(0, |length| length.value))
-}
-
-fn retries(value: &str) -> Result<u32, String> {
-    if value.is_empty() {
-        return Ok(0);
-    }
-    let number: i32 = value.parse().map_err(|_| {
-        let digits = value.strip_prefix(['-', '+']).unwrap_or(value);
-        let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        let what = if is_number { "value out of range" } else { "invalid syntax" };
-        format!("strconv.ParseInt: parsing {value:?}: {what}")
-    })?;
-    u32::try_from(number).map_err(|_| format!("--retries cannot be negative ({number})"))
 }
 
 fn onbuild(s: &Statement<'_>, line: &Logical) -> Result<Instruction, ParseError> {
