@@ -198,7 +198,7 @@ pub(crate) fn add_scanned<W: Write>(
     scanned: Scanned,
     files: &mut HashMap<(u64, u64), TreePath>,
 ) -> io::Result<()> {
-    let Scanned { metadata, content, identity } = scanned;
+    let Scanned { metadata, content, identity, .. } = scanned;
     if let Some(identity) = identity {
         if let Some(first) = files.get(&identity) {
             return pack.add(path, Change::Hardlink(&metadata, first));

@@ -18,6 +18,8 @@ pub(crate) struct Scanned {
     pub(crate) content: Content,
     /// Device and inode, of files that have several names.
     pub(crate) identity: Option<(u64, u64)>,
+    /// Overlayfs copied it from a lower layer when it was first written to, so it was not made anew.
+    pub(crate) is_copied_up: bool,
 }
 
 pub(crate) enum Content {
@@ -77,6 +79,7 @@ pub(crate) fn scan(parent: &OwnedFd, name: &[u8]) -> io::Result<Option<Scanned>>
         )?
     };
     metadata.xattrs = xattrs;
+    let is_copied_up = marks.contains_key(&b"overlay.origin"[..]);
     let content = match (content, opened) {
         (Some(content), _) => content,
         (None, Some(file)) if file_type(&stat) == FileType::Directory => {
@@ -92,7 +95,8 @@ pub(crate) fn scan(parent: &OwnedFd, name: &[u8]) -> io::Result<Option<Scanned>>
         (None, None) => return Ok(None),
     };
     let has_names = stat.st_nlink > 1 && file_type(&stat) != FileType::Directory;
-    Ok(Some(Scanned { metadata, content, identity: has_names.then_some((stat.st_dev, stat.st_ino)) }))
+    let identity = has_names.then_some((stat.st_dev, stat.st_ino));
+    Ok(Some(Scanned { metadata, content, identity, is_copied_up }))
 }
 
 /// A file whose content overlayfs has left in a lower layer must not be taken for an empty one.

@@ -31,6 +31,9 @@ use crate::{Change, Device, Entry, Kind, Metadata, Owners, Pack, Recorded, TreeP
 /// Where the sandbox records owners that it could not give.
 const OWNER: &[u8] = b"user.skycap.owner";
 
+/// What every file's owner seems to be there.
+const SEEN: &[u8] = b"0:0";
+
 /// What overlayfs makes of a deleted file.
 const WHITEOUT: Device = Device { block: false, major: 0, minor: 0 };
 
@@ -199,9 +202,14 @@ impl<W: Write> Difference<'_, W> {
         if self.owners == Owners::Keep {
             return;
         }
-        let known = self.lower.lookup(path).filter(|entry| is_same_kind(entry, &scanned.content));
-        let known = known.map_or(self.maker, |entry| (entry.metadata.uid, entry.metadata.gid));
+        let below = self.lower.lookup(path).filter(|entry| is_same_kind(entry, &scanned.content));
+        let known = below.map_or(self.maker, |entry| (entry.metadata.uid, entry.metadata.gid));
         let given = scanned.metadata.xattrs.remove(OWNER).unwrap_or_default();
+        // Programs that write a file anew and put it in the old one's place (`useradd`, `sed -i`, `cp -p`) give it the owner
+        // that they saw, and what they see is root.
+        let is_file = matches!(scanned.content, Content::File(..));
+        let is_repeated = below.is_some() && is_file && !scanned.is_copied_up && given == SEEN;
+        let given = if is_repeated { Vec::new() } else { given };
         (scanned.metadata.uid, scanned.metadata.gid) = given_owner(&given, known);
     }
 
