@@ -11,6 +11,8 @@ pub struct Case {
     archives: Vec<String>,
     pub args: Vec<String>,
     pub secrets: Vec<(String, String)>,
+    /// Whether RUN may use the key `key` of the room.
+    pub ssh: bool,
     pub target: Option<String>,
     pub file: Option<String>,
     /// Arguments of a container, and what it prints.
@@ -44,6 +46,7 @@ impl Case {
             archives: Vec::new(),
             args: Vec::new(),
             secrets: Vec::new(),
+            ssh: false,
             target: None,
             file: None,
             run: None,
@@ -62,6 +65,7 @@ impl Case {
                     let (id, value) = rest.split_once('=').unwrap();
                     case.secrets.push((id.to_owned(), value.to_owned()));
                 }
+                "ssh" => case.ssh = true,
                 "target" => case.target = Some(text),
                 "file" => case.file = Some(text),
                 "buildah" => case.no_buildah = Some(text),
@@ -83,7 +87,9 @@ impl Case {
     /// Makes the context.
     pub fn lay_out(&self, room: &Path) -> PathBuf {
         let context = room.join("context");
-        copy(&root().join("projects").join(&self.project), &context);
+        if !self.project.is_empty() {
+            copy(&root().join("projects").join(&self.project), &context);
+        }
         copy(&self.directory.join("context"), &context);
         for name in &self.archives {
             let is_gzip = Path::new(name).extension().is_some_and(|suffix| suffix == "gz");

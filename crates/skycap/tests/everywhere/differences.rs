@@ -46,9 +46,11 @@ impl Differences {
         wrong
     }
 
-    /// What is listed for these cases and was not found.
-    pub fn not_needed(&self, cases: &[&str]) -> Vec<String> {
-        let listed = self.listed.iter().filter(|((_, case), _)| cases.contains(&case.as_str()));
+    /// What is listed for these cases on these grounds and was not found.
+    pub fn not_needed(&self, grounds: &[&str], cases: &[&str]) -> Vec<String> {
+        let is_tried =
+            |ground: &String, case: &String| grounds.contains(&ground.as_str()) && cases.contains(&case.as_str());
+        let listed = self.listed.iter().filter(|((ground, case), _)| is_tried(ground, case));
         let each = listed.flat_map(|((ground, case), whats)| {
             whats.iter().map(move |what| (ground.clone(), case.clone(), what.clone()))
         });

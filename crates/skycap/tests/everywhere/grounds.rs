@@ -72,7 +72,7 @@ pub fn missing() -> Option<String> {
 /// A directory for all grounds, with the bases.
 pub struct Site {
     directory: tempfile::TempDir,
-    /// What Dockerfiles call a base, and its layout.
+    /// What Dockerfiles call a base, and its layout below `bases`.
     bases: Vec<(String, String)>,
 }
 
@@ -82,13 +82,23 @@ pub struct Place {
     pub command: Mutex<Command>,
 }
 
+impl Place {
+    /// Removes all but the images that were built.
+    pub fn clear(&self) {
+        for name in ["cases", "home", "tmp", "store", "bases"] {
+            fs::remove_dir_all(self.directory.join(name)).unwrap();
+        }
+    }
+}
+
 impl Site {
-    pub fn make(bases: &Bases) -> Self {
+    /// With bases that `layouts` writes below the directory it is given: what Dockerfiles call them, and their layouts.
+    pub fn make(layouts: impl FnOnce(&Path) -> Vec<(String, String)>) -> Self {
         let directory = tempfile::Builder::new().prefix("everywhere").tempdir().unwrap();
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(path.join("bases")).unwrap();
-        let bases = layouts(bases, &path.join("bases"));
+        let bases = layouts(&path.join("bases"));
         succeed(command("chmod").args(["-R", "a+rX"]).arg(path.join("bases")));
         // Not by this process: another thread's child would hold the open file for a moment, and it could not be run.
         succeed(command("install").args(["-m", "755", env!("CARGO_BIN_EXE_skycap")]).arg(path.join("skycap")));
@@ -105,6 +115,10 @@ impl Site {
             let room = directory.join("cases").join(&case.name);
             fs::create_dir_all(&room).unwrap();
             case.lay_out(&room);
+            if case.ssh {
+                let mut make = self::command("ssh-keygen");
+                succeed(make.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(room.join("key")));
+            }
         }
         fs::write(directory.join("script"), self.script(cases)).unwrap();
         let command = match &ground.kind {
@@ -149,6 +163,9 @@ try() {
             }
             for (id, _) in &case.secrets {
                 words.extend(["--secret".to_owned(), format!("id={id},src={room}/{id}")]);
+            }
+            if case.ssh {
+                words.extend(["--ssh".to_owned(), format!("default={room}/key")]);
             }
             words.extend(case.target.iter().flat_map(|target| ["--target".to_owned(), target.clone()]));
             let quoted = words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''")));
@@ -212,7 +229,7 @@ try() {
 }
 
 /// Writes every base as a layout of its own below a directory: what Dockerfiles call it, and the layout's name.
-fn layouts(bases: &Bases, below: &Path) -> Vec<(String, String)> {
+pub fn layouts(bases: &Bases, below: &Path) -> Vec<(String, String)> {
     let mut named = Vec::new();
     for (stage, names) in IMAGES.iter().chain([&("private", &["team/base:1"][..])]) {
         let mut build = bases.skycap();
@@ -241,13 +258,13 @@ fn own(directory: &Path, id: u32) {
     }
 }
 
-fn command(program: &str) -> Command {
+pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", PATH).stdin(Stdio::null());
     command
 }
 
-fn succeed(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+pub fn succeed(command: &mut Command) {
+    let output = skycap_testkit::process::run(command);
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

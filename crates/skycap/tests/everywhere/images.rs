@@ -46,6 +46,35 @@ pub fn compare(one: &Result<Image, String>, other: &Result<Image, String>) -> BT
     found
 }
 
+/// A file of an image.
+pub struct Found {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// The names of its extended attributes.
+    pub attributes: Vec<String>,
+    pub content: Vec<u8>,
+}
+
+/// What the layers say of every path, the last one that says something; deletions are not looked at.
+pub fn files(image: &Image) -> BTreeMap<String, Found> {
+    let mut files = BTreeMap::new();
+    for layer in image.layers() {
+        let mut bytes = layer.open().unwrap();
+        let mut reader = tar::Reader::new(compress::decoder(&mut bytes).unwrap().1);
+        while let Some(header) = reader.next().unwrap() {
+            let mut content = Vec::new();
+            reader.by_ref().take(1 << 20).read_to_end(&mut content).unwrap();
+            let attributes = header.xattrs.keys().map(|name| name.escape_ascii().to_string()).collect();
+            let (mode, uid, gid) = (header.mode, header.uid, header.gid);
+            let path = format!("/{}", header.path.escape_ascii());
+            let [uid, gid] = [uid, gid].map(|id| u32::try_from(id).unwrap());
+            files.insert(path, Found { mode, uid, gid, attributes, content });
+        }
+    }
+    files
+}
+
 fn config(image: &Image) -> serde_json::Value {
     let mut config: serde_json::Value = serde_json::from_slice(image.config_bytes()).unwrap();
     if let Some(rootfs) = config["rootfs"].as_object_mut() {

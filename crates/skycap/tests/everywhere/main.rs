@@ -22,6 +22,7 @@ mod bases;
 #[allow(dead_code, reason = "shared with a test that compares with buildah")]
 mod case;
 mod differences;
+mod distributions;
 mod grounds;
 mod images;
 
@@ -68,20 +69,35 @@ fn every_rung_builds_the_same_images() {
     let cases: Vec<Case> =
         all.into_iter().enumerate().filter(|(number, case)| is_sampled(*number, case)).map(|(_, case)| case).collect();
     let cases: Vec<Case> = cases.into_iter().filter(|case| case.name.contains(&wanted)).collect();
-    let site = Site::make(&bases);
-    let queue: Mutex<VecDeque<&Ground>> = Mutex::new(GROUNDS.iter().collect());
+    let site = Site::make(|below| grounds::layouts(&bases, below));
+    let stands = stands(TEST, &site, &cases);
+    let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    eprintln!(
+        "{TEST}: {} of {total} Dockerfiles: {}",
+        cases.len(),
+        if everything { "all".to_owned() } else { names.join(", ") }
+    );
+    let wrong = judge(&stands, &cases, &mut differences);
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// What became of the cases on every ground, two grounds at a time.
+fn stands(test: &str, site: &Site, cases: &[Case]) -> BTreeMap<&'static str, Stand> {
+    let wanted = std::env::var("SKYCAP_GROUND").unwrap_or_default();
+    let is_wanted = |ground: &&Ground| ground.name == GROUNDS[0].name || ground.name.contains(&wanted);
+    let queue: Mutex<VecDeque<&Ground>> = Mutex::new(GROUNDS.iter().filter(is_wanted).collect());
     let stands = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(ground) = { queue.lock().unwrap().pop_front() } {
                     let begun = Instant::now();
-                    let stand = stand(ground, &site, &cases);
+                    let stand = stand(ground, site, cases);
                     let (built, assembled) =
                         (stand.images.values().filter(|image| image.is_ok()).count(), stand.assembled);
                     let seconds = begun.elapsed().as_secs();
                     eprintln!(
-                        "{TEST}: {}: {built} built, {assembled} of them without a sandbox, {seconds} s",
+                        "{test}: {}: {built} built, {assembled} of them without a sandbox, {seconds} s",
                         ground.name
                     );
                     stands.lock().unwrap().insert(ground.name, stand);
@@ -89,29 +105,29 @@ fn every_rung_builds_the_same_images() {
             });
         }
     });
-    let stands = stands.into_inner().unwrap();
+    stands.into_inner().unwrap()
+}
+
+/// What differs from the first ground and is not listed, and what is listed and does not differ.
+fn judge(stands: &BTreeMap<&str, Stand>, cases: &[Case], differences: &mut Differences) -> Vec<String> {
     let first = &stands[GROUNDS[0].name].images;
     let mut wrong = Vec::new();
-    for ground in GROUNDS {
-        for case in &cases {
-            let (one, other) = (&first[&case.name], &stands[ground.name].images[&case.name]);
-            wrong.extend(differences.judge(ground.name, &case.name, &images::compare(one, other)));
+    for (ground, stand) in stands {
+        for case in cases {
+            let (one, other) = (&first[&case.name], &stand.images[&case.name]);
+            wrong.extend(differences.judge(ground, &case.name, &images::compare(one, other)));
         }
     }
     let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
-    eprintln!(
-        "{TEST}: {} of {total} Dockerfiles: {}",
-        cases.len(),
-        if everything { "all".to_owned() } else { names.join(", ") }
-    );
-    wrong.extend(differences.not_needed(&names));
-    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+    let grounds: Vec<&str> = stands.keys().copied().collect();
+    wrong.extend(differences.not_needed(&grounds, &names));
+    wrong
 }
 
 /// Builds the cases on one ground, one after the other.
 fn stand(ground: &Ground, site: &Site, cases: &[Case]) -> Stand {
     let place = site.place(ground, cases);
-    let output = place.command.lock().unwrap().output().unwrap();
+    let output = skycap_testkit::process::run(&mut place.command.lock().unwrap());
     assert!(output.status.success(), "{}: {}", ground.name, String::from_utf8_lossy(&output.stderr));
     let mut stand = Stand { images: BTreeMap::new(), assembled: 0 };
     let mut rungs = 0;
@@ -135,6 +151,7 @@ fn stand(ground: &Ground, site: &Site, cases: &[Case]) -> Stand {
         assert!(is_right, "{}: {} has no RUN, and asked for a sandbox:\n{log}", ground.name, case.name);
         stand.images.insert(case.name.clone(), image);
     }
+    place.clear();
     assert!(rungs > 0, "{}: nothing was run", ground.name);
     stand
 }
