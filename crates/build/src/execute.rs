@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use skycap_image::progress::Task;
 use skycap_image::{Compression, Digest, Event, Layer, Progress};
 use skycap_sandbox::Cancel;
-use skycap_store::Store;
+use skycap_store::{Store, Temporary};
 
 use crate::cache::import::Imports;
 use crate::cache::{self, Made};
@@ -28,6 +28,9 @@ use crate::world::SandboxAccess;
 
 /// Steps under way at once for each thread of the request: many a program waits, for the network or for time to pass.
 const PER_THREAD: usize = 4;
+
+/// How directories outside of the store begin in which RUNs write.
+pub(crate) const UPPERS: &str = "skycap-run-";
 
 /// What the steps of a build are done with.
 pub(crate) struct Tools<'a> {
@@ -153,6 +156,10 @@ impl<'a> Engine<'a> {
 
     /// Finds or makes the layers of every target.
     pub fn run(self, heads: &[NodeId]) -> Result<Executed, BuildError> {
+        // Whether this build writes there or not.
+        if let Some(scratch) = &self.tools.request.scratch {
+            Temporary::sweep(scratch, UPPERS);
+        }
         self.look_up(heads)?;
         std::thread::scope(|scope| {
             let threads = (self.tools.request.threads * PER_THREAD).clamp(1, self.lock().open.len().max(1));

@@ -186,7 +186,7 @@ impl Engine<'_> {
         }
         let elsewhere = self.tools.request.scratch.as_deref().filter(|_| !self.store_carries_overlays(sandbox));
         let Some(directory) = elsewhere else { return Ok(Room::Store(self.tools.store.scratch()?)) };
-        let made = Temporary::create(directory, "skycap-run-");
+        let made = Temporary::create(directory, crate::execute::UPPERS);
         made.map(Room::Elsewhere).map_err(|error| Fault::new(error.to_string()))
     }
 

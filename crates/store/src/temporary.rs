@@ -32,7 +32,7 @@ impl Temporary {
 
     fn try_create(parent: &Path, prefix: &str) -> io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        sweep(parent, prefix);
+        Self::sweep(parent, prefix);
         let boot: String = boot::id().unwrap_or_default().chars().take(8).collect();
         for _ in 0..TRIES {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -57,6 +57,17 @@ impl Temporary {
         Err(io::Error::other("others keep removing it"))
     }
 
+    /// Removes what dead processes left, for who does not need a directory this time. Best effort: it is no reason not to work.
+    pub fn sweep(parent: &Path, prefix: &str) {
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix));
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_ours && is_directory && File::open(entry.path()).is_ok_and(|directory| directory.try_lock().is_ok()) {
+                let _ = remove(&entry.path());
+            }
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -67,17 +78,6 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         // The next one sweeps what cannot be removed now.
         let _ = remove(&self.path);
-    }
-}
-
-/// Removes what dead processes left. Best effort: it is no reason not to work.
-fn sweep(parent: &Path, prefix: &str) {
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix));
-        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_ours && is_directory && File::open(entry.path()).is_ok_and(|directory| directory.try_lock().is_ok()) {
-            let _ = remove(&entry.path());
-        }
     }
 }
 
