@@ -22,6 +22,9 @@ const CACHE_LIMIT: u64 = 10 << 30;
 const CACHE_AGE: Duration = Duration::from_hours(14 * 24);
 const FOREIGN_CACHE: &str = "cache holds what BuildKit left there: it is not read, and its blobs go when they are old";
 
+/// How the stores of tasks without a cache are called.
+const SCRATCH: &str = "skycap-task-";
+
 /// Requests beyond this are not read.
 const LARGEST_REQUEST: u64 = 64 * 1024 * 1024;
 
@@ -154,13 +157,17 @@ fn task_store(context: &Context, cache: Option<PathBuf>) -> Result<(TaskStore, O
         return Ok((TaskStore { store: context.store()?, _scratch: None }, None));
     }
     match cache.as_deref().map(Store::open) {
-        Some(Ok(store)) => return Ok((TaskStore { store, _scratch: None }, cache)),
+        Some(Ok(store)) => {
+            // What one left that had no cache.
+            Temporary::sweep(&context.world.roomy, SCRATCH);
+            return Ok((TaskStore { store, _scratch: None }, cache));
+        }
         Some(Err(error)) => {
             let text = format!("the cache cannot be used, so nothing is kept for the next build: {error}");
             context.progress.event(Event::Warning(&text));
         }
         None => {}
     }
-    let scratch = Temporary::create(&context.world.roomy, "skycap-task-")?;
+    let scratch = Temporary::create(&context.world.roomy, SCRATCH)?;
     Ok((TaskStore { store: Store::open(scratch.path())?, _scratch: Some(scratch) }, None))
 }

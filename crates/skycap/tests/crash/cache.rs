@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::building::Grounds;
 use crate::fixture::Fixture;
 use crate::full;
 use crate::operation::{Build, Operation};
+use crate::world::{registry, run};
 
 fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -85,4 +87,45 @@ fn a_damaged_store_costs_time_and_never_changes_the_image() {
     build.check_done(&site, &build.run(&site).ok(), "everything damaged");
     fs::remove_dir_all(&store).unwrap();
     build.check_done(&site, &build.run(&site).ok(), "everything gone");
+}
+
+/// K22, M49: a cache in a registry whose disk forgets. What is damaged is not taken, it is said, and the build is the same.
+#[test]
+fn a_damaged_cache_in_a_registry_is_a_miss() {
+    let Some(grounds) = Grounds::new("a_damaged_cache_in_a_registry_is_a_miss") else { return };
+    let disk = grounds.world.dir("caches");
+    let server = registry(&disk);
+    let cache = format!("type=registry,ref={}/caches:latest", server.address());
+    let secret = format!("id=password,src={}", grounds.world.path("password").display());
+    let build = |more: &[&str]| {
+        let _ = fs::remove_dir_all(grounds.world.path("store"));
+        let mut command = grounds.world.skycap(["build", "--store", "store", "--secret", &secret, "-o", "oci:layout"]);
+        command.env("SOURCE_DATE_EPOCH", "1600000000").args(more).arg("context");
+        run(command)
+    };
+    let good = build(&["--cache-to", &format!("{cache},mode=max")]).ok().stdout;
+    let imported = build(&["--cache-from", &cache]).ok();
+    assert_eq!(imported.stdout, good);
+    assert!(imported.stderr.to_lowercase().contains("cached"), "{}", imported.stderr);
+    let kept = files(&disk);
+    let mut cases = 0;
+    for number in 0..kept.len() * DAMAGES.len() {
+        let (name, damage) = DAMAGES[number % DAMAGES.len()];
+        let path = &kept[number / DAMAGES.len()];
+        if !full() && number % 23 != 0 || fs::metadata(path).unwrap().len() == 0 {
+            continue;
+        }
+        let whole = fs::read(path).unwrap();
+        damage(path);
+        let ran = build(&["--cache-from", &cache]);
+        let what = format!("{name}: {}: {}", path.display(), ran.stderr);
+        assert_eq!(ran.code, Some(0), "{what}");
+        assert_eq!(ran.stdout, good, "{what}");
+        let _ = fs::remove_dir(path);
+        let _ = fs::remove_file(path);
+        fs::write(path, whole).unwrap();
+        cases += 1;
+    }
+    eprintln!("{cases} damages to {} files of a registry", kept.len());
+    assert!(cases > 1, "{cases}");
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::building::{Everything, Grounds, Task};
 use crate::fixture::Fixture;
 use crate::full;
 use crate::operation::{Get, Operation, Site};
@@ -119,4 +120,54 @@ fn a_destination_that_is_read_only_is_named() {
     let ran = get_below(&get, &site, &disk).fails(1, "Read-only file system");
     assert!(ran.stderr.contains(&disk.display().to_string()), "{}", ran.stderr);
     assert_eq!(ran.stdout, "");
+}
+
+/// K24, M49: a task whose cache is read-only, small or on another file system, or whose directory for temporary files is full.
+#[test]
+fn a_task_does_not_depend_on_where_its_cache_is() {
+    const TEST: &str = "a_task_does_not_depend_on_where_its_cache_is";
+    if !root(TEST) {
+        return;
+    }
+    let Some(grounds) = Grounds::new(TEST) else { return };
+    let task = Task::new(&grounds, false);
+    // Its own file system, which is another than that of the outputs.
+    for name in ["work/cache", "work/image"] {
+        let site = task.site();
+        let Some(_disk) = Small::mount(TEST, &site, name, "size=64m") else { return };
+        task.check_done(&site, &task.run(&site).ok(), name);
+        task.check_done(&site, &task.run(&site).ok(), name);
+    }
+    // One that cannot be written: nothing is kept, and it is said.
+    let site = task.site();
+    let Some(_disk) = Small::mount(TEST, &site, "work/cache", "ro") else { return };
+    let ran = task.run(&site).ok();
+    assert!(ran.stderr.contains("the cache cannot be used"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Read-only file system"), "{}", ran.stderr);
+    task.check_outputs(&site, "a cache that is read-only");
+    task.check_tidy(&site, "a cache that is read-only");
+    // One that is too small.
+    let site = task.site();
+    let Some(disk) = Small::mount(TEST, &site, "work/cache", "size=128k") else { return };
+    let ran = task.run(&site).fails(1, "No space left on device");
+    task.check_left(&site, &ran.stderr);
+    task.check_tidy(&site, &ran.stderr);
+    drop(disk);
+    task.check_done(&site, &task.run(&site).ok(), "there is room now");
+}
+
+/// K24: what a build needs besides its store goes beside its target, or where there is room.
+#[test]
+fn a_build_needs_no_room_for_temporary_files() {
+    const TEST: &str = "a_build_needs_no_room_for_temporary_files";
+    if !root(TEST) {
+        return;
+    }
+    let Some(grounds) = Grounds::new(TEST) else { return };
+    let everything = Everything::new(&grounds);
+    for options in ["size=8k", "noexec,nodev,nosuid"] {
+        let site = everything.site();
+        let Some(_disk) = Small::mount(TEST, &site, "tmp", options) else { return };
+        everything.check_done(&site, &everything.run(&site).ok(), options);
+    }
 }

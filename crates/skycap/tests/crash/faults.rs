@@ -1,8 +1,9 @@
 //! The loops: every fault at every call of every operation.
 
+use crate::building::{Everything, Grounds, Task};
 use crate::fixture::Fixture;
 use crate::operation::{Build, Get, Operation, Put};
-use crate::points::{find, sample, try_all};
+use crate::points::{find, sample, sample_of_many, try_all};
 use crate::trace::{Fault, Line, can_trace};
 
 /// How many points of each operation a default run tries.
@@ -93,6 +94,37 @@ fn a_build_killed_at_any_call_leaves_a_store_that_is_right() {
     kill(&Build::new(&fixture), KILLS);
 }
 
+/// K01, K02, K03, K10, K11, K12, M49: a build with every kind of step, cache and output; of its points, which are thousands, a
+/// full run tries some hundreds.
+#[test]
+fn a_build_of_everything_killed_at_any_call_leaves_nothing_that_looks_whole() {
+    const TEST: &str = "a_build_of_everything_killed_at_any_call_leaves_nothing_that_looks_whole";
+    if !can_trace(TEST) {
+        return;
+    }
+    let Some(grounds) = Grounds::new(TEST) else { return };
+    kill_some(&Everything::new(&grounds), 5, 300);
+}
+
+/// K01, K02, K03, K10, K11, K12: the same for the task.
+#[test]
+fn a_task_killed_at_any_call_leaves_nothing_that_looks_whole() {
+    const TEST: &str = "a_task_killed_at_any_call_leaves_nothing_that_looks_whole";
+    if !can_trace(TEST) {
+        return;
+    }
+    let Some(grounds) = Grounds::new(TEST) else { return };
+    kill_some(&Task::new(&grounds, false), 4, 200);
+    kill_some(&Task::new(&grounds, true), 2, 100);
+}
+
+fn kill_some(operation: &dyn Operation, wanted: usize, wanted_of_all: usize) {
+    let points = find(operation, |_| true);
+    eprintln!("{}: {} points to kill at", operation.name(), points.len());
+    assert!(points.len() > 300, "{}", points.len());
+    try_all(operation, Fault::Kill, &sample_of_many(points, wanted, wanted_of_all));
+}
+
 /// K06, R95
 #[test]
 fn a_full_disk_at_any_call_of_a_get_is_said_and_leaves_nothing() {
@@ -115,6 +147,7 @@ fn a_full_disk_at_any_call_of_a_build_is_said_and_leaves_a_store_that_is_right()
     }
     let fixture = Fixture::new();
     fail(&Build::new(&fixture), "ENOSPC", takes_space);
+    fail(&Build::new(&fixture), "EDQUOT", takes_space);
 }
 
 /// K07
@@ -128,6 +161,7 @@ fn a_failing_disk_is_never_a_success() {
         fail(&Get::new(&fixture, format), "EIO", touches_the_disk);
     }
     fail(&Put { fixture: &fixture, image: "layout" }, "EIO", touches_the_disk);
+    fail(&Build::new(&fixture), "EIO", touches_the_disk);
 }
 
 /// K08
@@ -141,4 +175,5 @@ fn too_many_open_files_is_said() {
         fail(&Get::new(&fixture, format), "EMFILE", opens);
     }
     fail(&Put { fixture: &fixture, image: "layout" }, "EMFILE", opens);
+    fail(&Build::new(&fixture), "EMFILE", opens);
 }

@@ -99,6 +99,7 @@ impl State {
     /// The names at the top.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.0.iter().filter_map(|line| line.split(['/', ' ']).next()).collect();
+        names.sort_unstable();
         names.dedup();
         names
     }

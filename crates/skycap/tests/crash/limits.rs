@@ -8,7 +8,8 @@ use crate::world::{Ran, peer, with_stdin};
 
 fn under(operation: &dyn Operation, site: &Site, program: &str, flags: &[&str]) -> Ran {
     let mut command = site.world.command(program);
-    command.args(flags).arg(crate::binary()).args(operation.arguments(site));
+    command.args(flags).arg(operation.program()).args(operation.arguments(site));
+    operation.dress(site, &mut command);
     with_stdin(command, operation.input(site).as_bytes())
 }
 
@@ -88,7 +89,7 @@ fn interrupted_calls_are_made_again() {
         let path = if is_get { archive(&site) } else { input.clone() };
         let inject = format!("inject={call}:error=EINTR:when=2+3");
         let flags = ["-P".to_owned(), path, "-e".to_owned(), format!("trace={call}"), "-e".to_owned(), inject];
-        let command = traced(&site.world, &flags, &log, &operation.arguments(&site));
+        let command = traced(&site.world, &flags, &log, &operation.program(), &operation.arguments(&site));
         let ran = with_stdin(command, operation.input(&site).as_bytes()).ok();
         operation.check_done(&site, &ran, call);
         let injected = crate::trace::lines(&log).iter().filter(|line| line.text.contains("INJECTED")).count();

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
 #![allow(dead_code, reason = "the world is shared with other tests, which use all of it")]
 
+mod building;
 mod cache;
 mod children;
 mod disk;
@@ -18,8 +19,10 @@ mod operation;
 mod order;
 mod points;
 mod push;
+mod rows;
 mod sharing;
 mod signals;
+mod steady;
 mod trace;
 #[path = "../it/world.rs"]
 mod world;

@@ -3,13 +3,15 @@
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use skycap_store::Store;
 
 use crate::fixture::{Fixture, State, source, words};
-use crate::trace::Line;
+use crate::trace::{CHANGING, Line};
 use crate::world::{Ran, World, listing, noise, run, with_stdin};
 
 /// Something that the binary does, again and again in places of its own.
@@ -22,6 +24,19 @@ pub trait Operation: Sync {
     fn arguments(&self, site: &Site) -> Vec<OsString>;
 
     fn input(&self, site: &Site) -> String;
+
+    /// What is run.
+    fn program(&self) -> PathBuf {
+        crate::binary().clone()
+    }
+
+    /// What else the program is given: variables, another working directory.
+    fn dress(&self, _: &Site, _: &mut Command) {}
+
+    /// The calls at which it is interrupted.
+    fn calls(&self) -> &'static str {
+        CHANGING
+    }
 
     /// Whether a call of this operation is about something that must not be lost. Others are tried too, but nothing is
     /// asked of the message.
@@ -43,9 +58,15 @@ pub trait Operation: Sync {
 
     /// Does it undisturbed.
     fn run(&self, site: &Site) -> Ran {
-        let mut command = site.world.command(crate::binary());
+        with_stdin(self.command(site), self.input(site).as_bytes())
+    }
+
+    /// How it is run undisturbed.
+    fn command(&self, site: &Site) -> Command {
+        let mut command = site.world.command(self.program());
         command.args(self.arguments(site));
-        with_stdin(command, self.input(site).as_bytes())
+        self.dress(site, &mut command);
+        command
     }
 }
 
@@ -244,7 +265,13 @@ impl Operation for Build<'_> {
 /// Whether a repository has the tag `1`. Fails if it has, but not all that it stands for.
 #[track_caller]
 pub fn has_no_tag_without_its_parts(address: SocketAddr, repository: &str, what: &str) -> bool {
-    let (status, body) = ask(address, "GET", &format!("/v2/{repository}/manifests/1"));
+    is_whole_if_there(address, repository, "1", what)
+}
+
+/// The same for any tag.
+#[track_caller]
+pub fn is_whole_if_there(address: SocketAddr, repository: &str, tag: &str, what: &str) -> bool {
+    let (status, body) = ask(address, "GET", &format!("/v2/{repository}/manifests/{tag}"));
     if status == 404 {
         return false;
     }

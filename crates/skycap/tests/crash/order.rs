@@ -100,7 +100,7 @@ fn quoted(text: &str) -> Vec<String> {
 fn run_logged(operation: &dyn Operation) -> (crate::operation::Site, Vec<Line>) {
     let site = operation.site();
     let log = log_file(&site.world.path(""));
-    let command = logged(&site.world, CHANGING, &log, &operation.arguments(&site));
+    let command = logged(&site.world, CHANGING, &log, &operation.program(), &operation.arguments(&site));
     with_stdin(command, operation.input(&site).as_bytes()).ok();
     let lines = lines(&log);
     (site, lines)

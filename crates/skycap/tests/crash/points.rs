@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use skycap_testkit::process::{Finished, finish};
 
 use crate::faults::takes_space;
 use crate::full;
 use crate::operation::{Operation, Site, is_json_or_nothing};
-use crate::trace::{CHANGING, Fault, Line, Point, hit, injected, lines, log_file, logged, points};
+use crate::trace::{Fault, Line, Point, hit, injected, lines, log_file, logged, points};
 use crate::world::{Ran, with_stdin};
 
 /// As many at once as there are processors here.
@@ -20,7 +22,9 @@ const HANG: Duration = Duration::from_mins(1);
 pub fn find(operation: &dyn Operation, matters: impl Fn(&Line) -> bool) -> Vec<Point> {
     let site = operation.site();
     let log = log_file(&site.world.path(""));
-    let command = logged(&site.world, CHANGING, &log, &operation.arguments(&site));
+    let (program, arguments) = (operation.program(), operation.arguments(&site));
+    let mut command = logged(&site.world, operation.calls(), &log, &program, &arguments);
+    operation.dress(&site, &mut command);
     let ran = with_stdin(command, operation.input(&site).as_bytes());
     operation.check_done(&site, &ran.ok(), "undisturbed");
     let lines = lines(&log);
@@ -32,6 +36,16 @@ pub fn sample(points: Vec<Point>, wanted: usize) -> Vec<Point> {
     if full() || points.len() <= wanted {
         return points;
     }
+    spread(&points, wanted)
+}
+
+/// The same where there are so many that a full run does not try them all either.
+pub fn sample_of_many(points: Vec<Point>, wanted: usize, wanted_of_all: usize) -> Vec<Point> {
+    let wanted = if full() { wanted_of_all } else { wanted };
+    if points.len() <= wanted { points } else { spread(&points, wanted) }
+}
+
+fn spread(points: &[Point], wanted: usize) -> Vec<Point> {
     let count = points.len();
     (0..wanted).map(|number| points[number * count / wanted].clone()).collect()
 }
@@ -64,15 +78,16 @@ pub fn try_all(operation: &dyn Operation, fault: Fault, points: &[Point]) {
 fn try_one(operation: &dyn Operation, fault: Fault, point: &Point, tally: &Tally) {
     let site = operation.site();
     let log = log_file(&site.world.path(""));
-    let command = injected(&site.world, point, fault, &log, &operation.arguments(&site));
-    let start = Instant::now();
-    let ran = with_stdin(command, operation.input(&site).as_bytes());
+    let mut command = injected(&site.world, point, fault, &log, &operation.program(), &operation.arguments(&site));
+    operation.dress(&site, &mut command);
+    let Finished { output, hung } = finish(&mut command, operation.input(&site).as_bytes(), HANG);
+    let ran = Ran::from(output);
     let hit = hit(&log);
     let text = hit.as_ref().map_or("not reached", |line| &line.text);
     let what = format!("{}, {fault:?} at {} {}: {text}\n{}", operation.name(), point.call, point.when, ran.stderr);
-    // What wakes a program's own threads cannot fail so in earnest.
+    // What wakes a program's own threads cannot fail so in earnest: they may then sleep for ever.
     let is_own = hit.as_ref().is_some_and(|line| line.text.contains("anon_inode:"));
-    assert!(start.elapsed() < HANG || is_own, "it hangs: {what}");
+    assert!(!hung || is_own, "it hangs: {what}");
     is_json_or_nothing_of(operation, &ran, &what);
     operation.check_left(&site, &what);
     let about_us = hit.as_ref().is_some_and(|line| operation.matters(&site, line));

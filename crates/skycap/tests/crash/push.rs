@@ -23,7 +23,7 @@ const TALK: &str = "connect,socket,sendto,sendmsg,write,writev,recvfrom,recvmsg,
 pub fn talk(put: &Put<'_>) -> Vec<Point> {
     let site = put.site();
     let log = log_file(&site.world.path(""));
-    let command = logged(&site.world, TALK, &log, &put.arguments(&site));
+    let command = logged(&site.world, TALK, &log, crate::binary(), &put.arguments(&site));
     with_stdin(command, put.input(&site).as_bytes()).ok();
     points(&lines(&log), |line| {
         line.text.contains("socket:[") || line.text.contains("TCP:") || put.matters(&site, line)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::building::{Everything, Grounds, Task};
 use crate::fixture::Fixture;
 use crate::full;
 use crate::operation::{Build, Get, Operation, Put, Site, is_json_or_nothing};
@@ -24,8 +25,7 @@ struct Ended {
 }
 
 fn start(operation: &dyn Operation, site: &Site) -> std::process::Child {
-    let mut command = site.world.command(crate::binary());
-    command.args(operation.arguments(site));
+    let mut command = operation.command(site);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let _ = child.stdin.take().unwrap().write_all(operation.input(site).as_bytes());
@@ -44,11 +44,15 @@ fn signalled(operation: &dyn Operation, site: &Site, signal: Signal, after: Dura
 }
 
 pub fn signal_often(operation: &dyn Operation) {
+    signal_at_times(operation, if full() { 200 } else { 8 });
+}
+
+/// At as many moments of the time that a whole run takes.
+fn signal_at_times(operation: &dyn Operation, rounds: u32) {
     let site = operation.site();
     let begin = Instant::now();
     operation.run(&site).ok();
     let whole = begin.elapsed();
-    let rounds = if full() { 200 } else { 8 };
     let (mut stopped, mut done) = (0, 0);
     for round in 0..rounds {
         let (signal, code) = if round % 2 == 0 { (Signal::TERM, 143) } else { (Signal::INT, 130) };
@@ -93,6 +97,16 @@ fn a_put_that_is_asked_to_stop_stops() {
 fn a_build_that_is_asked_to_stop_stops_and_leaves_nothing() {
     let fixture = Fixture::new();
     signal_often(&Build::new(&fixture));
+}
+
+/// K09, K11: with programs under way, caches being written and outputs staged.
+#[test]
+fn a_build_of_everything_that_is_asked_to_stop_stops_in_every_phase() {
+    let Some(grounds) = Grounds::new("a_build_of_everything_that_is_asked_to_stop_stops_in_every_phase") else {
+        return;
+    };
+    signal_at_times(&Everything::new(&grounds), if full() { 100 } else { 4 });
+    signal_at_times(&Task::new(&grounds, false), if full() { 100 } else { 4 });
 }
 
 /// K19

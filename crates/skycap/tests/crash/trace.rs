@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::binary;
 use crate::world::{World, skip};
 
 /// Calls that change something on disk, or make or pass on a descriptor.
@@ -54,24 +53,31 @@ pub fn can_trace(test: &str) -> bool {
     }
 }
 
-/// The binary under `strace`, which writes these calls with their paths to a log.
-pub fn logged(world: &World, calls: &str, log: &Path, arguments: &[OsString]) -> Command {
-    traced(world, &["-e".into(), format!("trace={calls}")], log, arguments)
+/// A program under `strace`, which writes these calls with their paths to a log.
+pub fn logged(world: &World, calls: &str, log: &Path, program: &Path, arguments: &[OsString]) -> Command {
+    traced(world, &["-e".into(), format!("trace={calls}")], log, program, arguments)
 }
 
-/// The binary under `strace`, which does something to one call. The log has only that kind of call.
-pub fn injected(world: &World, point: &Point, fault: Fault, log: &Path, arguments: &[OsString]) -> Command {
+/// A program under `strace`, which does something to one call. The log has only that kind of call.
+pub fn injected(
+    world: &World,
+    point: &Point,
+    fault: Fault,
+    log: &Path,
+    program: &Path,
+    arguments: &[OsString],
+) -> Command {
     let what = match fault {
         Fault::Kill => "signal=KILL".to_owned(),
         Fault::Error(name) => format!("error={name}"),
     };
     let Point { call, when } = point;
     let flags = ["-e".into(), format!("trace={call}"), "-e".into(), format!("inject={call}:{what}:when={when}")];
-    traced(world, &flags, log, arguments)
+    traced(world, &flags, log, program, arguments)
 }
 
-/// The binary under `strace` with any flags.
-pub fn traced(world: &World, flags: &[String], log: &Path, arguments: &[OsString]) -> Command {
+/// A program under `strace` with any flags.
+pub fn traced(world: &World, flags: &[String], log: &Path, program: &Path, arguments: &[OsString]) -> Command {
     let mut command = world.command("strace");
     command.args(["-f", "-qq", "-y", "-s", "64", "-o"]).arg(log);
     // Quicker, because other calls do not stop; but then no signal can be sent.
@@ -79,7 +85,7 @@ pub fn traced(world: &World, flags: &[String], log: &Path, arguments: &[OsString
         command.arg("--seccomp-bpf");
     }
     command.args(flags);
-    command.arg(binary()).args(arguments);
+    command.arg(program).args(arguments);
     command
 }
 

@@ -28,7 +28,7 @@ fn log_of(world: &World, arguments: &[std::ffi::OsString], input: &str) -> Vec<L
     let logs = tempfile::tempdir().unwrap();
     let log = log_file(logs.path());
     let calls = format!("{CHANGING},open");
-    with_stdin(logged(world, &calls, &log, arguments), input.as_bytes()).ok();
+    with_stdin(logged(world, &calls, &log, crate::binary(), arguments), input.as_bytes()).ok();
     lines(&log)
 }
 

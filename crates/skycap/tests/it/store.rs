@@ -1,5 +1,7 @@
 //! `skycap store`.
 
+use std::time::{Duration, SystemTime};
+
 use serde_json::Value;
 
 use crate::copy::{INDEX, layout};
@@ -76,4 +78,38 @@ fn damage_is_found_removed_and_told_by_the_exit_code() {
     assert!(!path.exists());
     let again = run(world.skycap(["store", "verify", "--json"])).ok().json();
     assert_eq!(again["damaged"].as_array().unwrap().len(), 0);
+}
+
+/// Who fills the store prunes it, once an hour: to a limit, and what was not used for 30 days.
+#[test]
+fn a_store_is_pruned_by_those_who_use_it() {
+    let (world, items) = filled();
+    let store = world.path("home/.cache/skycap/store");
+    let set = |path: &std::path::Path, days: u64| {
+        let time = SystemTime::now() - Duration::from_hours(24 * days);
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    };
+    let later = || set(&store.join("pruned-1"), 1);
+    world.file("context/Dockerfile", "FROM scratch\nCOPY file /\n");
+    world.file("context/file", "file");
+    let build = |arguments: &[&str]| run(world.skycap([&["build"], arguments, &["context"]].concat()));
+    build(&["--store-limit", "0"]).ok();
+    assert_eq!(blobs(&world).len(), items + 1, "it was pruned a moment ago");
+    later();
+    build(&["--store-limit", "none"]).ok();
+    build(&[]).ok();
+    assert_eq!(blobs(&world).len(), items + 1, "far less than the usual limit");
+    later();
+    for seal in std::fs::read_dir(store.join("seals-1")).unwrap() {
+        set(&seal.unwrap().path(), 31);
+    }
+    build(&[]).ok();
+    assert_eq!(blobs(&world).len(), 1, "what the build used is young again");
+    later();
+    let mut command = world.skycap(["--debug", "build", "context"]);
+    command.env("SKYCAP_STORE_LIMIT", "0");
+    let ran = run(command).ok();
+    assert!(ran.stderr.contains("the store was pruned"), "{}", ran.stderr);
+    assert!(blobs(&world).is_empty());
+    build(&["--store-limit", "plenty"]).fails(2, "expected a size such as 500MB, 10GB or 8GiB, or none");
 }
