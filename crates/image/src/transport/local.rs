@@ -175,6 +175,50 @@ fn is_of_directory(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// With a layer of several pieces on their way to the disk, and an odd end.
+    #[test]
+    fn an_archive_in_a_file_is_the_one_in_a_stream_and_a_layout_holds_the_same_blobs() {
+        let memory = crate::Memory::default();
+        let bytes: Vec<u8> = (0..(5_u32 << 20) / 2 + 77).map(|at| (at / 3 % 251) as u8).collect();
+        let layer = memory.add(crate::MediaType::OciLayer, bytes.clone());
+        let rootfs = crate::RootFs { diff_ids: vec![layer.digest], ..Default::default() };
+        let config =
+            crate::ImageConfig { architecture: "amd64".into(), os: "linux".into(), rootfs, ..Default::default() };
+        let image = Image::assemble(&config, vec![layer.clone()], false, std::sync::Arc::new(memory)).unwrap();
+        let artifact = Artifact::Image(image.clone());
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("image.tar");
+        Transport::DockerArchive { file: file.clone(), name: None }.write(&artifact).unwrap();
+        assert!(std::fs::read(&file).unwrap() == archive::write_docker(&image, &[], Vec::new()).unwrap());
+        let from_file = archive::open_as(&file, Format::Docker).unwrap().only().unwrap();
+        for (name, artifact) in [("of-memory", &artifact), ("of-an-archive", &from_file)] {
+            let layout = dir.path().join(name);
+            Transport::Layout { dir: layout.clone(), name: None }.write(artifact).unwrap();
+            assert!(std::fs::read(layout.join("blobs/sha256").join(layer.digest.hex())).unwrap() == bytes, "{name}");
+        }
+        // From a layout, the blob is a file of its own.
+        let from_layout = Transport::Layout { dir: dir.path().join("of-memory"), name: None }.open().unwrap();
+        Transport::Layout { dir: dir.path().join("of-a-layout"), name: None }.write(&from_layout).unwrap();
+        let unsynced = Layout::create_unsynced(dir.path().join("unsynced")).unwrap();
+        unsynced.put(&from_layout, &[]).unwrap();
+        for name in ["of-a-layout", "unsynced"] {
+            let blob = dir.path().join(name).join("blobs/sha256").join(layer.digest.hex());
+            assert!(std::fs::read(blob).unwrap() == bytes, "{name}");
+        }
+        let damaged = dir.path().join("of-memory/blobs/sha256").join(layer.digest.hex());
+        std::fs::write(damaged, &bytes[..bytes.len() - 1]).unwrap();
+        let target = dir.path().join("never");
+        assert!(Transport::Layout { dir: target.clone(), name: None }.write(&from_layout).is_err());
+        assert!(
+            Transport::DockerArchive { file: dir.path().join("never.tar"), name: None }.write(&from_layout).is_err()
+        );
+        assert!(
+            !target.join("blobs/sha256").join(layer.digest.hex()).exists() && !dir.path().join("never.tar").exists()
+        );
+        let left: Vec<_> = dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{left:?}");
+    }
+
     /// K02: an interrupted writer must not stand in the way of the next; somebody else's files must.
     #[test]
     fn what_was_begun_can_be_begun_again() {
