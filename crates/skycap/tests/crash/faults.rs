@@ -115,6 +115,16 @@ fn a_task_killed_at_any_call_leaves_nothing_that_looks_whole() {
     }
     let Some(grounds) = Grounds::new(TEST) else { return };
     kill_some(&Task::new(&grounds, false), 4, 200);
+}
+
+/// K01, K02, K03: the same with layouts as outputs.
+#[test]
+fn a_task_with_layouts_killed_at_any_call_leaves_nothing_that_looks_whole() {
+    const TEST: &str = "a_task_with_layouts_killed_at_any_call_leaves_nothing_that_looks_whole";
+    if !can_trace(TEST) {
+        return;
+    }
+    let Some(grounds) = Grounds::new(TEST) else { return };
     kill_some(&Task::new(&grounds, true), 2, 100);
 }
 
