@@ -97,9 +97,7 @@ fn from_platform_flag_const_disallowed(line: &FromLine<'_>) -> Vec<Remark> {
 fn invalid_default_arg_in_from(line: &FromLine<'_>) -> Vec<Remark> {
     let image = &line.from.value.image;
     let Some(expanded) = line.defaults.and_then(|values| line.expand(image, values)) else { return Vec::new() };
-    // Short names of Docker Hub are those of its `library`, where they may have one letter.
-    let is_name = |name: &str| name.parse::<Reference>().is_ok();
-    if is_name(&expanded.word) || is_name(&format!("library/{}", expanded.word)) {
+    if expanded.word.parse::<Reference>().is_ok() {
         return Vec::new();
     }
     let message = format!("Default value for ARG {image} results in empty or invalid base image name");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use skycap_image::{Event, Platform, Progress, Repository, Secret};
+use skycap_image::{Event, InvalidReference, Platform, Progress, Repository, Secret};
 use skycap_registry::{Access, Client, Credentials, Place, Settings};
 
 use super::identity::Identity;
@@ -98,7 +98,12 @@ impl Source {
 
     /// The repository by its full name. The error is only the name's; who asks says what it was needed for.
     pub(crate) fn parse_repository(&self) -> Result<Repository, Failure> {
-        self.repository.parse().map_err(|error: skycap_image::InvalidReference| Failure::new(error.to_string()))
+        let invalid = |error: InvalidReference| Failure::new(error.to_string());
+        let repository: Repository = self.repository.parse().map_err(invalid)?;
+        // The original refuses names of one letter, which are names elsewhere.
+        let official = repository.path().strip_prefix("library/").filter(|_| !self.repository.contains("library/"));
+        let path = official.unwrap_or(repository.path());
+        if path.len() < 2 { Err(invalid(InvalidReference::Length(path.to_owned()))) } else { Ok(repository) }
     }
 
     /// The same for check and get, in their words.
