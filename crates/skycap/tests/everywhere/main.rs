@@ -12,7 +12,8 @@
 //! the rung that is said there by itself. The first one is what others are compared with.
 //!
 //! What a rung cannot have the same is in `differences`: lines `GROUND CASE WHAT: REASON`, where WHAT is a path, `config` or
-//! `build`. One that is not needed is an error. A sample is built by default, everything with `SKYCAP_TEST_FULL`.
+//! `build`. One that is not needed is an error. A sample is built by default, everything with `SKYCAP_TEST_FULL`; `SKYCAP_CASE`
+//! and `SKYCAP_GROUND` are parts of the names of what is wanted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
 
 #[path = "../dockerfiles/bases.rs"]

@@ -506,3 +506,101 @@ fn a_takeover_that_is_killed_leaves_no_output() {
     let left: Vec<_> = std::fs::read_dir(world.path("task/image")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+/// Makes a cache of as many files as say how often it was used, in two stages, and copies out of it.
+const CACHED: &str = r#"FROM scratch AS base
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+FROM base AS filled
+ARG ROUND
+RUN --mount=type=cache,target=/var/cache/k,id=k cd /var/cache/k && last=$(cat 1 2> /dev/null || echo 0) \
+    && for file in $(seq 60); do echo $((last + 1)) > $file; done && echo "$ROUND" > /round
+FROM base
+COPY --from=filled /round /round
+RUN --mount=type=cache,target=/var/cache/k,id=k test "$(cat /var/cache/k/* | sort -u | wc -l)" = 1 && echo whole > /whole
+"#;
+
+/// K01, K02, K11 for a takeover with a cache: killed at any moment, the cache is as it was or as it became, the next container
+/// uses it, and the machine has no mount, container or process more.
+#[test]
+fn a_takeover_that_is_killed_leaves_its_caches_whole_and_nothing_behind() {
+    let test = "a_takeover_that_is_killed_leaves_its_caches_whole_and_nothing_behind";
+    let kills: u32 = if skycap_testkit::wants_everything() { 60 } else { 5 };
+    let world = World::new();
+    if !for_takeover(&world, test, CACHED) {
+        return;
+    }
+    // Steps are known by what went into them, so every round has its own.
+    let start = |round: u32| {
+        for name in ["bundle", "runc"] {
+            let _ = std::fs::remove_dir_all(world.path(name));
+        }
+        let round = format!("BUILD_ARG_ROUND={round}");
+        let variables = &["SKYCAP_SANDBOX=takeover", EPOCH, &round];
+        Container { variables, ..BY_TAKEOVER }.command(&world)
+    };
+    run(start(0)).ok();
+    let begun = std::time::Instant::now();
+    run(start(u32::MAX)).ok();
+    let whole = begun.elapsed();
+    assert_eq!(cache(&world), Some(2));
+    let mut stopped = 0;
+    for round in 1..=kills {
+        let last = cache(&world);
+        let mut child = start(round).spawn().unwrap();
+        std::thread::sleep(whole * round / kills);
+        let mut kill = world.command("runc");
+        kill.arg("--root").arg(world.path("runc")).args(["kill", &container_name(&world), "KILL"]);
+        // It may not have begun, or have ended.
+        kill.output().unwrap();
+        if child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            kill.output().unwrap();
+        }
+        stopped += u32::from(!child.wait().unwrap().success());
+        let now = cache(&world);
+        assert!(now == last || now == last.map(|used| used + 1), "round {round}: {last:?} became {now:?}");
+        let mut delete = world.command("runc");
+        delete.arg("--root").arg(world.path("runc")).args(["delete", "--force", &container_name(&world)]);
+        delete.output().unwrap();
+        let left = processes_with_mounts(&world);
+        assert!(left.is_empty(), "round {round}: {left:?}");
+    }
+    let last = cache(&world);
+    run(start(kills + 1)).ok();
+    assert_eq!(cache(&world), last.map(|used| used + 1));
+    let left = run_find(&world);
+    assert_eq!(left, "", "something half-made was left");
+    eprintln!("{test}: {kills} kills, {stopped} in time, the cache was used {} times", last.unwrap_or_default());
+}
+
+/// How often the cache was used, as every one of its files says.
+fn cache(world: &World) -> Option<u32> {
+    let mut found = world.command("find");
+    found.arg(world.path("task/cache")).args(["-path", "*/mounts-*", "-name", "1", "-not", "-path", "*/.new-*"]);
+    let paths = String::from_utf8(found.output().unwrap().stdout).unwrap();
+    let first = Path::new(paths.lines().next()?);
+    let number = |path: &Path| std::fs::read_to_string(path).unwrap().trim().parse::<u32>().unwrap();
+    let used = number(first);
+    for file in 1..=60 {
+        assert_eq!(number(&first.with_file_name(file.to_string())), used, "{file} of {}", first.display());
+    }
+    Some(used)
+}
+
+/// Processes, of whatever container, and this one, that see a mount of the world's directories.
+fn processes_with_mounts(world: &World) -> Vec<String> {
+    let name = world.path("");
+    let name = name.file_name().unwrap().to_string_lossy().into_owned();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let has =
+        |process: &PathBuf| std::fs::read_to_string(process.join("mountinfo")).is_ok_and(|text| text.contains(&name));
+    processes.filter(has).map(|process| process.display().to_string()).collect()
+}
+
+/// Copies that were not finished.
+fn run_find(world: &World) -> String {
+    let mut find = world.command("find");
+    find.arg(world.path("task/cache")).args(["-name", ".new-*"]);
+    String::from_utf8(find.output().unwrap().stdout).unwrap()
+}
