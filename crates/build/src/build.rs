@@ -24,6 +24,7 @@ use crate::graph::{Graph, NodeId, Operation};
 use crate::inputs::Inputs;
 use crate::key;
 use crate::lint::{Finding, Linter};
+use crate::missing;
 use crate::named::NamedContext;
 use crate::plan::{Images, Planner, Target, Wanted};
 use crate::remote::resolve;
@@ -104,6 +105,9 @@ fn build_parsed(
     let contexts = contexts(request, &graph).map_err(other("the build context"))?;
     resolve::resolve(&mut graph, request, world, file)?;
     let inputs = Inputs::read(&graph, &contexts, file, request.threads)?;
+    for (line, source) in missing::unmatched(&graph, &inputs) {
+        progress.event(Event::Warning(&format!("{file}:{line}: nothing in the build context matches {source}")));
+    }
     let in_context = inputs.keys();
     let keys = key::keys(&graph, &in_context, request.keep_file_times);
     let mut heads: Vec<NodeId> = targets.iter().map(|target| target.head).collect();
@@ -259,14 +263,14 @@ fn layers(
     executed: &Executed,
     epoch: Option<Timestamp>,
 ) -> Result<Vec<(NodeId, Layer)>, BuildError> {
-    let missing = || BuildError::Request { what: "a layer of the image was not made".to_owned(), hint: None };
+    let not_made = || BuildError::Request { what: "a layer of the image was not made".to_owned(), hint: None };
     let mut layers: Vec<(NodeId, Layer)> = Vec::new();
     for id in graph.chain(head) {
         if let Operation::Base(base) = &graph.node(id).operation {
             layers.extend(base.layers.iter().map(|layer| (id, base_layer(layer, base.is_remote, store))));
             continue;
         }
-        let made = executed.made(id).ok_or_else(missing)?.clone();
+        let made = executed.made(id).ok_or_else(not_made)?.clone();
         let made = match epoch {
             Some(epoch) => cache::timed(store, made, Packing::of(request), epoch.as_second()),
             None => Ok(made),

@@ -7,6 +7,9 @@ use skycap_rootfs::TreePath;
 
 use crate::error::Fault;
 use crate::files::Files;
+use crate::glob;
+use crate::graph::{From, Graph, Operation};
+use crate::inputs::Inputs;
 use crate::pick;
 
 /// As many directories are looked into for a file of the same name.
@@ -16,6 +19,26 @@ const MOST_DIRECTORIES: usize = 200;
 pub(crate) trait Hides {
     /// The line of the ignore file that hides what is at a path. Nothing if it is not there.
     fn hidden_by(&self, path: &TreePath) -> Option<String>;
+}
+
+/// The patterns of a graph that match nothing in the directories outside, each with its line. That is no error, as in
+/// `BuildKit`, and seldom what was meant.
+pub(crate) fn unmatched<'g>(graph: &'g Graph, inputs: &Inputs) -> Vec<(usize, &'g str)> {
+    let mut found = Vec::new();
+    for (id, node) in graph.iter() {
+        let Operation::Copy(copy) = &node.operation else { continue };
+        for (number, source) in copy.sources.iter().enumerate() {
+            let is_pattern = !source.is_exact && glob::has_wildcard(source.path.as_bytes());
+            let is_empty = inputs.of(id).get(number).is_none_or(Vec::is_empty);
+            if is_pattern && is_empty && copy.exclude.is_empty() && matches!(source.from, From::Context(_)) {
+                found.push((node.line, source.path.as_str()));
+            }
+        }
+    }
+    // Several platforms have the same.
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 /// What a source names, or why it names nothing.
@@ -44,6 +67,12 @@ fn hint(files: &dyn Files, hides: Option<&dyn Hides>, source: &str) -> Option<St
         return Some(format!(
             "{source} is there, but the ignore file (.dockerignore) leaves it out: {line:?}; a line !{path} behind it takes it back"
         ));
+    }
+    if hides.is_some() && files.list(&TreePath::root()).is_ok_and(|all| all.is_empty()) {
+        return Some(
+            "the build context is empty; a Dockerfile from standard input has none: `-f - DIRECTORY` gives it one"
+                .to_owned(),
+        );
     }
     if let Some(near) = near(files, &path) {
         return Some(format!("did you mean {near}?"));
@@ -171,6 +200,8 @@ mod tests {
             assert!(hint.starts_with(expected), "{source}: {hint}");
         }
         assert_eq!(hint(&tree, Some(&Hidden), "nothing/like/it"), None);
+        let empty = hint(&Tree(&[]), Some(&Hidden), "a").unwrap();
+        assert!(empty.starts_with("the build context is empty"), "{empty}");
         assert_eq!(hint(&tree, None, "../lib"), None, "a stage has nothing above it");
     }
 }

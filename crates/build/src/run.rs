@@ -1,7 +1,7 @@
 //! `RUN`: the only step that unpacks anything. Its file system is an overlay of the layers below, each unpacked once and
 //! kept by the store; what it wrote is the layer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,36 +64,39 @@ impl Room {
     }
 }
 
-/// Passes output on to progress, without secrets.
+/// Passes output on to progress, without secrets. What comes on one stream does not part what comes on the other.
 struct ToTask<'t, 'p> {
     task: &'t Task<'p>,
-    mask: Mask,
+    stdout: Mask,
+    stderr: Mask,
 }
 
-impl ToTask<'_, '_> {
-    fn show(&mut self, bytes: &[u8]) {
-        let shown = self.mask.show(bytes);
-        if !shown.is_empty() {
-            self.task.output(&shown);
-        }
+impl<'t, 'p> ToTask<'t, 'p> {
+    fn new(task: &'t Task<'p>, secrets: &BTreeMap<String, SecretBytes>) -> Self {
+        let mask = || Mask::new(secrets.values().map(SecretBytes::reveal));
+        Self { task, stdout: mask(), stderr: mask() }
     }
 
     /// What was held back.
     fn end(mut self) {
-        let rest = self.mask.rest();
-        if !rest.is_empty() {
-            self.task.output(&rest);
-        }
+        show(self.task, &self.stdout.rest());
+        show(self.task, &self.stderr.rest());
+    }
+}
+
+fn show(task: &Task<'_>, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        task.output(bytes);
     }
 }
 
 impl Output for ToTask<'_, '_> {
     fn stdout(&mut self, bytes: &[u8]) {
-        self.show(bytes);
+        show(self.task, &self.stdout.show(bytes));
     }
 
     fn stderr(&mut self, bytes: &[u8]) {
-        self.show(bytes);
+        show(self.task, &self.stderr.show(bytes));
     }
 }
 
@@ -136,8 +139,7 @@ impl Engine<'_> {
         stand.record(&view, &spec.mounts)?;
         // What a program is told in its arguments, nobody else shall see.
         spec.alone = run.mounts.iter().any(|mount| mount.mount.kind == dockerfile::MountKind::Secret);
-        let mask = Mask::new(self.tools.request.secrets.values().map(SecretBytes::reveal));
-        let mut output = ToTask { task, mask };
+        let mut output = ToTask::new(task, &self.tools.request.secrets);
         let exit = sandbox.run(&spec, Stdin::Empty, &mut output, &self.cancel);
         output.end();
         drop(mounts);
@@ -281,6 +283,16 @@ fn check(exit: Result<Exit, RunError>, text: &str, platform: &Platform) -> Resul
         Err(RunError::Setup { step, hint, source }) => {
             let fault = Fault::caused(format!("{text} could not be run: {step}"), source);
             if hint.is_empty() { fault } else { fault.with_hint(hint) }
+        }
+        Err(error @ RunError::ExecNotFound { .. }) => {
+            let fault = Fault::new(format!("{text} could not be run: {error}"));
+            match &error {
+                RunError::ExecNotFound { name, .. } if name == "/bin/sh" => fault.with_hint(
+                    "the image has no shell: RUN [\"PROGRAM\", \"ARGUMENT\"] runs a program without one, SHELL names another, and \
+                     COPY --from takes what a stage with a shell has made",
+                ),
+                _ => fault,
+            }
         }
         Err(error) => Fault::new(format!("{text} could not be run: {error}")),
     };

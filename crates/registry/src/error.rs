@@ -80,7 +80,10 @@ impl Failure {
             return Self::lasting(Kind::Other, format!("{request}: the answer is not HTTP: {text}"));
         }
         if NO_SUCH_HOST.iter().any(|unknown| text.contains(unknown)) {
-            return Self::lasting(Kind::Other, format!("{request}: no such host (check the registry's name)"));
+            return Self::lasting(
+                Kind::Other,
+                format!("{request}: no such host (check the registry's name, and this machine's network)"),
+            );
         }
         if let Some(refusal) = find::<crate::guard::Refused>(&error) {
             return Self::lasting(Kind::Denied, format!("{request}: {refusal}"));

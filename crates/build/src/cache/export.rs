@@ -85,7 +85,8 @@ pub(crate) fn write_all(
 fn write(target: &CacheImage, steps: &[Export], progress: &dyn Progress) -> Result<(), BuildError> {
     match put(target, steps).or_else(|error| without_others(target, steps, error)) {
         Ok(count) => {
-            progress.event(Event::Note(&format!("wrote {count} steps to the cache {}", target.label)));
+            let steps = if count == 1 { "step" } else { "steps" };
+            progress.event(Event::Note(&format!("wrote {count} {steps} to the cache {}", target.label)));
             Ok(())
         }
         Err(error) if target.ignore_error => {

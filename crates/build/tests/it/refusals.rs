@@ -6,6 +6,7 @@ pub const TESTS: &[crate::Test] = &[
     ("broken_inputs_are_errors_with_a_line", broken_inputs_are_errors_with_a_line),
     ("what_is_not_supported_is_an_error_with_a_line", what_is_not_supported_is_an_error_with_a_line),
     ("an_ignored_source_is_explained", an_ignored_source_is_explained),
+    ("a_pattern_that_matches_nothing_is_told", a_pattern_that_matches_nothing_is_told),
     ("a_source_that_is_not_there_is_guessed", a_source_that_is_not_there_is_guessed),
     ("a_base_that_was_tampered_with_is_refused", a_base_that_was_tampered_with_is_refused),
     ("arguments_that_nothing_asks_for_are_reported", arguments_that_nothing_asks_for_are_reported),
@@ -98,6 +99,21 @@ fn an_ignored_source_is_explained() {
         let error = world.build(&request).err().unwrap();
         assert!(error.hint().is_some_and(|hint| hint.contains("**/node_modules")), "{error}: {:?}", error.hint());
     }
+}
+
+fn a_pattern_that_matches_nothing_is_told() {
+    let world = World::new();
+    world.file("app.jar", "x");
+    let warnings = |dockerfile: &str| {
+        world.build(&world.request(dockerfile)).map(drop).unwrap();
+        let lines = world.log.lines.lock().unwrap().clone();
+        lines.into_iter().filter(|line| line.contains("matches")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        warnings("FROM scratch\nCOPY *.jar *.war /\n"),
+        ["Dockerfile:2: nothing in the build context matches *.war"]
+    );
+    assert!(warnings("FROM scratch\nCOPY app.ja? /\n").is_empty());
 }
 
 fn a_source_that_is_not_there_is_guessed() {

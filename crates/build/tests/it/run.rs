@@ -106,6 +106,8 @@ fn a_failing_run_names_its_line_and_its_code() {
     assert_eq!(world.output(), "about to fail\n");
     let error = world.error("FROM shell\nRUN [\"/none\"]\n");
     assert!(error.contains("Dockerfile:2: RUN [\"/none\"] could not be run"), "{error}");
+    let error = world.build(&world.request("FROM scratch\nRUN true\n")).err().unwrap();
+    assert!(error.hint().is_some_and(|hint| hint.starts_with("the image has no shell")), "{error}: {:?}", error.hint());
     let error = world.error("FROM shell\nRUN kill -9 $$\n");
     assert!(error.contains("Dockerfile:2: ") && error.contains('9'), "{error}");
     // What failed is not remembered, and what came before it is.

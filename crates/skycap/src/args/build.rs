@@ -180,7 +180,7 @@ pub enum ProgressArg {
     Plain,
     /// Nothing but errors
     Quiet,
-    /// `BuildKit`'s events as JSON, for programs
+    #[value(help = "The events of BuildKit as JSON, for programs")]
     Rawjson,
 }
 
