@@ -132,7 +132,7 @@ fn prepare(order: &Order<'_>, standard: &Standard, channel: &Channel, owners: Op
     sys::close_from(if owners.is_some() { OWNERS } else { CHANNEL } + 1);
 
     // The kernel takes the highest number for "leave it as it is", which is root.
-    if [user.uid, user.gid].iter().chain(&user.groups).any(|id| *id == u32::MAX) {
+    if [spec.user.uid, spec.user.gid].iter().chain(&spec.user.groups).any(|id| *id == u32::MAX) {
         return Err(Failure::new(format!("{} is no id of a user or group", u32::MAX), libc::EINVAL));
     }
 

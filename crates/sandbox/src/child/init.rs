@@ -161,7 +161,7 @@ pub(super) fn wait_for(
         }
         let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
         let mut fds = vec![PollFd::new(children, PollFlags::IN), PollFd::new(channel, PollFlags::IN)];
-        fds.extend(owners.filter(|_| !all_gone).map(|owners| PollFd::new(&owners.listener, PollFlags::IN)));
+        fds.extend(owners.filter(|_| !all_gone).map(|owners| PollFd::new(&owners.calls, PollFlags::IN)));
         // Only an interruption can be the reason for an error; then we look again.
         let _ = rustix::event::poll(&mut fds, timeout.as_ref());
         let told = fds.get(2).map_or(PollFlags::empty(), PollFd::revents);

@@ -36,7 +36,7 @@ pub(super) fn calls(architecture: u32) -> &'static [u32] {
 
 /// Where the kernel tells of calls.
 pub(super) struct Listener {
-    pub(super) listener: OwnedFd,
+    pub(super) calls: OwnedFd,
     /// `/proc` is that of the outside, and so are the numbers in it.
     pub(super) others_are_seen: bool,
     /// Device files that were not made; the first few.
@@ -48,7 +48,7 @@ const NAMED_DEVICES: usize = 8;
 
 impl Listener {
     pub(super) fn new(listener: OwnedFd, others_are_seen: bool) -> Self {
-        Self { listener, others_are_seen, devices: RefCell::default() }
+        Self { calls: listener, others_are_seen, devices: RefCell::default() }
     }
 
     /// What the caller has to be told at the end: what is not there, though the command was told that it is.
@@ -83,7 +83,7 @@ impl Listener {
     /// Answers one call.
     pub(super) fn answer(&self) {
         // A caller that was killed meanwhile needs no answer.
-        let Ok(mut notification) = sys::receive_notification(&self.listener) else { return };
+        let Ok(mut notification) = sys::receive_notification(&self.calls) else { return };
         let error = if !self.others_are_seen || Self::translate(&mut notification).is_ok() {
             if self.is_device(&notification) {
                 0
@@ -94,7 +94,7 @@ impl Listener {
             // It is only pretended.
             0
         };
-        let _ = sys::answer_notification(&self.listener, notification.id, error);
+        let _ = sys::answer_notification(&self.calls, notification.id, error);
     }
 
     /// The caller's number becomes that which it has in `/proc`: the kernel tells it of an open process.

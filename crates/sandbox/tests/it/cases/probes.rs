@@ -8,6 +8,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use skycap_sandbox::{Exit, Filter, Mount, Root, RunSpec, User};
 
@@ -26,6 +27,7 @@ super::cases! {
     s16_system_calls_are_filtered,
     s17_the_builders_program_cannot_be_written,
     s18_nobody_outside_is_signalled_or_traced,
+    s20_a_source_that_is_swapped_never_leads_outside,
     s21_mount_points_are_removed_only_where_they_were_made,
     s33_setuid_files_are_kept,
     s34_streams_signals_and_limits_are_the_defaults,
@@ -115,7 +117,7 @@ fn s05_no_descriptor_key_or_file_of_the_builder_is_reached(world: &World) {
     fs::write(&outside, "hunter2-canary").unwrap();
     let seen = world.sh(&format!(
         "ls /proc/self/fd | grep -v -e '^[012]$' | wc -l; cat {0} /proc/1/root{0} /proc/1/cwd/{0} /../{0} 2>/dev/null | wc -c; \
-         cat /proc/keys 2>/dev/null | grep -c skycap; true",
+         cat /proc/keys 2>/dev/null | grep -v _ses | grep -c skycap; true",
         outside.display()
     ));
     // The listing itself has the directory open.
@@ -141,11 +143,12 @@ fn s10_a_working_directory_that_leads_out_is_refused(world: &World) {
     }
 }
 
-/// CVE-2025-31133, CVE-2025-52565, CVE-2025-52881: 8 paths, each as a link to the outside, a file, a fifo.
+/// CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579: 8 paths, each as a link to the outside in two ways, a file, a
+/// fifo, a directory with entries of its own, a device.
 fn s11_special_files_of_the_image_have_no_effect_outside(world: &World) {
     let paths = ["dev", "dev/null", "dev/console", "dev/shm", "dev/pts", "proc", "sys", "etc"];
     for path in paths {
-        for kind in ["link", "file", "fifo"] {
+        for kind in ["link", "climbing", "file", "directory", "device", "fifo"] {
             let directory = world.directory();
             let (root, victim) = (directory.join("root"), directory.join("victim"));
             fs::create_dir_all(root.join("bin")).unwrap();
@@ -155,7 +158,26 @@ fn s11_special_files_of_the_image_have_no_effect_outside(world: &World) {
             fs::create_dir_all(place.parent().unwrap()).unwrap();
             match kind {
                 "link" => symlink(&victim, &place).unwrap(),
+                "climbing" => {
+                    let up = "../".repeat(20);
+                    symlink(format!("{up}{}", victim.display()), &place).unwrap();
+                }
                 "file" => fs::write(&place, "image").unwrap(),
+                "directory" => {
+                    fs::create_dir(&place).unwrap();
+                    for name in ["null", "self", "console", "pts", "hosts"] {
+                        symlink(&victim, place.join(name)).unwrap();
+                    }
+                }
+                "device" => {
+                    // Only the machine's root makes one.
+                    let zero = rustix::fs::makedev(1, 5);
+                    let mode = rustix::fs::Mode::from_raw_mode(0o666);
+                    let kind = rustix::fs::FileType::CharacterDevice;
+                    if rustix::fs::mknodat(rustix::fs::CWD, &place, kind, mode, zero).is_err() {
+                        continue;
+                    }
+                }
                 _ => rustix::fs::mknodat(
                     rustix::fs::CWD,
                     &place,
@@ -177,9 +199,6 @@ fn s11_special_files_of_the_image_have_no_effect_outside(world: &World) {
 }
 
 fn s13_ids_that_cannot_be_are_refused(world: &World) {
-    if !world.sandbox.owners_kept() {
-        return;
-    }
     for user in [
         User { uid: u32::MAX, ..User::default() },
         User { gid: u32::MAX, ..User::default() },
@@ -242,6 +261,40 @@ fn s18_nobody_outside_is_signalled_or_traced(world: &World) {
     assert!(canary.try_wait().unwrap().is_none(), "somebody outside was killed");
     canary.kill().unwrap();
     canary.wait().unwrap();
+}
+
+/// CVE-2024-23651: a directory and a link to the outside change places, more than 10,000 times.
+fn s20_a_source_that_is_swapped_never_leads_outside(world: &World) {
+    let (directory, outside) = (world.directory(), world.directory());
+    fs::create_dir_all(directory.join("dir/sub")).unwrap();
+    fs::create_dir(outside.join("sub")).unwrap();
+    fs::write(outside.join("sub/canary"), "").unwrap();
+    symlink(&outside, directory.join("link")).unwrap();
+    let (stop, swaps) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (dir, link) = (directory.join("dir"), directory.join("link"));
+            while !stop.load(Ordering::Relaxed) || swaps.load(Ordering::Relaxed) <= 10_000 {
+                let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                rustix::fs::renameat_with(rustix::fs::CWD, &dir, rustix::fs::CWD, &link, exchange).unwrap();
+                swaps.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let (root, _) = world.overlay();
+        let mut spec = RunSpec::new(root, ["/bin/ls", "/m"]);
+        spec.mounts = vec![Mount::Bind {
+            source: "/dir/sub".into(),
+            within: Some(directory.clone()),
+            target: "/m".into(),
+            read_only: true,
+        }];
+        for _ in 0..30 {
+            // An error if it is the link at that moment.
+            let seen = world.try_run(&spec).map(|ran| ran.stdout()).unwrap_or_default();
+            assert_eq!(seen, "", "it led outside");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }
 
 /// CVE-2024-23652: the command puts a link to a victim in the place of a mount point's directory.
