@@ -32,7 +32,7 @@ impl Store {
     /// Whether a blob is here and its bytes are right. A damaged one is removed. Its bytes are read unless its file looks as
     /// it did when they were last found right: same inode, size, time of modification and of status change.
     pub fn verify(&self, blob: &Descriptor) -> bool {
-        self.open_whole(blob).is_some()
+        self.open_whole(blob).is_ok()
     }
 
     /// Takes a blob in. Its bytes are checked and durable when it appears; nothing of it is kept after an error.
@@ -80,17 +80,23 @@ impl Store {
         Ok(())
     }
 
-    fn open_whole(&self, blob: &Descriptor) -> Option<File> {
-        self.lease(&entry(&blob.digest)).ok()?;
+    /// The blob's file, or why it cannot be had although it may be there: nothing where it is not, or was damaged.
+    fn open_whole(&self, blob: &Descriptor) -> Result<File, Option<io::Error>> {
+        self.lease(&entry(&blob.digest)).map_err(Some)?;
         let path = self.blob_path(&blob.digest);
-        let whole = open_file(&path).ok().filter(|file| self.is_whole(file, blob));
-        if whole.is_some() {
-            self.note_use_of_blob(&blob.digest);
-        } else if is_damaged(&path, &blob.digest) {
-            // A caller with a wrong size does not make a good blob bad.
+        let refused = match open_file(&path) {
+            Ok(file) if self.is_whole(&file, blob) => {
+                self.note_use_of_blob(&blob.digest);
+                return Ok(file);
+            }
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        // A caller with a wrong size does not make a good blob bad.
+        if is_damaged(&path, &blob.digest) {
             self.remove_blob(&blob.digest);
         }
-        whole
+        Err(refused.filter(|error| error.kind() != io::ErrorKind::NotFound && !tells_damage(error, &path)))
     }
 
     pub(crate) fn remove_blob(&self, digest: &Digest) {
@@ -165,8 +171,12 @@ fn absent(blob: &Descriptor) -> SourceError {
 impl BlobSource for Store {
     fn open_unverified(&self, blob: &Descriptor) -> Result<BlobReader, SourceError> {
         match self.open_whole(blob) {
-            Some(file) => Ok(Box::new(file)),
-            None => Err(absent(blob)),
+            Ok(file) => Ok(Box::new(file)),
+            Err(None) => Err(absent(blob)),
+            Err(Some(error)) => {
+                let path = self.blob_path(&blob.digest);
+                Err(SourceError::io(format!("cannot read {} in the cache", path.display()), error))
+            }
         }
     }
 
@@ -175,7 +185,7 @@ impl BlobSource for Store {
     }
 
     fn file(&self, blob: &Descriptor) -> Option<PathBuf> {
-        self.open_whole(blob).map(|_| self.blob_path(&blob.digest))
+        self.open_whole(blob).ok().map(|_| self.blob_path(&blob.digest))
     }
 }
 
