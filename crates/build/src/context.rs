@@ -250,13 +250,12 @@ fn hash(mut file: &File, size: u64, buffer: &mut [u8]) -> std::io::Result<Digest
     }
 }
 
+/// How long a list or a value is.
+type Length = rustix::io::Result<usize>;
+
 /// The attributes that mean something in another place: those of users, and file capabilities. Labels of the machine's
 /// security modules and the marks of its overlays stay behind, and a file system without attributes has none.
-fn xattrs(
-    length: rustix::io::Result<usize>,
-    list: &dyn Fn(&mut [u8]) -> rustix::io::Result<usize>,
-    get: &dyn Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
-) -> Xattrs {
+fn xattrs(length: Length, list: &dyn Fn(&mut [u8]) -> Length, get: &dyn Fn(&[u8], &mut [u8]) -> Length) -> Xattrs {
     // Most files have none: asking for the length first saves a large buffer for each.
     let Ok(1..) = length else { return BTreeMap::new() };
     let mut names = vec![0_u8; 64 * 1024];
