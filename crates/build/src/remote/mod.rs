@@ -159,7 +159,7 @@ pub(crate) fn shown(url: &str) -> String {
 
 /// A text whose addresses are without users and passwords: what an image or a line of progress shows is seen by everybody. The
 /// user `git` of SSH is a name like any other.
-pub(crate) fn without_users(text: &str) -> String {
+pub fn without_users(text: &str) -> String {
     let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use skycap_build::dockerfile;
+use skycap_build::remote::without_users;
 
 /// So many lines are shown before and after.
 const AROUND: usize = 2;
@@ -40,9 +41,9 @@ fn end_of(text: &[u8], name: &str, line: usize) -> usize {
     spans.into_iter().find(|span| span.line == line).map_or(line, |span| span.end_line)
 }
 
-/// Tabs take one column, and nothing moves the cursor.
+/// Tabs take one column, nothing moves the cursor, and no address has a password.
 fn harmless(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    without_users(line).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -64,6 +65,8 @@ Dockerfile:3
    6 |     USER y
 --------------------";
         assert_eq!(excerpt(text, "Dockerfile", 3).as_deref(), Some(expected));
+        let fetched = excerpt(b"ADD https://me:hunter2@host/x /\n", "Dockerfile", 1).unwrap();
+        assert!(fetched.contains("ADD https://host/x /") && !fetched.contains("hunter2"));
         assert_eq!(excerpt(text, "Dockerfile", 0), None);
         assert_eq!(excerpt(text, "Dockerfile", 99), None);
     }
