@@ -49,30 +49,29 @@ fn epoch(text: &str) -> Result<i64, Failure> {
     parsed.map_err(|_| Failure::new(format!("SOURCE_DATE_EPOCH must be seconds since 1970, not {text:?}")))
 }
 
-/// `ATTEST_` and a type. What is asked for and cannot be had is an error, so a name that is nearly one of them is as well.
+/// What is asked for and cannot be had is an error, so a name that is nearly one of them is as well.
 fn attest(environment: &Environment) -> Result<Attest, Failure> {
-    let mut attest = Attest::default();
-    for (name, text) in environment.with_prefix("ATTEST_") {
-        match name {
-            "SBOM" => attest.sbom = attested("ATTEST_SBOM", Sbom::parse(text))?,
-            "PROVENANCE" => attest.provenance = provenance(text)?,
-            _ => {
-                let near = suggest::nearest(name, ["SBOM", "PROVENANCE"]);
-                let near = near.map(|near| format!("did you mean ATTEST_{near}? ")).unwrap_or_default();
-                return Err(Failure::new(format!("ATTEST_{name}: there is no such attestation"))
-                    .with_hint(format!("{near}known are ATTEST_SBOM and ATTEST_PROVENANCE")));
-            }
+    const NAMES: [&str; 2] = ["ATTEST_SBOM", "ATTEST_PROVENANCE"];
+    for (rest, _) in named(environment, "ATTEST_") {
+        let name = format!("ATTEST_{rest}");
+        if !NAMES.contains(&name.as_str()) {
+            let near = suggest::nearest(&name, NAMES).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+            return Err(Failure::new(format!("{name}: there is no such attestation"))
+                .with_hint(format!("{near}known are {}", NAMES.join(" and "))));
         }
     }
-    Ok(attest)
+    let get = |name: &str| environment.get(name);
+    Ok(Attest {
+        sbom: get("ATTEST_SBOM").map(|text| attested("ATTEST_SBOM", Sbom::parse(text))).transpose()?.flatten(),
+        provenance: get("ATTEST_PROVENANCE").map(provenance).transpose()?.flatten(),
+    })
 }
 
 /// What `--provenance` of buildx takes, and the bare names of modes.
 fn provenance(text: &str) -> Result<Option<Provenance>, Failure> {
-    let parsed = match text {
-        "min" | "max" => Provenance::parse(&format!("mode={text}")),
-        other => Provenance::parse(other),
-    };
+    let parsed = Provenance::parse(text);
+    let parsed =
+        if parsed.is_err() && !text.contains('=') { Provenance::parse(&format!("mode={text}")) } else { parsed };
     attested("ATTEST_PROVENANCE", parsed)
 }
 
