@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 const HIDDEN: &[u8] = b"***";
 /// Shorter values protect nothing.
 const SHORTEST: usize = 4;
+/// As many bytes of values are looked for; of a larger secret the lines that come first.
+const MOST: usize = 64 * 1024;
 
 /// Takes secrets out of a stream of bytes.
 pub(crate) struct Mask {
@@ -44,6 +46,9 @@ impl Mask {
         let values = secrets.flat_map(|secret| std::iter::once(secret).chain(secret.split(|byte| *byte == b'\n')));
         let mut nodes = vec![Node::default()];
         for value in values.map(<[u8]>::trim_ascii).filter(|value| value.len() >= SHORTEST) {
+            if nodes.len() + value.len() > MOST {
+                continue;
+            }
             let end = value.iter().fold(0, |node, byte| step(&mut nodes, node, *byte));
             nodes[end].value = value.len();
         }
@@ -182,6 +187,14 @@ mod tests {
             }
         }
         assert_eq!(shown(mask(&secrets), text.chunks(1)), whole);
+    }
+
+    #[test]
+    fn of_a_large_secret_the_first_lines_are_hidden() {
+        let secret: String = (0..100_000).map(|number| format!("hunter2-{number}\n")).collect();
+        let mask = mask(&[&secret, "hunter2-x"]);
+        assert!(mask.nodes.len() <= MOST);
+        assert_eq!(shown(mask, std::iter::once(&b"hunter2-1 hunter2-1000"[..])), b"*** ***");
     }
 
     /// S08: what cannot be the beginning of a secret does not wait.
