@@ -123,7 +123,7 @@ impl Store {
             self.add(items, Sort::Lower, &path, label, size, modified(&metadata));
         }
         for (path, metadata) in children(&self.dir().join(MOUNTS))? {
-            let label = fs::read_to_string(path.join(ID)).unwrap_or_else(|_| "unnamed".to_owned());
+            let label = name_of_mount(&path.join(ID)).unwrap_or_else(|| "unnamed".to_owned());
             self.add(items, Sort::CacheMount, &path, label, walked_size(&path), modified(&metadata));
         }
         Ok(())
@@ -156,6 +156,12 @@ pub(crate) type Holders = HashMap<String, Vec<u32>>;
 /// The digest that a blob's file name states.
 pub(crate) fn digest_of(algorithm: Algorithm, path: &Path) -> Option<Digest> {
     format!("{}:{}", algorithm.name(), path.file_name()?.to_str()?).parse().ok()
+}
+
+fn name_of_mount(path: &Path) -> Option<String> {
+    let mut name = String::new();
+    open_file(path).ok()?.take(HEAD).read_to_string(&mut name).ok()?;
+    Some(name)
 }
 
 fn key_of(path: &Path) -> Option<String> {

@@ -88,12 +88,14 @@ impl Store {
         self.lease(&entry)?;
         let path = self.dir().join(&entry);
         let (root, name) = (path.join(ROOT), path.join(ID));
-        if name.exists() && root.exists() {
+        let is_filled = || fs::symlink_metadata(&name).is_ok_and(|name| name.is_file()) && root.exists();
+        if is_filled() {
             return Ok(root);
         }
         let _lock = self.lock(&format!("new {entry}"))?;
-        if !(name.exists() && root.exists()) {
+        if !is_filled() {
             // Whatever it is, and whatever a program left in it.
+            remove(&name)?;
             remove(&root)?;
             fs::create_dir_all(&root)?;
             fill(&root)?;

@@ -2,12 +2,15 @@
 
 use std::fs::{self, File, FileTimes, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::blobs::open_file;
+use crate::remove::remove;
 use crate::{LOCKS, Store, hashed};
 
 /// Guards the boundary between using entries and removing them.
@@ -141,7 +144,15 @@ pub(crate) fn sweep(dir: &Path) -> io::Result<()> {
         if entry.file_name() == GATE {
             continue;
         }
-        let Ok(file) = File::open(entry.path()) else { continue };
+        let file = match open_file(&entry.path()) {
+            Ok(file) => file,
+            // Nobody can hold what is no file.
+            Err(_) if !entry.file_type()?.is_file() => {
+                let _ = remove(&entry.path());
+                continue;
+            }
+            Err(_) => continue,
+        };
         if file.try_lock().is_ok() {
             let _ = fs::remove_file(entry.path());
         }
@@ -149,8 +160,19 @@ pub(crate) fn sweep(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a lock's file, which is made if it is missing. Whatever else stands there goes.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+    let mut options = OpenOptions::new();
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    options.read(true).write(true).create(true).truncate(false).custom_flags(flags);
+    match options.open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(file),
+        _ if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) => {
+            remove(path)?;
+            options.open(path)
+        }
+        opened => opened,
+    }
 }
 
 fn try_lock(file: &File) -> io::Result<bool> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ const COUNTS: (usize, usize) = (2000, 60);
 /// So often the store is made anew, because files that nobody asks for any more gather in it.
 const RENEWED: usize = 100;
 /// Longer than a build takes on the slowest machine.
-const HANG: Duration = Duration::from_mins(3);
+const HANG: Duration = Duration::from_mins(2);
 
 /// Two stages that are copied from, a cache mount that begins with a stage's files, and what stands upon all of it.
 const DOCKERFILE: &str = "\
@@ -181,6 +182,32 @@ fn damage_one(directory: &Path, dice: &mut Dice, tally: &mut BTreeMap<String, us
     format!("{how} {}", path.display())
 }
 
+/// What every thread of this process and of others with our program waits for.
+fn threads() -> String {
+    let mut text = String::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let ours = fs::read_link("/proc/self/exe").ok();
+        if ours.is_none() || fs::read_link(process.path().join("exe")).ok() != ours {
+            continue;
+        }
+        for thread in fs::read_dir(process.path().join("task")).into_iter().flatten().flatten() {
+            let read = |name: &str| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "{}: {} {} {}",
+                thread.path().display(),
+                read("wchan"),
+                read("syscall").trim(),
+                read("stack")
+            );
+        }
+        for file in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
+            let _ = writeln!(text, "{:?} -> {:?}", file.file_name(), fs::read_link(file.path()).unwrap_or_default());
+        }
+    }
+    text
+}
+
 struct Damaged {
     world: World,
     cache: PathBuf,
@@ -254,7 +281,7 @@ fn no_damage_to_a_cache_changes_a_result() {
                 Ok(what) => last = what,
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    println!("it hangs: {last}");
+                    println!("it hangs: {last}\n{}", threads());
                     std::process::abort();
                 }
             }

@@ -187,6 +187,46 @@ fn directories_that_are_gone_or_something_else_are_made_again() {
     use_all_in_time(dir.path(), "a kind of records is a file");
 }
 
+/// K13, K16: what stands where locks are, and where cache mounts have their names.
+#[test]
+fn no_lock_and_no_name_is_anything_but_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let damages: [fn(&Path); 3] = [
+        |path| fs::create_dir_all(path.join("x/y")).unwrap(),
+        |path| std::os::unix::fs::symlink("/nowhere/at/all", path).unwrap(),
+        |path| {
+            let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+            let mode = rustix::fs::Mode::RWXU;
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        },
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let (tell, told) = mpsc::channel();
+        let dir = dir.path().to_owned();
+        std::thread::spawn(move || {
+            let use_locks = || {
+                let store = Store::open(&dir).unwrap();
+                drop(store.lock("name").unwrap());
+                store.cache_mount("kept", |_| std::io::Result::Ok(())).unwrap();
+                store.inventory().unwrap();
+            };
+            use_locks();
+            let mounts = fs::read_dir(dir.join("mounts-1")).unwrap().map(|mount| mount.unwrap().path().join("id"));
+            let locks = fs::read_dir(dir.join("locks-1")).unwrap().map(|lock| lock.unwrap().path());
+            let all: Vec<PathBuf> = locks.chain(mounts).collect();
+            assert!(all.len() >= 3, "{all:?}");
+            for path in &all {
+                replace(path, damage);
+                use_locks();
+            }
+            all.iter().filter(|path| path.is_file()).for_each(|path| replace(path, damage));
+            Store::open(&dir).unwrap().gc(0, Duration::ZERO).unwrap();
+            let _ = tell.send(());
+        });
+        told.recv_timeout(HANG).unwrap_or_else(|error| panic!("{number}: {error}"));
+    }
+}
+
 /// K23
 #[test]
 fn the_formats_of_other_releases_are_neither_used_nor_removed() {
