@@ -45,7 +45,7 @@ pub const GROUNDS: &[Ground] = &[
     Ground { in_full: true, ..container("concourse-unprivileged", Rung::Takeover, "unprivileged") },
     machine("privileged", Rung::Privileged, 0, "", &[]),
     machine("nested", Rung::Nested, 0, "", &["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]),
-    Ground { in_full: true, ..machine("single-id", Rung::Single, 65534, "", &[]) },
+    machine("single-id", Rung::Single, 65534, "", &[]),
     machine("subordinate-ids", Rung::Subordinate, 54321, "anna:600100000:65536\n", &[]),
     container("masked-proc", Rung::Masked, "unprivileged-on-fuse-only-worker"),
     container("concourse-privileged", Rung::Privileged, "privileged"),

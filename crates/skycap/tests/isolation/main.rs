@@ -5,7 +5,7 @@
 //!
 //! A [ground](grounds::GROUNDS) is a place to stand on. Each gets a directory with the contexts of all [probes](probes::PROBES) and
 //! a script that builds them, one after the other; then each probe looks at what became of its builds. By default all of them are
-//! tried on two grounds and one on all, with `SKYCAP_TEST_FULL` all on all.
+//! tried in a takeover, which differs most, and one on all grounds; with `SKYCAP_TEST_FULL` all on all.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
 
 mod context;

@@ -389,7 +389,7 @@ fn s20_sources_and_ids_of_mounts_stay_where_they_belong(place: &Place) {
     let tops =
         ["contexts", "home", "odd", "out", "script", "secrets", "secrets-store", "store", "store-2", "tmp", "victim"];
     for entry in fs::read_dir(&place.task).unwrap().map(Result::unwrap) {
-        assert!(tops.contains(&&*entry.file_name().to_string_lossy()), "{:?} came out", entry.path());
+        assert!(tops.contains(&&*entry.file_name().to_string_lossy()), "{} came out", entry.path().display());
     }
     for name in ["source-root", "source-victim", "source-climbs"] {
         // Some are errors. What is shown is never the machine's.

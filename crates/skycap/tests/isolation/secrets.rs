@@ -72,7 +72,7 @@ fn lines(place: &Place) -> Vec<String> {
 
 /// How a text may be written: as it is, in hex, and in base64 at any place of a longer text.
 pub fn disguises(secret: &str) -> Vec<Vec<u8>> {
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = secret.bytes().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let mut all = vec![secret.as_bytes().to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes()];
     for shift in 0..3 {
         let shifted = [&b"abc"[..shift], secret.as_bytes()].concat();
