@@ -83,6 +83,10 @@ fn kinds(directory: &Path) -> BTreeMap<String, Vec<PathBuf>> {
                 left.push(path);
                 continue;
             }
+            // What an earlier damage left, if nobody had to look there since: reading a pipe would be waiting for it.
+            if !metadata.is_file() {
+                continue;
+            }
             let relative = path.strip_prefix(directory).unwrap();
             let words: Vec<_> = relative.components().map(|word| word.as_os_str().to_string_lossy()).collect();
             let kind = match (&*words[0], words.len()) {
