@@ -245,6 +245,18 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_written_directly_is_written_anyway() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let to = file.reopen().unwrap();
+        let mut way = Way { is_direct: set_direct(&to, true).is_ok(), file: to };
+        let bytes = noise(2 * ALIGNMENT + 100);
+        // Neither the length nor the place in memory is right.
+        way.write_all(&bytes[1..]).unwrap();
+        way.write_all(&bytes[..100]).unwrap();
+        assert!(std::fs::read(file.path()).unwrap() == [&bytes[1..], &bytes[..100]].concat());
+    }
+
+    #[test]
     fn a_chunk_is_aligned_wherever_it_is_moved() {
         let mut chunk = Chunk::new();
         chunk.add(&[1; 100]);
