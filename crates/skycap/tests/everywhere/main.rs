@@ -41,7 +41,7 @@ use skycap_image::Image;
 const TEST: &str = "every_rung_builds_the_same_images";
 
 /// By default every so manieth case is built, those that differ somewhere, and this test's own.
-const SAMPLE: usize = 12;
+const SAMPLE: usize = 20;
 
 /// What became of the cases on one ground.
 struct Stand {
