@@ -213,7 +213,7 @@ impl<'g> Everything<'g> {
         let path = |name: &str| site.world.path(name);
         if path("image.tar").exists() {
             // The name that it gives the image is that of a repository of its own.
-            let image = skycap_image::archive::open(&path("image.tar")).unwrap().only().unwrap();
+            let image = skycap_image::archive::open(path("image.tar")).unwrap().only().unwrap();
             reads_whole(&image);
             writeln!(text, "image.tar {}", image.descriptor().digest).unwrap();
         }
