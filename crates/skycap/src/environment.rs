@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use skycap_registry::Proxies;
@@ -47,12 +48,16 @@ impl World {
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let world = Self::from_variables(variables, std::io::stderr().is_terminal());
+        let world = Self::from_variables(variables, std::io::stderr().is_terminal(), &own_directory);
         let roomy = roomy(&world.scratch);
         Self { roomy, ..world }
     }
 
-    fn from_variables(variables: BTreeMap<String, String>, is_terminal: bool) -> Self {
+    fn from_variables(
+        variables: BTreeMap<String, String>,
+        is_terminal: bool,
+        own_directory: &dyn Fn(&Path) -> PathBuf,
+    ) -> Self {
         let get = |name: &str| variables.get(name).filter(|value| !value.is_empty());
         let home = get("HOME").map(PathBuf::from);
         let scratch = get("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
@@ -60,7 +65,7 @@ impl World {
             (Some(directory), _) => PathBuf::from(directory),
             (None, Some(home)) => home.join(default),
             // A resource's container may have neither; what would be kept then lives as long as the container.
-            (None, None) => scratch.join("skycap"),
+            (None, None) => own_directory(&scratch),
         };
         let dumb = get("TERM").is_none_or(|term| term == "dumb");
         let either = |upper: &str, lower: &str| get(lower).or_else(|| get(upper)).cloned();
@@ -85,6 +90,27 @@ impl World {
     }
 }
 
+/// A directory of this user's among those of everybody: others may not write to it, nor have made it, for what is kept there is
+/// believed. Where somebody took the names, it is one that nobody can have known.
+fn own_directory(among: &Path) -> PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    let numbers = std::iter::once(String::new()).chain((2..10).map(|number| format!("-{number}")));
+    let names = numbers.map(|number| among.join(format!("skycap-{user}{number}")));
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+    // If none can be made, the error is that of whoever wants to write there.
+    let unknown = among.join(format!("skycap-{user}-{}-{since}", std::process::id()));
+    let mut names = names.chain(std::iter::once(unknown.clone()));
+    names.find(|name| is_made(name) || is_own(name, user)).unwrap_or(unknown)
+}
+
+fn is_made(directory: &Path) -> bool {
+    std::fs::DirBuilder::new().mode(0o700).create(directory).is_ok()
+}
+
+fn is_own(directory: &Path, user: u32) -> bool {
+    directory.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0)
+}
+
 /// A directory of Docker's that was named goes first, and then for the default one.
 fn auth_files(docker: Option<&String>, runtime: Option<&String>, home: Option<&Path>) -> Vec<PathBuf> {
     let named = docker.map(|directory| Path::new(directory).join("config.json"));
@@ -105,15 +131,36 @@ mod tests {
     use super::*;
 
     fn world(variables: &[(&str, &str)]) -> World {
-        World::from_variables(variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(), true)
+        World::from_variables(
+            variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            true,
+            &|among| among.join("mine"),
+        )
     }
 
     #[test]
     fn an_empty_environment_is_enough() {
         let world = world(&[]);
-        assert_eq!(world.cache, PathBuf::from("/tmp/skycap/skycap"));
+        assert_eq!(world.cache, PathBuf::from("/tmp/mine/skycap"));
         assert_eq!(world.terminal, Terminal { present: true, interactive: false, colour: false });
         assert!(world.auth_files.is_empty());
+    }
+
+    #[test]
+    fn without_a_home_nothing_is_kept_where_others_may_have_put_something() {
+        let tmp = tempfile::tempdir().unwrap();
+        let first = own_directory(tmp.path());
+        assert_eq!(first.symlink_metadata().unwrap().mode() & 0o7777, 0o700);
+        assert_eq!(own_directory(tmp.path()), first, "it is found again");
+        // Others could have written to it.
+        std::fs::set_permissions(&first, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let second = own_directory(tmp.path());
+        assert_ne!(second, first);
+        std::fs::remove_dir(&second).unwrap();
+        std::os::unix::fs::symlink(tmp.path(), &second).unwrap();
+        let third = own_directory(tmp.path());
+        assert!(third != second && third != first && third.is_dir(), "{third:?}");
+        assert!(!is_own(tmp.path(), u32::MAX), "it is another's");
     }
 
     #[test]
