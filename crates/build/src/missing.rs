@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use skycap_image::suggest;
-use skycap_rootfs::TreePath;
+use skycap_rootfs::{Entry, Kind, TreePath};
 
 use crate::error::Fault;
 use crate::files::Files;
@@ -74,6 +74,10 @@ fn hint(files: &dyn Files, hides: Option<&dyn Hides>, source: &str) -> Option<St
                 .to_owned(),
         );
     }
+    if let Ok(Some(Entry { kind: Kind::Symlink(target), .. })) = files.find(&path) {
+        let target = target.escape_ascii();
+        return Some(format!("{source} is a link to {target}, and that is not there"));
+    }
     if let Some(near) = near(files, &path) {
         return Some(format!("did you mean {near}?"));
     }
@@ -121,7 +125,7 @@ fn elsewhere(files: &dyn Files, path: &TreePath) -> Option<TreePath> {
         let directory = open.pop_front()?;
         for (found, entry) in files.list(&directory).ok()? {
             let below = directory.join(&found).ok()?;
-            if found == name {
+            if found == name && below != *path {
                 return Some(below);
             }
             if entry.is_directory() {
@@ -134,7 +138,7 @@ fn elsewhere(files: &dyn Files, path: &TreePath) -> Option<TreePath> {
 
 #[cfg(test)]
 mod tests {
-    use skycap_rootfs::{Entry, Kind, Metadata};
+    use skycap_rootfs::Metadata;
 
     use super::*;
 
