@@ -2,6 +2,8 @@
 //! kept by the store; what it wrote is the layer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,10 +58,12 @@ impl Room {
         }
     }
 
-    /// Makes a directory in it.
+    /// Makes a directory in it. An overlay's root looks like its upper directory, so the mode does not depend on the umask.
     pub fn directory(&self, name: &str) -> Result<PathBuf, Fault> {
         let path = self.path().join(name);
-        std::fs::create_dir(&path).map_err(|error| Fault::caused(format!("cannot make {}", path.display()), error))?;
+        std::fs::create_dir(&path)
+            .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o755)))
+            .map_err(|error| Fault::caused(format!("cannot make {}", path.display()), error))?;
         Ok(path)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Seek as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use skycap_image::{BlobSource as _, Descriptor, Digest};
@@ -149,6 +150,7 @@ pub(crate) fn check_out(
 ) -> Result<GitTree, Fault> {
     let Checkout { address, keep_git_dir, commit, reference } = *checkout;
     fs::create_dir(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
     let secrets = Secrets(&request.secrets);
     let authorization = secrets.for_repository(&address.url);
     let agent = agent(address, request, store)?;

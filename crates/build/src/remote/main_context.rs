@@ -88,7 +88,10 @@ fn from_url(url: &str, request: &Request, world: &World<'_>, into: &Path) -> Res
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     fs::create_dir(&directory)?;
-    fs::write(directory.join("context"), &bytes)?;
+    fs::set_permissions(&directory, Permissions::from_mode(0o755))?;
+    let file = directory.join("context");
+    fs::write(&file, &bytes)?;
+    fs::set_permissions(file, Permissions::from_mode(0o644))?;
     Ok(MainContext { directory, dockerfile: Some(bytes), time: modified, material })
 }
 

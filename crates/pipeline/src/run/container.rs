@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use skycap_image::Digest;
@@ -104,6 +105,8 @@ impl Container<'_> {
             let (upper, work) = (dir.join("upper"), dir.join("work"));
             make(&upper)?;
             make(&work)?;
+            // The mount's root looks like it, whatever the umask.
+            fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).map_err(during("prepare a root"))?;
             return Ok(Root::Overlay { lowers: vec![self.rootfs.to_owned()], upper, work });
         }
         let copy = dir.join("rootfs");

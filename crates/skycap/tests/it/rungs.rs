@@ -129,7 +129,7 @@ fn run_works_as_an_ordinary_user_with_subordinate_ids() {
 
 /// Runs the task in a container as a Concourse worker would start it.
 fn in_concourse(world: &World, configuration: &str) -> Ran {
-    let container = Container { configuration, directory: "/task", variables: &[] };
+    let container = Container { configuration, directory: "/task", variables: &[], umask: 0o022 };
     run(container.command(world))
 }
 
@@ -138,6 +138,7 @@ struct Container<'a> {
     configuration: &'a str,
     directory: &'a str,
     variables: &'a [&'a str],
+    umask: u32,
 }
 
 impl Container<'_> {
@@ -171,6 +172,7 @@ fn bundle(world: &World, container: &Container<'_>) -> PathBuf {
     let path = format!("{}/testdata/concourse/{configuration}.json", env!("CARGO_MANIFEST_DIR"));
     let mut config: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     config["process"]["args"] = json!(["/bin/skycap", "oci-build"]);
+    config["process"]["user"]["umask"] = json!(container.umask);
     config["process"]["cwd"] = json!(container.directory);
     let variables = config["process"]["env"].as_array_mut().unwrap();
     variables.extend(container.variables.iter().map(|variable| json!(variable)));
@@ -280,7 +282,7 @@ fn owners_that_run_gives_are_in_the_layer_with_one_id() {
 const TASK: &str = "/tmp/build/0a1b2c3d";
 
 const BY_TAKEOVER: Container<'static> =
-    Container { configuration: "unprivileged", directory: TASK, variables: &["SKYCAP_SANDBOX=takeover"] };
+    Container { configuration: "unprivileged", directory: TASK, variables: &["SKYCAP_SANDBOX=takeover"], umask: 0o022 };
 
 /// Whether a container can be made here, and the task in it.
 fn for_takeover(world: &World, test: &str, dockerfile: &str) -> bool {
@@ -364,7 +366,7 @@ fn a_takeover_builds_the_image_that_other_rungs_build() {
         }
         let variables = [sandbox, SECRET, EPOCH];
         let variables = if sandbox.is_empty() { &variables[1..] } else { &variables[..] };
-        let container = Container { configuration, directory: TASK, variables };
+        let container = Container { configuration, directory: TASK, variables, umask: 0o022 };
         let ran = run(container.command(&world)).ok();
         assert!(ran.stderr.contains(rung), "{rung} is not named:\n{}", ran.stderr);
         digests.push(layers(&world.path("task")));
@@ -603,4 +605,60 @@ fn run_find(world: &World) -> String {
     let mut find = world.command("find");
     find.arg(world.path("task/cache")).args(["-name", ".new-*"]);
     String::from_utf8(find.output().unwrap().stdout).unwrap()
+}
+
+/// Whoever is not root goes through `/`, where only root writes, and looks into what is mounted.
+const OF_ANY_UMASK: &str = r#"FROM scratch AS base
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+RUN test "$(stat -c %a /)" = 755 && stat -c '%a %n' / /bin > /modes && mkdir /made && umask >> /modes
+FROM base
+WORKDIR /srv/work
+USER 1000:1000
+RUN --mount=type=bind,from=base,target=/mnt --mount=type=bind,from=base,rw,target=/rw --mount=type=bind,source=Dockerfile,target=/of-context \
+    --mount=type=cache,target=/cache,id=c --mount=type=secret,id=token,mode=444,target=/run/token --mount=type=tmpfs,target=/memory \
+    test "$(stat -c %a / /mnt /rw /cache | tr '\n' ' ')" = "755 755 755 755 " && test -s /run/token \
+    && test -r /of-context && ls / /mnt /rw > /dev/null && echo x > /memory/x && { test "$(id -u)" = 0 || ! touch /no; }
+RUN test "$(stat -c %a / /made | tr '\n' ' ')" = "755 755 "
+"#;
+
+/// S34: how files look inside does not depend on the umask of whoever builds, on any rung.
+#[test]
+fn the_umask_of_whoever_builds_changes_nothing() {
+    let test = "the_umask_of_whoever_builds_changes_nothing";
+    let mut digests = Vec::new();
+    for umask in ["000", "022", "077"] {
+        for (rung, uid, starter) in [
+            ("privileged", 0, &[] as &[&str]),
+            ("nested", 0, &["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]),
+            ("single", 65534, &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]),
+        ] {
+            let world = World::new();
+            if !root(test) || task(&world, test).is_none() {
+                return;
+            }
+            world.file("task/Dockerfile", OF_ANY_UMASK);
+            for name in ["task", "home", "tmp"] {
+                let directory = world.dir(name);
+                std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).unwrap();
+                own(&directory, uid, uid);
+            }
+            let mut command = world.command("sh");
+            command.args(["-c", "umask $0 && exec \"$@\"", umask]).args(starter).arg("env");
+            command.args([SECRET, EPOCH, "OUTPUT_OCI=true"]);
+            let ran = build_as(&world, command, &world.path("task")).ok();
+            assert!(ran.stderr.contains(&format!("sandbox: {rung}")), "{rung}:\n{}", ran.stderr);
+            digests.push((rung, umask, layers(&world.path("task"))));
+        }
+        let world = World::new();
+        if !for_takeover(&world, test, OF_ANY_UMASK) {
+            return;
+        }
+        let variables = [SECRET, EPOCH, "OUTPUT_OCI=true", "SKYCAP_SANDBOX=takeover"];
+        let container =
+            Container { variables: &variables, umask: u32::from_str_radix(umask, 8).unwrap(), ..BY_TAKEOVER };
+        run(container.command(&world)).ok();
+        digests.push(("takeover", umask, layers(&world.path("task"))));
+    }
+    assert!(digests.iter().all(|(_, _, digest)| *digest == digests[0].2), "{digests:#?}");
 }
