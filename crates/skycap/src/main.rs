@@ -20,12 +20,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches};
 use skycap_concourse::Kind;
 use skycap_sandbox::{Refused, Rung, Sandbox, container_is_disposable, enter};
 
 use args::{
-    Bounds, Cli, Command, Isolation, Login, Means, ProgressArg, Registry, RegistryImage, RungArg, Store, StoreGc,
+    Bounds, Cli, Command, Isolation, Kept, Login, Means, ProgressArg, Registry, RegistryImage, RungArg, Store, StoreGc,
     StoreLs, StoreVerify,
 };
 use commands::Context;
@@ -45,8 +46,19 @@ fn main() -> ExitCode {
     let executable = std::fs::read_link("/proc/self/exe").ok().or_else(started_as);
     match program::detect(executable.as_deref(), name) {
         Some(program) => installed(&program, &arguments[1..]),
-        None => command_line(Cli::parse_from(arguments)),
+        None => command_line(parse(arguments)),
     }
+}
+
+/// Reads a command line. A variable that is empty is one that is not set.
+fn parse(arguments: Vec<OsString>) -> Cli {
+    fn without_empty(command: clap::Command) -> clap::Command {
+        let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        let unset = |arg: clap::Arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg };
+        command.mut_args(unset).mut_subcommands(without_empty)
+    }
+    let matches = without_empty(Cli::command()).get_matches_from(arguments);
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 /// We are a program of an installed component. Concourse's convention leaves no room for flags.
@@ -63,7 +75,9 @@ fn installed(program: &Program, arguments: &[OsString]) -> ExitCode {
         Ok(found) => found,
         Err(failure) => return failure.report(Style::new(world.terminal.colour)),
     };
-    let means = Means { bounds, isolation: Isolation { sandbox, is_task: true }, ..Means::default() };
+    let store = world.variables.get("SKYCAP_STORE").filter(|store| !store.is_empty()).map(PathBuf::from);
+    let (kept, isolation) = (Kept { store }, Isolation { sandbox, is_task: true });
+    let means = Means { kept, bounds, isolation, ..Means::default() };
     let script = match program.name.as_str() {
         "check" => Script::Check,
         "in" => Script::In(argument),
@@ -79,7 +93,7 @@ fn installed(program: &Program, arguments: &[OsString]) -> ExitCode {
 
 /// `SKYCAP_SANDBOX`, as the flag `--sandbox` reads it.
 fn rung_from(world: &World) -> Result<Option<RungArg>, Failure> {
-    let Some(name) = world.variables.get("SKYCAP_SANDBOX") else { return Ok(None) };
+    let Some(name) = world.variables.get("SKYCAP_SANDBOX").filter(|name| !name.is_empty()) else { return Ok(None) };
     let rung = <RungArg as clap::ValueEnum>::from_str(name, false);
     rung.map(Some).map_err(|_| {
         Failure::usage(format!("SKYCAP_SANDBOX={name}: there is no such rung"))

@@ -221,3 +221,33 @@ fn a_closed_standard_output_does_not_panic() {
     std::io::stderr().write_all(&output.stderr).unwrap();
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
 }
+
+/// As many systems leave them: a variable without a value is one that is not set, for commands and for installed programs.
+#[test]
+fn empty_variables_say_nothing() {
+    let world = World::new();
+    world.file("context/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    run(world.skycap(["install", "oci-build", "installed"])).ok();
+    let variables = ["SKYCAP_SANDBOX", "SKYCAP_STORE", "SKYCAP_STORE_LIMIT", "BUILDKIT_PROGRESS", "REGISTRY_AUTH_FILE"];
+    let empty = |mut command: std::process::Command| {
+        command.envs(variables.map(|variable| (variable, "")));
+        run(command).ok()
+    };
+    empty(world.skycap(["build", "context"]));
+    empty(world.skycap(["store", "ls"]));
+    assert!(world.path("home/.cache/skycap/store").is_dir());
+    world.dir("context/image");
+    let mut task = world.command(world.path("installed/build"));
+    task.current_dir(world.path("context"));
+    empty(task);
+    // With a value they are read.
+    for (variable, told) in [("SKYCAP_SANDBOX", "nonsense"), ("SKYCAP_STORE_LIMIT", "nonsense")] {
+        let mut build = world.skycap(["build", "context"]);
+        build.env(variable, "nonsense");
+        run(build).fails(2, told);
+    }
+    let mut task = world.command(world.path("installed/build"));
+    task.current_dir(world.path("context")).env("SKYCAP_STORE", world.path("elsewhere"));
+    run(task).ok();
+    assert!(world.path("elsewhere").is_dir());
+}
