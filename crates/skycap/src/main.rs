@@ -23,13 +23,14 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches};
 use skycap_concourse::Kind;
-use skycap_sandbox::{Refused, Rung, Sandbox, container_is_disposable, enter};
+use skycap_sandbox::{Refused, Rung, Sandbox, enter};
 
 use args::{
     Bounds, Cli, Command, Isolation, Kept, Login, Means, ProgressArg, Registry, RegistryImage, RungArg, Store, StoreGc,
     StoreLs, StoreVerify,
 };
 use commands::Context;
+use commands::doctor::{against_takeover, on_request};
 use commands::resource::Script;
 use environment::World;
 use failure::Failure;
@@ -171,8 +172,11 @@ fn means(command: &Command) -> (Means, bool) {
         }
         Command::Store(
             Store::Ls(StoreLs { kept, .. }) | Store::Gc(StoreGc { kept, .. }) | Store::Verify(StoreVerify { kept, .. }),
-        )
-        | Command::Doctor(kept) => (Means { kept: kept.clone(), ..Means::default() }, false),
+        ) => (Means { kept: kept.clone(), ..Means::default() }, false),
+        Command::Doctor(arguments) => {
+            let (kept, isolation) = (arguments.kept.clone(), arguments.isolation.clone());
+            (Means { kept, isolation, ..Means::default() }, false)
+        }
         Command::Validate(_)
         | Command::Plan(_)
         | Command::Registry(_)
@@ -206,12 +210,18 @@ fn as_task(means: &Means) -> Means {
 /// takes that over.
 fn climb(isolation: &Isolation) -> Result<Sandbox, Refused> {
     let entered = enter(isolation.sandbox.map(Rung::from));
-    let is_disposable = || std::env::current_dir().is_ok_and(|directory| container_is_disposable(&directory).is_ok());
-    match entered {
-        Err(refused) if isolation.is_task && isolation.sandbox.is_none() && is_disposable() => {
-            enter(Some(Rung::Takeover)).map_err(|_| refused)
+    let Err(mut refused) = entered else { return entered };
+    if !isolation.is_task || isolation.sandbox.is_some() {
+        return Err(refused);
+    }
+    match against_takeover() {
+        Ok(()) => enter(Some(Rung::Takeover)).map_err(|_| refused),
+        Err(against) => {
+            for (_, attempt) in refused.attempts.iter_mut().filter(|(rung, _)| *rung == Rung::Takeover) {
+                attempt.call = on_request(against);
+            }
+            Err(refused)
         }
-        other => other,
     }
 }
 

@@ -145,12 +145,21 @@ pub enum Command {
     /// The oci-build task, by hand: parameters from the environment, inputs and outputs in the working directory
     OciBuild(Means),
     /// Say what this machine can do and what would lift it
-    Doctor(Kept),
+    Doctor(Doctor),
     /// Print a completion script
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
+}
+
+/// What a machine is judged by.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub kept: Kept,
+    #[command(flatten)]
+    pub isolation: Isolation,
 }
 
 /// A script of a resource.

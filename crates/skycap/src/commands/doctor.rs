@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use skycap_image::Platform;
-use skycap_sandbox::{Attempt, Refused, Rung, probe};
+use skycap_sandbox::{Attempt, Refused, Rung, container_is_disposable, probe};
 
-use super::Context;
+use super::{Context, print_bytes};
 use crate::failure::Failure;
 use crate::report::Style;
 
@@ -17,26 +17,43 @@ const OVERLAY: rustix::fs::FsWord = 0x794c_7630;
 /// Where programs are looked for when nothing says where.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What is said of a takeover that works and is not taken by itself.
+const ON_REQUEST: &str = "works, but has to be asked for";
+
 /// Looks at the store and for git, tries every rung of the sandbox, and says what it found.
 pub fn run(context: &Context) -> Result<(), Failure> {
     let style = Style::new(context.world.terminal.colour);
-    if print(context, style, &mut io::stdout().lock())? {
-        Ok(())
-    } else {
-        Err(Failure::new("RUN and tasks cannot be run here; images without RUN can be built"))
-    }
+    let mut text = Vec::new();
+    let verdict = print(context, style, &mut text)?;
+    print_bytes(&text)?;
+    verdict
 }
 
-/// Whether there is a rung that works.
-fn print(context: &Context, style: Style, out: &mut impl Write) -> io::Result<bool> {
+/// Whether RUN can be run.
+fn print(context: &Context, style: Style, out: &mut impl Write) -> io::Result<Result<(), Failure>> {
     writeln!(out, "skycap   {}", env!("CARGO_PKG_VERSION"))?;
     print_store(context, style, out)?;
     print_git(context, style, out)?;
-    writeln!(out, "sandbox  strongest rung first")?;
-    let works = print_rungs(probe(), style, out)?;
+    let wanted = context.means.isolation.sandbox.map(Rung::from);
+    match wanted {
+        Some(rung) => writeln!(out, "sandbox  {rung} is asked for (--sandbox or SKYCAP_SANDBOX)")?,
+        None => writeln!(out, "sandbox  strongest rung first")?,
+    }
+    let verdict = print_rungs(probe(), wanted, against_takeover(), style, out)?;
     print_architectures(out)?;
     writeln!(out, "what each rung is, and how to get a better one: docs/sandbox.md")?;
-    Ok(works)
+    Ok(verdict)
+}
+
+/// What speaks against taking over the container that this process is in without being asked.
+pub fn against_takeover() -> Result<(), &'static str> {
+    let directory = std::env::current_dir().map_err(|_| "the working directory is not known")?;
+    container_is_disposable(&directory)
+}
+
+/// The same as part of an error.
+pub fn on_request(against: &str) -> String {
+    format!("{ON_REQUEST}: the oci-build task does not take it by itself, because {against}")
 }
 
 /// Opens the store, and makes it where it does not exist, as every build does.
@@ -83,36 +100,64 @@ fn find_program(name: &str, path: &str) -> Option<PathBuf> {
     std::env::split_paths(path).map(|directory| directory.join(name)).find(executable)
 }
 
-/// Each rung with what refuses it and what would lift the machine onto it. A takeover is none that is used by itself.
-fn print_rungs(rungs: Vec<(Rung, Result<(), Attempt>)>, style: Style, out: &mut impl Write) -> io::Result<bool> {
+/// Each rung with what refuses it and what would lift the machine onto it; whether RUN can be run.
+fn print_rungs(
+    rungs: Vec<(Rung, Result<(), Attempt>)>,
+    wanted: Option<Rung>,
+    against: Result<(), &'static str>,
+    style: Style,
+    out: &mut impl Write,
+) -> io::Result<Result<(), Failure>> {
     let failed = |(rung, result): &(Rung, Result<(), Attempt>)| Some((*rung, result.as_ref().err()?.clone()));
     let refused = Refused { attempts: rungs.iter().filter_map(failed).collect() };
     let helpful = refused.hints();
-    let mut used = false;
+    let mut used = None;
+    let mut verdict = Err(Failure::new("RUN and tasks cannot be run here; images without RUN can be built"));
     for (rung, result) in rungs {
+        let is_next = used.is_none() && wanted.is_none_or(|wanted| wanted == rung);
         match result {
-            Ok(()) if rung == Rung::Takeover => {
-                let note = "works if it is asked for (SKYCAP_SANDBOX=takeover), and if this container is thrown away afterwards; \
-                            the oci-build task takes it by itself where Concourse made the container";
+            Ok(()) if rung == Rung::Takeover && wanted != Some(rung) => {
+                let note = match (used.is_some() || wanted.is_some(), against) {
+                    (true, _) => ON_REQUEST.to_owned(),
+                    (false, Ok(())) => {
+                        verdict = Ok(());
+                        "works; the oci-build task takes it by itself, other commands have to be asked to".to_owned()
+                    }
+                    (false, Err(against)) => {
+                        let what = "RUN can be run here only by a takeover, which has to be asked for";
+                        verdict = Err(Failure::new(what));
+                        on_request(against)
+                    }
+                };
                 writeln!(out, "  {} {rung}: {note}", style.strong("ok"))?;
+                let hint = "SKYCAP_SANDBOX=takeover asks for it: only if this container is thrown away afterwards";
+                print_hint("     ", hint, style, out)?;
             }
             Ok(()) => {
-                let note = if used { "works" } else { "works; this one is used" };
-                used = true;
+                let note = if is_next { "works; this one is used" } else { "works" };
+                if is_next {
+                    (used, verdict) = (Some(rung), Ok(()));
+                }
                 writeln!(out, "  {} {rung}: {note}", style.strong("ok"))?;
             }
             Err(attempt) => {
                 writeln!(out, "  {} {rung}: {attempt}", style.warning("no"))?;
                 // Where a stronger rung works, nothing is to be done.
-                if !used && attempt.hint.is_empty() {
+                if used.is_none() && attempt.hint.is_empty() {
                     print_hint("     ", way_up(rung), style, out)?;
-                } else if !used && helpful.contains(&attempt.hint.as_str()) {
+                } else if used.is_none() && helpful.contains(&attempt.hint.as_str()) {
                     print_hint("     ", &attempt.hint, style, out)?;
                 }
             }
         }
     }
-    Ok(used)
+    Ok(match (wanted, used) {
+        (Some(wanted), None) => {
+            let failure = Failure::new(format!("the rung that is asked for does not work here: {wanted}"));
+            Err(failure.with_hint("without --sandbox and SKYCAP_SANDBOX the strongest rung that works is used"))
+        }
+        _ => verdict,
+    })
 }
 
 /// Whose programs RUN can run: this machine's own, and those that the kernel has an emulator for.

@@ -129,7 +129,7 @@ fn run_works_as_an_ordinary_user_with_subordinate_ids() {
 
 /// Runs the task in a container as a Concourse worker would start it.
 fn in_concourse(world: &World, configuration: &str) -> Ran {
-    let container = Container { configuration, directory: "/task", variables: &[], umask: 0o022 };
+    let container = Container { configuration, directory: "/task", variables: &[], umask: 0o022, command: "oci-build" };
     run(container.command(world))
 }
 
@@ -139,6 +139,7 @@ struct Container<'a> {
     directory: &'a str,
     variables: &'a [&'a str],
     umask: u32,
+    command: &'a str,
 }
 
 impl Container<'_> {
@@ -160,7 +161,7 @@ fn bundle(world: &World, container: &Container<'_>) -> PathBuf {
     let configuration = container.configuration;
     let bundle = world.dir("bundle");
     let rootfs = world.dir("bundle/rootfs");
-    for directory in ["bin", "proc", "dev", "sys", "etc", "scratch", "task", &TASK[1..]] {
+    for directory in ["bin", "proc", "dev", "sys", "etc", "scratch", "task", &TASK[1..], &container.directory[1..]] {
         std::fs::create_dir_all(rootfs.join(directory)).unwrap();
     }
     let mut copy = world.command("install");
@@ -171,7 +172,7 @@ fn bundle(world: &World, container: &Container<'_>) -> PathBuf {
     std::fs::set_permissions(&scratch, PermissionsExt::from_mode(0o777)).unwrap();
     let path = format!("{}/testdata/concourse/{configuration}.json", env!("CARGO_MANIFEST_DIR"));
     let mut config: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    config["process"]["args"] = json!(["/bin/skycap", "oci-build"]);
+    config["process"]["args"] = json!(["/bin/skycap", container.command]);
     config["process"]["user"]["umask"] = json!(container.umask);
     config["process"]["cwd"] = json!(container.directory);
     let variables = config["process"]["env"].as_array_mut().unwrap();
@@ -219,6 +220,10 @@ fn run_works_in_a_container_that_may_only_unshare() {
     assert!(layers(&world.path("task")).starts_with("sha256:"));
 }
 
+/// What the error of a build and `doctor` say of a takeover outside of a task's directory.
+const NOT_BY_ITSELF: &str = "takeover: works, but has to be asked for: the oci-build task does not take it by itself, because the \
+                             working directory is not /tmp/build/<8 hexadecimal digits>";
+
 #[test]
 fn run_is_refused_with_the_line_the_call_and_the_ways_out_where_nothing_works() {
     let test = "run_is_refused_with_the_line_the_call_and_the_ways_out_where_nothing_works";
@@ -230,7 +235,7 @@ fn run_is_refused_with_the_line_the_call_and_the_ways_out_where_nothing_works() 
         return;
     }
     let ran = in_concourse(&world, "unprivileged").fails(1, "Dockerfile:3");
-    for text in ["unshare", "EPERM", "privileged", "fuse-only"] {
+    for text in ["unshare", "EPERM", "privileged", "fuse-only", NOT_BY_ITSELF] {
         assert!(ran.stderr.contains(text), "{text} is missing:\n{}", ran.stderr);
     }
     assert!(!world.path("task/image/image.tar").exists());
@@ -281,8 +286,13 @@ fn owners_that_run_gives_are_in_the_layer_with_one_id() {
 /// Where Concourse would put a task.
 const TASK: &str = "/tmp/build/0a1b2c3d";
 
-const BY_TAKEOVER: Container<'static> =
-    Container { configuration: "unprivileged", directory: TASK, variables: &["SKYCAP_SANDBOX=takeover"], umask: 0o022 };
+const BY_TAKEOVER: Container<'static> = Container {
+    configuration: "unprivileged",
+    directory: TASK,
+    variables: &["SKYCAP_SANDBOX=takeover"],
+    umask: 0o022,
+    command: "oci-build",
+};
 
 /// Whether a container can be made here, and the task in it.
 fn for_takeover(world: &World, test: &str, dockerfile: &str) -> bool {
@@ -366,7 +376,7 @@ fn a_takeover_builds_the_image_that_other_rungs_build() {
         }
         let variables = [sandbox, SECRET, EPOCH];
         let variables = if sandbox.is_empty() { &variables[1..] } else { &variables[..] };
-        let container = Container { configuration, directory: TASK, variables, umask: 0o022 };
+        let container = Container { configuration, directory: TASK, variables, umask: 0o022, command: "oci-build" };
         let ran = run(container.command(&world)).ok();
         assert!(ran.stderr.contains(rung), "{rung} is not named:\n{}", ran.stderr);
         digests.push(layers(&world.path("task")));
@@ -461,17 +471,88 @@ fn a_takeover_works_where_directories_cannot_be_renamed() {
     assert!(ran.stderr.contains("sandbox: takeover"), "{}", ran.stderr);
 }
 
-/// There, inputs and outputs in `/tmp` could not be put out of reach of `rm -rf /tmp/*`.
+/// There, inputs and outputs in `/tmp` could not be put out of reach of `rm -rf /tmp/*`. Nothing is moved before that is known.
 #[test]
 fn a_takeover_that_could_not_protect_outputs_is_refused() {
     let test = "a_takeover_that_could_not_protect_outputs_is_refused";
+    for directory in [TASK, "/opt/deep/vol"] {
+        let world = World::new();
+        if !for_takeover(&world, test, "FROM scratch\nCOPY busybox /bin/sh\nRUN rm -rf /tmp/* /opt/*\n") {
+            return;
+        }
+        let ran = run(on_overlay(&world, &Container { directory, ..BY_TAKEOVER })).fails(1, "Dockerfile:3");
+        for text in ["redirect_dir", directory] {
+            assert!(ran.stderr.contains(text), "{text} is missing:\n{}", ran.stderr);
+        }
+        assert!(world.path("task/Dockerfile").exists() && world.path("task/busybox").exists());
+        for name in ["bin", "etc", "opt"] {
+            let changed = world.path("bundle/over/upper").join(name);
+            assert!(changed.symlink_metadata().is_err(), "{} was moved", changed.display());
+        }
+    }
+}
+
+/// One of the container's own files cannot be moved: those that were moved before it come back.
+#[test]
+fn a_takeover_that_cannot_begin_leaves_the_container_as_it_was() {
+    let test = "a_takeover_that_cannot_begin_leaves_the_container_as_it_was";
     let world = World::new();
-    if !for_takeover(&world, test, "FROM scratch\nCOPY busybox /bin/sh\nRUN rm -rf /tmp/*\n") {
+    if !for_takeover(&world, test, "FROM scratch\nCOPY busybox /bin/sh\nRUN exit 0\n") {
         return;
     }
-    let ran = run(on_overlay(&world, &BY_TAKEOVER)).fails(1, "Dockerfile:3");
-    assert!(ran.stderr.contains("redirect_dir"), "{}", ran.stderr);
-    assert!(world.path("task/Dockerfile").exists() && world.path("task/busybox").exists());
+    let command = BY_TAKEOVER.command(&world);
+    for number in 0..20 {
+        world.file(&format!("bundle/rootfs/own-{number}/file"), "own");
+    }
+    let stuck = world.file("bundle/rootfs/stuck", "");
+    let set = |flag: &str| {
+        let mut chattr = world.command("chattr");
+        chattr.arg(flag).arg(&stuck);
+        chattr.output().is_ok_and(|ended| ended.status.success())
+    };
+    if !set("+i") {
+        println!("skipped: {test}: no file can be made immutable here");
+        return;
+    }
+    let before = own_files(&world);
+    let ran = run(command);
+    let after = own_files(&world);
+    assert!(set("-i"));
+    let ran = ran.fails(1, "Dockerfile:3");
+    assert!(ran.stderr.contains("put the container's own files aside"), "{}", ran.stderr);
+    assert_eq!(after, before);
+}
+
+/// Volumes directly in `/` stay visible. What is written there would be in no layer, and other RUNs would see it.
+#[test]
+fn a_takeover_loses_nothing_that_is_written_to_a_volume() {
+    let test = "a_takeover_loses_nothing_that_is_written_to_a_volume";
+    let base = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n";
+    let (own, task) = (TASK, "/task");
+    for (directory, line, named) in [
+        (own, "RUN mkdir -p /scratch/w2; echo f >/scratch/w2/out; echo x >/y", "/scratch/w2"),
+        (own, "RUN chmod 700 /scratch", "/scratch"),
+        (own, "WORKDIR /scratch\nRUN touch here", "/scratch/here"),
+        (own, "COPY Dockerfile /scratch/\nRUN true", "the image has files in /scratch"),
+        (task, "RUN echo x >> /task/Dockerfile", "/task/Dockerfile"),
+        (task, "RUN rm /task/busybox", "/task/busybox"),
+        // Nothing is lost.
+        (task, "RUN --mount=type=cache,target=/c echo c >/c/c; echo f >/scratch/f; rm /scratch/f; echo x >/y", ""),
+        (own, "RUN echo f >/scratch/f; exit 7", "exited with code 7"),
+    ] {
+        let world = World::new();
+        if !for_takeover(&world, test, &format!("{base}{line}\n")) {
+            return;
+        }
+        let ran = run(Container { directory, ..BY_TAKEOVER }.command(&world));
+        if named.is_empty() {
+            ran.ok();
+            continue;
+        }
+        let ran = ran.fails(1, named);
+        assert!(named.contains("7") || ran.stderr.contains("privileged"), "{line}: no way out:\n{}", ran.stderr);
+        assert!(!world.path("task/image/image.tar").exists(), "{line}");
+    }
 }
 
 /// The container's root as an overlay that does not rename directories of its lower layer.
@@ -661,4 +742,40 @@ fn the_umask_of_whoever_builds_changes_nothing() {
         digests.push(("takeover", umask, layers(&world.path("task"))));
     }
     assert!(digests.iter().all(|(_, _, digest)| *digest == digests[0].2), "{digests:#?}");
+}
+
+#[test]
+fn doctor_judges_a_takeover_as_a_build_would() {
+    let test = "doctor_judges_a_takeover_as_a_build_would";
+    let world = World::new();
+    if !for_takeover(&world, test, DOCKERFILE) {
+        return;
+    }
+    let doctor = |directory, variables| {
+        for name in ["bundle", "runc"] {
+            let _ = std::fs::remove_dir_all(world.path(name));
+        }
+        run(Container { directory, variables, command: "doctor", ..BY_TAKEOVER }.command(&world))
+    };
+    let says = |ran: &Ran, text: &str| assert!(ran.stdout.contains(text), "{text}:\n{}\n{}", ran.stdout, ran.stderr);
+    says(&doctor(TASK, &[]).ok(), "takeover: works; the oci-build task takes it by itself");
+    let elsewhere = doctor("/task", &[]).fails(1, "only by a takeover, which has to be asked for");
+    says(&elsewhere, NOT_BY_ITSELF);
+    let asked_for = doctor("/task", &["SKYCAP_SANDBOX=takeover"]).ok();
+    says(&asked_for, "takeover is asked for");
+    says(&asked_for, "takeover: works; this one is used");
+    doctor("/task", &["SKYCAP_SANDBOX=nested"]).fails(1, "does not work here: nested user namespace");
+    doctor("/task", &["SKYCAP_SANDBOX=nonsense"]).fails(2, "nonsense");
+}
+
+#[test]
+fn doctor_refuses_a_rung_that_there_is_not_and_may_be_cut_short() {
+    let world = World::new();
+    let mut doctor = world.skycap(["doctor"]);
+    doctor.env("SKYCAP_SANDBOX", "nonsense");
+    run(doctor).fails(2, "nonsense");
+    let mut short = world.command("sh");
+    short.args(["-c", "{ \"$0\" doctor; echo ended with $? >&2; } | true", SKYCAP]);
+    let ran = run(short).ok();
+    assert!(ran.stderr.contains("ended with") && !ran.stderr.contains("ipe"), "{}", ran.stderr);
 }
