@@ -29,7 +29,7 @@ pub(crate) enum Stand {
     /// An overlay with this upper directory.
     Overlay { root: Root, upper: PathBuf, room: Arc<Room> },
     /// A tree.
-    Tree { tree: Tree, layers: Vec<Layer>, before: Recorded },
+    Tree { tree: Tree, layers: Vec<Layer>, before: Recorded, store: PathBuf },
 }
 
 /// A tree in the territory of a takeover.
@@ -58,7 +58,7 @@ impl Stand {
     pub fn root(&self) -> Root {
         match self {
             Self::Overlay { root, .. } => root.clone(),
-            Self::Tree { tree, .. } => Root::TakenOver(tree.path()),
+            Self::Tree { tree, store, .. } => Root::TakenOver { tree: tree.path(), shared: store.clone() },
         }
     }
 
@@ -82,7 +82,7 @@ impl Stand {
                 let lowers = if let Root::Overlay { lowers, .. } = root { &**lowers } else { &[] };
                 pack_overlay_upper(upper, lowers, view, owners, (maker.uid, maker.gid), &|_| false, pack)
             }
-            Self::Tree { tree, layers, before } => pack_changed_tree(&tree.path(), layers, view, before, pack),
+            Self::Tree { tree, layers, before, .. } => pack_changed_tree(&tree.path(), layers, view, before, pack),
         }
         .map(drop)
     }
@@ -97,7 +97,8 @@ impl Engine<'_> {
     pub fn stand(&self, sandbox: &Sandbox, id: NodeId, room: &Arc<Room>) -> Result<Stand, Fault> {
         if let Some(territory) = sandbox.territory() {
             let (tree, layers) = (self.tree(territory, id)?, self.layers(id)?);
-            return Ok(Stand::Tree { tree, layers, before: Recorded::default() });
+            let store = std::fs::canonicalize(self.tools.store.dir())?;
+            return Ok(Stand::Tree { tree, layers, before: Recorded::default(), store });
         }
         let (upper, work) = (room.directory("upper")?, room.directory("work")?);
         let root = Root::Overlay { lowers: self.lowers(sandbox, id)?, upper: upper.clone(), work };

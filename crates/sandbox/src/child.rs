@@ -18,6 +18,7 @@ mod overlay;
 mod owners;
 mod special;
 mod stage;
+mod standing;
 mod takeover;
 mod terminal;
 mod volumes;

@@ -151,7 +151,7 @@ impl Sandbox {
             Some(Report::NotFound { name, searched }) => Err(RunError::ExecNotFound { name, searched }),
             Some(Report::Failed(failure)) => Err(setup(failure)),
             _ => {
-                if let (Some(territory), Root::TakenOver(tree)) = (territory, &spec.root) {
+                if let (Some(territory), Root::TakenOver { tree, .. }) = (territory, &spec.root) {
                     // That it died is what is told, whether this works or not.
                     let _ = spawn::ask(&Order::PutBack { territory, tree: tree.clone() });
                 }

@@ -94,7 +94,15 @@ pub enum Root {
     Directory(#[serde(with = "path")] PathBuf),
     /// A directory in the [territory](crate::Sandbox::territory) of a [takeover](crate::Rung::Takeover), written to in
     /// place: while the command runs, its entries change places with those of `/`.
-    TakenOver(#[serde(with = "path")] PathBuf),
+    TakenOver {
+        /// That directory.
+        #[serde(with = "path")]
+        tree: PathBuf,
+        /// Where others may write meanwhile. What the command changes elsewhere on volumes that it sees is an error: it
+        /// would be lost.
+        #[serde(with = "path")]
+        shared: PathBuf,
+    },
 }
 
 /// A mount inside the root file system. A missing target is created, and removed again afterwards if it is still empty.

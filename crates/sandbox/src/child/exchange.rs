@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, RenameFlags, StatxFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -85,10 +86,32 @@ fn merge(source: &OwnedFd, to: &OwnedFd, name: &OsStr, mounted: Mounted) -> rust
         Err(error) => return Err(error),
     }
     let target = rustix::fs::openat(to, name, READ, Mode::empty())?;
-    shift(source, &target, None, mounted)?;
+    let shifted = shift(source, &target, None, mounted);
+    // Also if that failed: it is undone from here.
     rustix::fs::fchown(&target, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(&target, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    rustix::fs::futimens(&target, &times(&stat))
+    rustix::fs::futimens(&target, &times(&stat))?;
+    shifted.map(drop)
+}
+
+/// Whether a mount point leaves `from` together with a directory that it is in. Such a directory goes to `to` and comes back,
+/// nothing else is touched.
+pub(super) fn is_carried(from: &OwnedFd, to: &OwnedFd, mount_point: &Path) -> rustix::io::Result<bool> {
+    let mut parent = from.try_clone().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let above = mount_point.strip_prefix("/").unwrap_or(mount_point).parent();
+    for name in above.into_iter().flatten() {
+        let time = times(&rustix::fs::fstat(&parent)?);
+        match rustix::fs::renameat_with(&parent, name, to, name, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                rustix::fs::renameat_with(to, name, &parent, name, RenameFlags::NOREPLACE)?;
+                rustix::fs::futimens(&parent, &time)?;
+                return Ok(true);
+            }
+            Err(Errno::XDEV) => parent = rustix::fs::openat(&parent, name, READ, Mode::empty())?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 fn has_mounted_directory(directory: &OwnedFd) -> rustix::io::Result<bool> {
@@ -183,5 +206,37 @@ fn times(stat: &rustix::fs::Stat) -> Timestamps {
     Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec),
         last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+
+    /// What stopped halfway and is undone looks as before.
+    #[test]
+    fn a_directory_of_which_half_was_moved_comes_back_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for name in ["from/d/e/b", "to/d/e"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        for number in 0..20 {
+            std::fs::write(path(&format!("from/d/{number}")), "").unwrap();
+        }
+        std::fs::write(path("to/d/e/b"), "in the way").unwrap();
+        std::fs::set_permissions(path("from/d"), PermissionsExt::from_mode(0o1751)).unwrap();
+        let look = || {
+            let found = std::fs::metadata(path("from/d")).unwrap();
+            (found.mode(), found.mtime(), found.mtime_nsec(), std::fs::read_dir(path("from/d")).unwrap().count())
+        };
+        let open = |name: &str| rustix::fs::open(path(name), READ, Mode::empty()).unwrap();
+        let (from, to, before) = (open("from"), open("to"), look());
+        assert!(shift(&from, &to, None, Mounted::Refused).is_err());
+        std::fs::remove_file(path("to/d/e/b")).unwrap();
+        assert_eq!(shift(&to, &from, None, Mounted::Left), Ok(Vec::new()));
+        assert_eq!(look(), before);
     }
 }

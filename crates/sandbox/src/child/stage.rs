@@ -95,7 +95,7 @@ impl OpenRoot {
         match root {
             Root::Overlay { lowers, upper, work } => Ok(Self::Overlay(Directories::open(lowers, Some((upper, work)))?)),
             Root::Directory(path) => Ok(Self::Directory(overlay::open_directory(path)?)),
-            Root::TakenOver(_) => Err(Failure::new("only a takeover exchanges roots", libc::EINVAL)),
+            Root::TakenOver { .. } => Err(Failure::new("only a takeover exchanges roots", libc::EINVAL)),
         }
     }
 

@@ -12,9 +12,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
 
 use super::cover::Covers;
-use super::exchange::{Mounted, identity, names, remove, shift};
+use super::exchange::{Mounted, identity, is_carried, names, remove, shift};
 use super::init::{three, wait_for};
 use super::inside::{Inside, Missing};
+use super::standing::{self, SPECIAL, Standing, way_out};
 use super::{command, herd, volumes};
 use crate::channel::Channel;
 use crate::error::Failure;
@@ -23,8 +24,11 @@ use crate::spec::{NetworkFiles, Root, RunSpec};
 use crate::sys::{self, Fork};
 use crate::territory::{ASIDE, OWN};
 
-/// Mount points of every container, at which an image's own files are never seen.
-const SPECIAL: [&str; 3] = ["proc", "dev", "sys"];
+/// Why volumes are in the way.
+const UNMOVED: &str = "where directories of the container's image cannot be renamed (its root is an overlay without redirect_dir), \
+                       volumes may lie in `/` only: mount them there";
+/// Why what was moved is not found any more.
+const GONE: &str = "the command removed what this build needs";
 /// File systems in memory that a command can leave something in.
 const IN_MEMORY: [&str; 3] = ["/dev", "/dev/shm", "/dev/mqueue"];
 
@@ -38,7 +42,7 @@ pub(super) fn main(order: &RunOrder, fds: Vec<OwnedFd>, channel: &Channel) {
 }
 
 fn prepare_and_run(order: &RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Result<Option<Report>, Failure> {
-    let (Root::TakenOver(tree), Some(territory)) = (&order.spec.root, &order.territory) else {
+    let (Root::TakenOver { tree, shared }, Some(territory)) = (&order.spec.root, &order.territory) else {
         return Err(Failure::new("on this rung only the steps of a build can be run", libc::EPERM));
     };
     if order.spec.terminal.is_some() {
@@ -53,7 +57,14 @@ fn prepare_and_run(order: &RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Re
     let aside = directory(&territory.join(ASIDE))?;
     let mut covers = Covers::new(Inside::new(directory(tree)?), aside, territory.join(OWN));
     let end = cover(&mut covers, &order.spec)
-        .and_then(|()| roots.exchanged(|| run(order, &standard, channel)))
+        .and_then(|()| {
+            roots.exchanged(|| {
+                let standing = Standing::now(&roots.root, territory, shared)?;
+                let end = run(order, &standard, channel)?;
+                // The error of a command that failed is its own.
+                if matches!(end, Some(Report::Code(0))) { standing.check().map(|()| end) } else { Ok(end) }
+            })
+        })
         .and_then(|end| end);
     in_memory.restore();
     covers.lift().and(end)
@@ -115,35 +126,58 @@ impl Roots {
 
     /// Does something while the tree is `/`.
     fn exchanged<T>(&self, act: impl FnOnce() -> T) -> Result<T, Failure> {
-        let answer = self.take().map(|()| act());
+        self.look()?;
+        if let Err(failure) = self.put_aside() {
+            // Nothing of the tree is in the root yet: what is there is the container's own.
+            return self.own_back().and(Err(failure));
+        }
+        let answer = self.put_in_place().map(|()| act());
         let undone = self.put_back();
         let answer = answer?;
         undone.map(|()| answer)
     }
 
-    fn take(&self) -> Result<(), Failure> {
-        let hint = "where directories of the container's image cannot be renamed (its root is an overlay without \
-                    redirect_dir), volumes may lie in `/` only: mount them there";
+    /// Refuses, before anything is moved, if a volume would stay where the command could empty it.
+    fn look(&self) -> Result<(), Failure> {
+        for mount in standing::upon(&self.root)? {
+            let path = &mount.path;
+            let is_inner_directory = path.is_dir() && path.components().count() > 2;
+            let step = || format!("move the volume {} out of the way", path.display());
+            if is_inner_directory && !is_carried(&self.root, &self.own, path).map_err(Failure::at(step()))? {
+                return Err(Failure::new(step(), libc::EXDEV).hint(UNMOVED));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_aside(&self) -> Result<(), Failure> {
         self.move_root_to(&self.own, Mounted::Refused)
-            .map_err(|errno| Failure::at("put the container's own files aside")(errno).hint(hint))?;
+            .map_err(|errno| Failure::at("put the container's own files aside")(errno).hint(UNMOVED))
+    }
+
+    fn put_in_place(&self) -> Result<(), Failure> {
         let stuck = shift(&self.tree, &self.root, None, Mounted::Left)
             .map_err(Failure::at("put the image's files in their place"))?;
         for name in stuck.iter().filter(|name| !SPECIAL.iter().any(|special| name == special)) {
             if !self.is_empty_directory(name) {
-                let what = format!("the image has files in /{}, which is a volume of this container", name.display());
-                return Err(Failure::new(what, libc::EBUSY));
+                let name = format!("/{}", name.display());
+                let what = format!("the image has files in {name}, which is a volume of this container");
+                return Err(Failure::new(what, libc::EBUSY).hint(way_out(&name)));
             }
         }
         rustix::process::chdir("/").map_err(Failure::at("chdir /"))
     }
 
     fn put_back(&self) -> Result<(), Failure> {
-        let gone = "the command removed what this build needs";
         self.move_root_to(&self.tree, Mounted::Left)
-            .map_err(|errno| Failure::at("put the image's files back")(errno).hint(gone))?;
+            .map_err(|errno| Failure::at("put the image's files back")(errno).hint(GONE))?;
+        self.own_back()
+    }
+
+    fn own_back(&self) -> Result<(), Failure> {
         shift(&self.own, &self.root, None, Mounted::Left)
             .map(drop)
-            .map_err(|errno| Failure::at("put the container's own files back")(errno).hint(gone))
+            .map_err(|errno| Failure::at("put the container's own files back")(errno).hint(GONE))
     }
 
     /// The territory itself stays, under its own name.

@@ -154,24 +154,27 @@ fn kept(flags: StatVfsMountFlags) -> MountFlags {
     pairs.into_iter().filter(|(has, _)| flags.contains(*has)).fold(MountFlags::empty(), |all, (_, flag)| all | flag)
 }
 
-/// The mount points in the text of `/proc/self/mountinfo`: the fifth field, in which odd characters are octal.
+/// The mount points in the text of `/proc/self/mountinfo`.
 fn mount_points(info: &[u8]) -> impl Iterator<Item = PathBuf> {
-    info.split(|byte| *byte == b'\n').filter_map(|line| {
-        let field = line.split(|byte| *byte == b' ').nth(4)?;
-        let mut path = Vec::with_capacity(field.len());
-        let mut rest = field;
-        while let Some((&byte, tail)) = rest.split_first() {
-            let octal = tail.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-            if let Some(value) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-                path.push(value);
-                rest = tail.get(3..).unwrap_or_default();
-            } else {
-                path.push(byte);
-                rest = tail;
-            }
+    info.split(|byte| *byte == b'\n').filter_map(mount_point)
+}
+
+/// The mount point in a line of that text: the fifth field, in which odd characters are octal.
+pub(super) fn mount_point(line: &[u8]) -> Option<PathBuf> {
+    let field = line.split(|byte| *byte == b' ').nth(4)?;
+    let mut path = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let octal = tail.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(value) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            path.push(value);
+            rest = tail.get(3..).unwrap_or_default();
+        } else {
+            path.push(byte);
+            rest = tail;
         }
-        Some(PathBuf::from(std::ffi::OsString::from_vec(path)))
-    })
+    }
+    Some(PathBuf::from(std::ffi::OsString::from_vec(path)))
 }
 
 /// Provides `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` from memory.
