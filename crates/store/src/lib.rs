@@ -75,6 +75,21 @@ const PRIVATE: u32 = 0o700;
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
+/// A store that is only looked at. It holds nothing, so what it has seen may go at any time.
+pub struct Looked(Store);
+
+impl Looked {
+    /// [`Store::inventory`]
+    pub fn inventory(&self) -> io::Result<Vec<Item>> {
+        self.0.inventory()
+    }
+
+    /// [`Store::gc_dry_run`]
+    pub fn gc_dry_run(&self, limit: u64, age: Duration) -> io::Result<Collected> {
+        self.0.gc_dry_run(limit, age)
+    }
+}
+
 struct Inner {
     dir: PathBuf,
     session: Session,
@@ -105,6 +120,20 @@ impl Store {
         }
         let session = Session::start(dir)?;
         Ok(Self(Arc::new(Inner { dir: dir.to_owned(), session, state: Mutex::default() })))
+    }
+
+    /// Looks at the store in a directory without making or removing anything; `None` if there is none.
+    pub fn look(dir: &Path) -> io::Result<Option<Looked>> {
+        let names = [SEALS, RECORDS, LOWERS, MOUNTS, LOCKS, SESSIONS];
+        if !names.iter().any(|name| dir.join(name).is_dir()) {
+            // Whether nothing is there or we may not see it is a difference.
+            return match fs::read_dir(dir) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+                _ => Ok(None),
+            };
+        }
+        let session = Session::none(dir)?;
+        Ok(Some(Looked(Self(Arc::new(Inner { dir: dir.to_owned(), session, state: Mutex::default() })))))
     }
 
     /// The directory.

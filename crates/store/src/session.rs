@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use crate::inventory::Holders;
+use crate::inventory::{Holders, children};
 use crate::remove::remove;
 use crate::{SESSIONS, Store, boot, locks};
 
@@ -43,6 +43,12 @@ impl Session {
             let _ = remove(&path);
         }
         Ok(session)
+    }
+
+    /// Of a handle that only looks: nothing can be written to its lease, nor to its directory, which does not exist.
+    pub fn none(dir: &Path) -> io::Result<Self> {
+        let nowhere = dir.join(SESSIONS).join("none/none");
+        Ok(Self { lease: File::open(dir)?, lease_path: nowhere.clone(), directory: nowhere, next: AtomicU64::new(0) })
     }
 
     fn create(sessions: &Path) -> io::Result<Self> {
@@ -169,14 +175,8 @@ fn dead_leases(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn leases(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut leases = Vec::new();
-    for entry in fs::read_dir(dir.join(SESSIONS))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == LEASE) {
-            leases.push(path);
-        }
-    }
-    Ok(leases)
+    let paths = children(&dir.join(SESSIONS))?.into_iter().map(|(path, _)| path);
+    Ok(paths.filter(|path| path.extension().is_some_and(|extension| extension == LEASE)).collect())
 }
 
 /// Whether nobody holds the lock any more. A lease that cannot be opened is somebody else's and taken for alive.

@@ -4,40 +4,53 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use skycap_store::{Collected, Item};
+use skycap_store::{Collected, Item, Looked, Store};
 
 use super::{Context, print};
-use crate::args::{Store, StoreGc, StoreLs, StoreVerify};
+use crate::args::{Store as Command, StoreGc, StoreLs, StoreVerify};
 use crate::failure::Failure;
 use crate::report::{bytes, columns};
 
-pub fn run(command: &Store, context: &Context) -> Result<ExitCode, Failure> {
+pub fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
-        Store::Ls(arguments) => ls(arguments, context).map(|()| ExitCode::SUCCESS),
-        Store::Gc(arguments) => gc(arguments, context).map(|()| ExitCode::SUCCESS),
-        Store::Verify(arguments) => verify(arguments, context),
+        Command::Ls(arguments) => ls(arguments, context).map(|()| ExitCode::SUCCESS),
+        Command::Gc(arguments) => gc(arguments, context).map(|()| ExitCode::SUCCESS),
+        Command::Verify(arguments) => verify(arguments, context),
     }
 }
 
 fn ls(arguments: &StoreLs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
-    let mut items = store.inventory()?;
+    let mut items = look(context)?.map_or_else(|| Ok(Vec::new()), |store| store.inventory())?;
     items.sort_by_key(|item| item.used);
     let total: u64 = items.iter().map(|item| item.size).sum();
     if arguments.json {
         let items: Vec<Value> = items.iter().map(as_json).collect();
-        return print_json(&json!({"directory": store.dir(), "bytes": total, "items": items}));
+        return print_json(&json!({"directory": context.store_directory(), "bytes": total, "items": items}));
     }
     print(&table(&items))?;
-    say!("{} in {} items in {}", bytes(total), items.len(), store.dir().display());
+    say!("{} in {} items in {}", bytes(total), items.len(), context.store_directory().display());
     Ok(())
 }
 
+/// The store, if there is one, without a trace.
+fn look(context: &Context) -> Result<Option<Looked>, Failure> {
+    let directory = context.store_directory();
+    let looked = Store::look(&directory)
+        .map_err(|error| Failure::because(format!("cannot look into the store {}", directory.display()), &error))?;
+    if looked.is_none() {
+        say!("there is no store in {}", directory.display());
+    }
+    Ok(looked)
+}
+
 fn gc(arguments: &StoreGc, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
     let limit = arguments.limit.unwrap_or(u64::MAX);
     let age = arguments.unused_for.unwrap_or(Duration::MAX);
-    let collected = if arguments.dry_run { store.gc_dry_run(limit, age)? } else { store.gc(limit, age)? };
+    let collected = if arguments.dry_run {
+        look(context)?.map_or_else(|| Ok(Collected::default()), |store| store.gc_dry_run(limit, age))?
+    } else {
+        context.store()?.gc(limit, age)?
+    };
     let Collected { removed, freed, kept, in_use } = &collected;
     if arguments.json {
         let removed: Vec<Value> = removed.iter().map(as_json).collect();

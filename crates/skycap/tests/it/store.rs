@@ -113,3 +113,33 @@ fn a_store_is_pruned_by_those_who_use_it() {
     assert!(blobs(&world).is_empty());
     build(&["--store-limit", "plenty"]).fails(2, "expected a size such as 500MB, 10GB or 8GiB, or none");
 }
+
+/// Whatever they point at stays as it is, and may be somebody else's.
+#[test]
+fn looking_at_a_store_makes_nothing() {
+    let (world, _) = filled();
+    let listing = |directory: &str| {
+        let mut find = world.command("find");
+        find.args([directory, "-printf", "%p %T@ %C@\n"]);
+        run(find).stdout
+    };
+    let other = world.dir("other");
+    std::fs::write(other.join("file"), "").unwrap();
+    let kept = "home/.cache/skycap/store";
+    let before = (listing("other"), listing(kept));
+    for look in [&["ls"][..], &["ls", "--json"], &["gc", "--dry-run", "--limit", "0"]] {
+        for directory in ["missing", "missing/deeper", "other", "other/file"] {
+            let ran = run(world.skycap([&["store"], look, &["--store", directory]].concat())).ok();
+            assert!(ran.stderr.contains(&format!("there is no store in {directory}")), "{look:?}: {}", ran.stderr);
+        }
+        let ran = run(world.skycap([&["store"], look].concat())).ok();
+        assert!(!ran.stderr.contains("there is no store"), "{}", ran.stderr);
+    }
+    assert!(!world.path("missing").exists());
+    assert_eq!((listing("other"), listing(kept)), before);
+    // What a tool that carries no empty directories leaves of one.
+    for name in ["sessions-1", "locks-1", "mounts-1", "lowers-2"] {
+        let _ = std::fs::remove_dir_all(world.path(kept).join(name));
+    }
+    assert_eq!(blobs(&world).len(), 2);
+}
