@@ -550,7 +550,7 @@ fn a_takeover_loses_nothing_that_is_written_to_a_volume() {
             continue;
         }
         let ran = ran.fails(1, named);
-        assert!(named.contains("7") || ran.stderr.contains("privileged"), "{line}: no way out:\n{}", ran.stderr);
+        assert!(named.contains('7') || ran.stderr.contains("privileged"), "{line}: no way out:\n{}", ran.stderr);
         assert!(!world.path("task/image/image.tar").exists(), "{line}");
     }
 }
