@@ -206,7 +206,8 @@ fn threads() -> String {
             );
         }
         for file in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
-            let _ = writeln!(text, "{:?} -> {:?}", file.file_name(), fs::read_link(file.path()).unwrap_or_default());
+            let target = fs::read_link(file.path()).unwrap_or_default();
+            let _ = writeln!(text, "{} -> {}", file.file_name().display(), target.display());
         }
     }
     text
