@@ -779,3 +779,34 @@ fn doctor_refuses_a_rung_that_there_is_not_and_may_be_cut_short() {
     let ran = run(short).ok();
     assert!(ran.stderr.contains("ended with") && !ran.stderr.contains("ipe"), "{}", ran.stderr);
 }
+
+/// What docs/sandbox.md says of owners with one id: who has a new path belongs to root, who is written anew keeps its owner.
+#[test]
+fn with_one_id_owners_are_those_of_paths() {
+    let test = "with_one_id_owners_are_those_of_paths";
+    let dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
+        COPY --chown=33:44 Dockerfile /dir/\nCOPY --chown=33:44 Dockerfile /same\n\
+        RUN cp -a /dir /copy && mv /dir /moved && sed -i s/FROM/from/ /same\n";
+    for (user, new) in [(0, "33/44"), (65534, "0/0")] {
+        let world = World::new();
+        if !root(test) || task(&world, test).is_none() {
+            return;
+        }
+        world.file("task/Dockerfile", dockerfile);
+        for name in ["task", "home", "tmp"] {
+            world.dir(name);
+            own(&world.path(name), user, user);
+        }
+        let mut command = world.command("setpriv");
+        command.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "--"]);
+        command.current_dir(world.path("task")).arg(binary(&world)).args(["build", "-o", "type=tar,dest=out.tar", "."]);
+        run(command).ok();
+        let mut list = world.command("tar");
+        list.args(["-tvf", "task/out.tar", "--numeric-owner"]);
+        let listed = run(list).ok().stdout;
+        for (path, owner) in [("copy/Dockerfile", new), ("moved/Dockerfile", new), ("same", "33/44")] {
+            let line = listed.lines().find(|line| line.ends_with(&format!(" {path}"))).unwrap_or_default();
+            assert!(line.contains(&format!(" {owner} ")), "{user}: {path}: {line}\n{listed}");
+        }
+    }
+}
