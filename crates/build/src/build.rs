@@ -1,6 +1,7 @@
 //! The whole way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -21,6 +22,7 @@ use crate::epoch;
 use crate::error::{BuildError, Fault};
 use crate::execute::{Engine, Executed, Tools};
 use crate::graph::{Graph, NodeId, Operation};
+use crate::ignore::Ignore;
 use crate::inputs::Inputs;
 use crate::key;
 use crate::lint::{Finding, Linter};
@@ -102,7 +104,7 @@ fn build_parsed(
     let mut graph = Graph::default();
     let targets = plan(request, dockerfile, &images, lint, &mut graph, progress)?;
     lint.verdict()?;
-    let contexts = contexts(request, &graph).map_err(other("the build context"))?;
+    let contexts = contexts(request, &graph, store.dir()).map_err(other("the build context"))?;
     resolve::resolve(&mut graph, request, world, file)?;
     let inputs = Inputs::read(&graph, &contexts, file, request.threads)?;
     for (line, source) in missing::unmatched(&graph, &inputs) {
@@ -141,13 +143,14 @@ fn asked(request: &Request) -> Vec<(Option<&str>, Platform)> {
 }
 
 /// The directories outside that a graph reads, the build context first.
-fn contexts(request: &Request, graph: &Graph) -> Result<Contexts, Fault> {
+fn contexts(request: &Request, graph: &Graph, store: &Path) -> Result<Contexts, Fault> {
     let named = graph.directories().iter().filter_map(|name| match request.contexts.get(name) {
         Some(NamedContext::Directory { path, ignore }) => Some((path, ignore)),
         _ => None,
     });
     let all = std::iter::once((&request.context, &request.ignore)).chain(named);
-    Ok(Contexts::new(all.map(|(path, ignore)| Context::open(path, ignore.clone())).collect::<Result<_, _>>()?))
+    let open = |(path, ignore): (&PathBuf, &Ignore)| Context::open(path, ignore.clone()).map(|it| it.without(store));
+    Ok(Contexts::new(all.map(open).collect::<Result<_, _>>()?))
 }
 
 fn plan(

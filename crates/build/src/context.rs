@@ -61,6 +61,8 @@ pub(crate) struct Context {
     root: PathBuf,
     directory: OwnedFd,
     ignore: Ignore,
+    /// Where the store lies, if it is in here.
+    store: Option<TreePath>,
 }
 
 impl Context {
@@ -68,7 +70,16 @@ impl Context {
     pub fn open(root: &Path, ignore: Ignore) -> Result<Self, Fault> {
         let directory = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| failed("open the build context", root, error))?;
-        Ok(Self { root: root.to_owned(), directory, ignore })
+        Ok(Self { root: root.to_owned(), directory, ignore, store: None })
+    }
+
+    /// Without the store, if it lies in here, as a task's cache may: it changes while it is read, and would hold itself.
+    pub fn without(mut self, store: &Path) -> Self {
+        let below = |root: PathBuf| Some(store.canonicalize().ok()?.strip_prefix(root).ok()?.to_owned());
+        let below = self.root.canonicalize().ok().and_then(below);
+        let path = below.and_then(|path| TreePath::parse(path.as_os_str().as_bytes()).ok());
+        self.store = path.filter(|path| !path.is_root());
+        self
     }
 
     /// Opens a regular file. What took its place since it was looked at is not waited for: a pipe would never answer.
@@ -168,8 +179,11 @@ impl Context {
         Ok(Some(Entry { kind, metadata }))
     }
 
-    /// Whether the ignore file lets something be seen. A directory that it hides is there if something below it is not.
+    /// Whether the ignore file lets something be seen that is not the store's. A directory that it hides is there if something below it is not.
     fn is_visible(&self, path: &TreePath, is_directory: bool) -> Result<bool, Fault> {
+        if self.store.as_ref().is_some_and(|store| path.starts_with(store)) {
+            return Ok(false);
+        }
         if self.ignore.is_empty() || path.is_root() || !self.ignore.matches(path.as_bytes()) {
             return Ok(true);
         }

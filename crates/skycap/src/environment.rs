@@ -18,9 +18,9 @@ pub struct World {
     /// Whether stderr shows colours and bars.
     pub terminal: Terminal,
     /// Where caches go.
-    pub cache: PathBuf,
+    pub cache: Kept,
     /// Where state goes.
-    pub state: PathBuf,
+    pub state: Kept,
     /// Where temporary files go.
     pub scratch: PathBuf,
     /// Where large temporary trees go: not on an overlay, on which no other can be stacked, if there is such a place.
@@ -42,30 +42,45 @@ pub struct Terminal {
     pub colour: bool,
 }
 
+/// A directory for what outlives this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It is this one.
+    Here(PathBuf),
+    /// There is no home: it is one of this user's in a directory of everybody's.
+    Among(PathBuf),
+}
+
+impl Kept {
+    /// Where it is. One among those of others is made now, to be sure whose it is.
+    pub fn directory(&self) -> PathBuf {
+        match self {
+            Self::Here(directory) => directory.clone(),
+            Self::Among(directory) => own_directory(directory),
+        }
+    }
+}
+
 impl World {
     /// Reads the process's environment. Variables that are not UTF-8 are left out: no parameter of ours can be one.
     pub fn read() -> Self {
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let world = Self::from_variables(variables, std::io::stderr().is_terminal(), &own_directory);
+        let world = Self::from_variables(variables, std::io::stderr().is_terminal());
         let roomy = roomy(&world.scratch);
         Self { roomy, ..world }
     }
 
-    fn from_variables(
-        variables: BTreeMap<String, String>,
-        is_terminal: bool,
-        own_directory: &dyn Fn(&Path) -> PathBuf,
-    ) -> Self {
+    fn from_variables(variables: BTreeMap<String, String>, is_terminal: bool) -> Self {
         let get = |name: &str| variables.get(name).filter(|value| !value.is_empty());
         let home = get("HOME").map(PathBuf::from);
         let scratch = get("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
         let below_home = |variable: &str, default: &str| match (get(variable), &home) {
-            (Some(directory), _) => PathBuf::from(directory),
-            (None, Some(home)) => home.join(default),
+            (Some(directory), _) => Kept::Here(Path::new(directory).join("skycap")),
+            (None, Some(home)) => Kept::Here(home.join(default).join("skycap")),
             // A resource's container may have neither; what would be kept then lives as long as the container.
-            (None, None) => own_directory(&scratch),
+            (None, None) => Kept::Among(scratch.clone()),
         };
         let dumb = get("TERM").is_none_or(|term| term == "dumb");
         let either = |upper: &str, lower: &str| get(lower).or_else(|| get(upper)).cloned();
@@ -75,8 +90,8 @@ impl World {
                 interactive: is_terminal && !dumb && get("CI").is_none(),
                 colour: is_terminal && !dumb && get("NO_COLOR").is_none(),
             },
-            cache: below_home("XDG_CACHE_HOME", ".cache").join("skycap"),
-            state: below_home("XDG_STATE_HOME", ".local/state").join("skycap"),
+            cache: below_home("XDG_CACHE_HOME", ".cache"),
+            state: below_home("XDG_STATE_HOME", ".local/state"),
             auth_files: auth_files(get("DOCKER_CONFIG"), get("XDG_RUNTIME_DIR"), home.as_deref()),
             proxies: Proxies {
                 http: either("HTTP_PROXY", "http_proxy"),
@@ -131,17 +146,13 @@ mod tests {
     use super::*;
 
     fn world(variables: &[(&str, &str)]) -> World {
-        World::from_variables(
-            variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            true,
-            &|among| among.join("mine"),
-        )
+        World::from_variables(variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(), true)
     }
 
     #[test]
     fn an_empty_environment_is_enough() {
         let world = world(&[]);
-        assert_eq!(world.cache, PathBuf::from("/tmp/mine/skycap"));
+        assert_eq!(world.cache, Kept::Among(PathBuf::from("/tmp")));
         assert_eq!(world.terminal, Terminal { present: true, interactive: false, colour: false });
         assert!(world.auth_files.is_empty());
     }
@@ -166,7 +177,8 @@ mod tests {
     #[test]
     fn the_users_directories_and_wishes_are_respected() {
         let world = world(&[("HOME", "/h"), ("XDG_STATE_HOME", "/s"), ("NO_COLOR", "1"), ("TERM", "xterm")]);
-        assert_eq!((world.cache, world.state), (PathBuf::from("/h/.cache/skycap"), PathBuf::from("/s/skycap")));
+        let here = |directory| Kept::Here(PathBuf::from(directory));
+        assert_eq!((world.cache, world.state), (here("/h/.cache/skycap"), here("/s/skycap")));
         assert_eq!(world.terminal, Terminal { present: true, interactive: true, colour: false });
         assert_eq!(world.auth_files, [PathBuf::from("/h/.docker/config.json")]);
     }

@@ -45,7 +45,7 @@ struct Stage {
 /// Sets the stage where it is not set yet, then runs the job if something changed.
 pub fn run(arguments: &Demo, context: &Context) -> Result<ExitCode, Failure> {
     let version = arguments.new_upstream_tag.as_deref().map(version).transpose()?;
-    let directory = arguments.dir.clone().unwrap_or_else(|| context.world.state.join("demo"));
+    let directory = arguments.dir.clone().unwrap_or_else(|| context.world.state.directory().join("demo"));
     git_is_here()?;
     let stage = Stage { directory, style: Style::new(context.world.terminal.colour) };
     stage.make_repository(context)?;

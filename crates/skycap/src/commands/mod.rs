@@ -125,7 +125,7 @@ impl Context {
 
     /// Where layers and cached steps are kept.
     pub fn store_directory(&self) -> PathBuf {
-        self.means.kept.store.clone().unwrap_or_else(|| self.world.cache.join("store"))
+        self.means.kept.store.clone().unwrap_or_else(|| self.world.cache.directory().join("store"))
     }
 
     pub fn store(&self) -> Result<Store, Failure> {

@@ -133,7 +133,7 @@ fn state_directory(pipeline: &Path, context: &Context) -> Result<PathBuf, Failur
     let path = fs::canonicalize(pipeline)?;
     let digest = Digest::sha256(path.as_os_str().as_encoded_bytes()).hex();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(context.world.state.join("pipelines").join(format!("{stem}-{}", &digest[..12])))
+    Ok(context.world.state.directory().join("pipelines").join(format!("{stem}-{}", &digest[..12])))
 }
 
 /// Reads a pipeline and says what Concourse would say of it.

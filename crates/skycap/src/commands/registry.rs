@@ -31,7 +31,7 @@ pub fn serve(arguments: &Serve, context: &Context) -> Result<(), Failure> {
 }
 
 fn directory(given: Option<&Path>, context: &Context) -> PathBuf {
-    given.map_or_else(|| context.world.state.join("registry"), Path::to_owned)
+    given.map_or_else(|| context.world.state.directory().join("registry"), Path::to_owned)
 }
 
 fn options(arguments: &Serve) -> Result<Options, Failure> {

@@ -60,7 +60,8 @@ pub(super) fn documents(
         documents.push(document(&extra(&stage.name, created), Tree::of_layers(store, stage.layers.clone()))?);
     }
     if built.scans_context {
-        let context = Context::open(&request.context, request.ignore.clone()).map(Tree::Directory);
+        let context = Context::open(&request.context, request.ignore.clone());
+        let context = context.map(|context| Tree::Directory(context.without(store.dir())));
         documents.push(document(&extra("context", created), context)?);
     }
     Ok(documents)
