@@ -3,10 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use skycap_registry::server::Server;
@@ -69,7 +71,9 @@ impl Terminal {
         let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
         let terminal = Self { master, shown: Arc::default() };
         terminal.resize(columns, rows);
-        let slave = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        // It must not become the terminal of the tests, which its end would end.
+        let flags = i32::try_from(OFlags::NOCTTY.bits()).unwrap();
+        let slave = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).unwrap();
         let (mut reader, shown) = (File::from(terminal.master.try_clone().unwrap()), Arc::clone(&terminal.shown));
         std::thread::spawn(move || {
             let mut piece = [0; 4096];
