@@ -80,9 +80,9 @@ impl Store {
         Ok(())
     }
 
-    /// The blob's file, or why it cannot be had although it may be there: nothing where it is not, or was damaged.
-    fn open_whole(&self, blob: &Descriptor) -> Result<File, Option<io::Error>> {
-        self.lease(&entry(&blob.digest)).map_err(Some)?;
+    /// The blob's file.
+    fn open_whole(&self, blob: &Descriptor) -> Result<File, Refused> {
+        self.lease(&entry(&blob.digest)).map_err(Refused::NotNow)?;
         let path = self.blob_path(&blob.digest);
         let refused = match open_file(&path) {
             Ok(file) if self.is_whole(&file, blob) => {
@@ -96,7 +96,12 @@ impl Store {
         if is_damaged(&path, &blob.digest) {
             self.remove_blob(&blob.digest);
         }
-        Err(refused.filter(|error| error.kind() != io::ErrorKind::NotFound && !tells_damage(error, &path)))
+        Err(match refused {
+            Some(error) if error.kind() == io::ErrorKind::NotFound => Refused::Absent,
+            Some(error) if tells_damage(&error, &path) => Refused::Damaged(error),
+            Some(error) => Refused::NotNow(error),
+            None => Refused::Absent,
+        })
     }
 
     pub(crate) fn remove_blob(&self, digest: &Digest) {
@@ -164,18 +169,30 @@ pub(crate) fn entry(digest: &Digest) -> String {
     format!("{BLOBS}/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
-fn absent(blob: &Descriptor) -> SourceError {
-    SourceError::new(Kind::NotFound, format!("no blob {} in the cache", blob.digest))
+/// Why a blob cannot be had.
+enum Refused {
+    /// It is not there, or its bytes are not its own.
+    Absent,
+    /// It could not be opened, and was removed.
+    Damaged(io::Error),
+    /// It may be there.
+    NotNow(io::Error),
 }
 
 impl BlobSource for Store {
     fn open_unverified(&self, blob: &Descriptor) -> Result<BlobReader, SourceError> {
+        let path = || self.blob_path(&blob.digest);
         match self.open_whole(blob) {
             Ok(file) => Ok(Box::new(file)),
-            Err(None) => Err(absent(blob)),
-            Err(Some(error)) => {
-                let path = self.blob_path(&blob.digest);
-                Err(SourceError::io(format!("cannot read {} in the cache", path.display()), error))
+            Err(Refused::Absent) => {
+                Err(SourceError::new(Kind::NotFound, format!("no blob {} in the cache", blob.digest)))
+            }
+            Err(Refused::Damaged(error)) => {
+                let what = format!("cannot read {} in the cache, which is given up", path().display());
+                Err(SourceError::caused(Kind::NotFound, what, error))
+            }
+            Err(Refused::NotNow(error)) => {
+                Err(SourceError::io(format!("cannot read {} in the cache", path().display()), error))
             }
         }
     }

@@ -37,7 +37,8 @@ impl Store {
     /// Several threads or processes that need the same listing wait for the one that makes it.
     fn list(&self, layer: &Layer, key: &str) -> Result<LayerIndex, SourceError> {
         let lock = self.lock_or_go_alone(&format!("{INDEX} {key}"));
-        let _lock = lock.map_err(|error| SourceError::io(format!("cannot list layer {key}"), error))?;
+        let lists = || format!("cannot list layer {key} in the cache {}", self.dir().display());
+        let _lock = lock.map_err(|error| SourceError::io(lists(), error))?;
         if let Some(index) = self.record(INDEX, key).and_then(|bytes| LayerIndex::decode(&bytes)) {
             return Ok(index);
         }
