@@ -26,7 +26,7 @@ pub fn names(input: &[u8]) {
 
 fn sound(reference: &Reference) {
     let repository = &reference.repository;
-    assert!((2..=263).contains(&repository.path().len()));
+    assert!((1..=263).contains(&repository.path().len()));
     for part in repository.path().split('/') {
         assert!(!matches!(part, "" | "." | ".."), "{part}");
         assert!(part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.')), "{part}");
