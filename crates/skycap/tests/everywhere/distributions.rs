@@ -15,8 +15,9 @@ use skycap_image::{Digest, Image};
 
 use crate::case::{self, Case};
 use crate::differences::Differences;
-use crate::grounds::{self, GROUNDS, Site, succeed};
+use crate::grounds::{self, GROUNDS, Site};
 use crate::images;
+use crate::workers::{self, succeed};
 
 const TEST: &str = "every_rung_builds_upon_a_debian";
 
@@ -63,12 +64,12 @@ fn bases(below: &Path) -> Vec<(String, String)> {
     let context = temporary.path().join("context");
     fs::create_dir_all(context.join("packages")).unwrap();
     repository(&directory.join("archives"), temporary.path(), &context.join("packages"));
-    succeed(grounds::command("cp").arg(directory.join("rootfs.tar")).arg(&context));
+    succeed(workers::command("cp").arg(directory.join("rootfs.tar")).arg(&context));
     let dockerfile = "FROM scratch AS debian\nADD rootfs.tar /\nFROM scratch AS packages\nCOPY packages /\n";
     fs::write(context.join("Dockerfile"), dockerfile).unwrap();
     ["debian", "packages"]
         .map(|name| {
-            let mut build = grounds::command(env!("CARGO_BIN_EXE_skycap"));
+            let mut build = workers::command(env!("CARGO_BIN_EXE_skycap"));
             build.env("HOME", temporary.path()).env("SKYCAP_STORE", temporary.path().join("store"));
             build.args(["build", "--target", name, "-o"]).arg(format!("oci:{}", below.join(name).display()));
             succeed(build.arg(&context));
@@ -82,7 +83,7 @@ fn debian(directory: &Path) {
     fs::create_dir_all(directory.join("archives")).unwrap();
     let download = format!("apt-get -qq -y --no-install-recommends --download-only install {PACKAGES}");
     let archives = directory.join("archives").display().to_string();
-    let mut make = grounds::command("mmdebstrap");
+    let mut make = workers::command("mmdebstrap");
     make.args(["--variant=apt", "--quiet", "--include=adduser"]);
     make.arg(format!("--customize-hook=chroot \"$1\" {download}"));
     make.arg(format!("--customize-hook=sync-out /var/cache/apt/archives '{archives}'"));
@@ -109,7 +110,7 @@ fn repository(archives: &Path, room: &Path, directory: &Path) {
             chown(tree.join("var/lib/sky/games"), Some(5), Some(60)).unwrap();
             fs::set_permissions(tree.join("usr/bin/sky-setuid"), fs::Permissions::from_mode(0o4755)).unwrap();
         }
-        let mut build = grounds::command("dpkg-deb");
+        let mut build = workers::command("dpkg-deb");
         build.env("SOURCE_DATE_EPOCH", "1700000000").arg("--build").arg(&tree);
         succeed(build.arg(directory.join(format!("{name}_{version}.deb"))));
     }
@@ -120,7 +121,7 @@ fn repository(archives: &Path, room: &Path, directory: &Path) {
         let path = directory.join(&name);
         let bytes = fs::read(&path).unwrap();
         let (digest, size) = (Digest::sha256(&bytes), bytes.len());
-        let control = grounds::command("dpkg-deb").arg("--field").arg(&path).output().unwrap().stdout;
+        let control = workers::command("dpkg-deb").arg("--field").arg(&path).output().unwrap().stdout;
         let control = String::from_utf8(control).unwrap();
         let _ = write!(index, "{control}Filename: ./{name}\nSize: {size}\nSHA256: {}\n\n", digest.hex());
     }

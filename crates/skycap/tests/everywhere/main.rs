@@ -26,6 +26,8 @@ mod differences;
 mod distributions;
 mod grounds;
 mod images;
+#[path = "../shared/workers.rs"]
+mod workers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;

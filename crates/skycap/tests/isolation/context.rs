@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use skycap_testkit::web::{Answer, Web};
 
-use crate::grounds::command;
+use crate::workers::command;
 
 /// Builds a context into a tar of its files.
 fn build(directory: &Path, flags: &[&str]) -> Output {

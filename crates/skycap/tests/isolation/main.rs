@@ -15,6 +15,8 @@ mod probes;
 mod programs;
 mod secrets;
 mod stood;
+#[path = "../shared/workers.rs"]
+mod workers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -26,7 +28,7 @@ const TEST: &str = "every_probe_holds_on_every_rung";
 
 #[test]
 fn every_probe_holds_on_every_rung() {
-    if let Some(why) = grounds::missing() {
+    if let Some(why) = workers::missing(&[]) {
         eprintln!("skipped: {TEST}: {why}");
         return;
     }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use crate::grounds::{command, find, install, missing};
 use crate::stood::BASE;
+use crate::workers::{command, find, install, missing};
 
 /// Programs that builders start elsewhere, or that libraries load. They leave a mark if they are ever run.
 const PLANTED: [&str; 12] =
@@ -21,7 +21,7 @@ fn calls<'t>(trace: &'t str, name: &str) -> Vec<&'t str> {
 #[test]
 fn s15_nothing_of_the_image_is_executed_but_run() {
     const TEST: &str = "s15_nothing_of_the_image_is_executed_but_run";
-    if let Some(why) = missing() {
+    if let Some(why) = missing(&[]) {
         eprintln!("skipped: {TEST}: {why}");
         return;
     }
@@ -63,7 +63,7 @@ fn traced(starter: &[&str]) {
     fs::write(room.path().join("secret"), "hunter2-traced").unwrap();
     install(Path::new(env!("CARGO_BIN_EXE_skycap")), &room.path().join("skycap"));
     if starter.iter().any(|word| word.contains("65534")) {
-        crate::grounds::succeed(command("chown").args(["-R", "65534:65534"]).arg(room.path()));
+        crate::workers::succeed(command("chown").args(["-R", "65534:65534"]).arg(room.path()));
     }
     let mut strace = command("strace");
     strace.current_dir(room.path()).env("HOME", room.path()).env("TMPDIR", room.path());

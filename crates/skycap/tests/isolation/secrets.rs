@@ -8,8 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use skycap_image::{Compression, compress};
 
-use crate::grounds::{Rung, command};
+use crate::grounds::Rung;
 use crate::stood::Place;
+use crate::workers::command;
 
 /// What a step can read of processes and files that are not its own. It looks for itself, too.
 const LOOK: &str = r"for p in /proc/[0-9]*; do \
