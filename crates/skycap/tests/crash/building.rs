@@ -31,6 +31,11 @@ const PROMPT: Duration = Duration::from_secs(2);
 const SECRET: &str = "hunter2-of-a-killed-build";
 const SEEDS: usize = 12;
 
+/// Whether a call is about something of the build's: its place, or the world that a RUN gets.
+fn is_of_a_build(site: &Site, line: &Line) -> bool {
+    line.text.contains(&site.root()) || WORLDS.split(' ').any(|call| line.call == call)
+}
+
 /// A stage that is run, one whose files a cache mount begins with, and two that are copied from.
 const MAKER: &str = "FROM scratch AS seed
 COPY seed /seed
@@ -276,16 +281,12 @@ impl Operation for Everything<'_> {
         words.split(' ').chain([&*context]).map(OsString::from).collect()
     }
 
-    fn input(&self, _: &Site) -> String {
-        String::new()
-    }
-
     fn calls(&self) -> &'static str {
         BUILDING
     }
 
     fn matters(&self, site: &Site, line: &Line) -> bool {
-        line.text.contains(&site.root()) || WORLDS.split(' ').any(|call| line.call == call)
+        is_of_a_build(site, line)
     }
 
     fn check_left(&self, site: &Site, what: &str) {
@@ -385,16 +386,12 @@ impl Operation for Task<'_> {
         command.env(if self.oci { "OUTPUT_OCI" } else { "UNPACK_ROOTFS" }, "true");
     }
 
-    fn input(&self, _: &Site) -> String {
-        String::new()
-    }
-
     fn calls(&self) -> &'static str {
         BUILDING
     }
 
     fn matters(&self, site: &Site, line: &Line) -> bool {
-        line.text.contains(&site.root()) || WORLDS.split(' ').any(|call| line.call == call)
+        is_of_a_build(site, line)
     }
 
     fn check_left(&self, site: &Site, what: &str) {

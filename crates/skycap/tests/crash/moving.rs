@@ -91,10 +91,6 @@ impl Operation for Move<'_> {
         words.into_iter().map(OsString::from).collect()
     }
 
-    fn input(&self, _: &Site) -> String {
-        String::new()
-    }
-
     fn check_left(&self, site: &Site, what: &str) {
         let left = self.result(site);
         assert!(left.is_empty() || left == self.good, "half of it is there: {what}\n{left:?}\n{:?}", self.good);

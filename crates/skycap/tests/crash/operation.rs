@@ -23,7 +23,10 @@ pub trait Operation: Sync {
 
     fn arguments(&self, site: &Site) -> Vec<OsString>;
 
-    fn input(&self, site: &Site) -> String;
+    /// What it reads.
+    fn input(&self, _: &Site) -> String {
+        String::new()
+    }
 
     /// What is run.
     fn program(&self) -> PathBuf {
@@ -232,10 +235,6 @@ impl Operation for Build<'_> {
         arguments.push("SOURCE_DATE_EPOCH=1600000000".into());
         arguments.push(self.fixture.world.path("context").into());
         arguments
-    }
-
-    fn input(&self, _: &Site) -> String {
-        String::new()
     }
 
     fn check_left(&self, site: &Site, what: &str) {
