@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let sandbox = match skycap_sandbox::enter(None) {
         Ok(sandbox) => sandbox,
         Err(refused) => {
-            eprintln!("skipped: containers: {refused}");
+            skycap_testkit::skipped!("containers: {refused}");
             return ExitCode::SUCCESS;
         }
     };
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         watch_until_killed(dir, sandbox);
     }
     if !fs::exists(BUSYBOX).unwrap_or(false) {
-        eprintln!("skipped: containers: there is no {BUSYBOX}");
+        skycap_testkit::skipped!("containers: there is no {BUSYBOX}");
         return ExitCode::SUCCESS;
     }
     let filter = arguments.iter().skip(1).find(|argument| !argument.starts_with('-'));
@@ -277,7 +277,7 @@ fn caches_outlive_builds(world: &World) {
 
 fn a_user_owns_its_volumes(world: &World) {
     if world.sandbox.as_ref().as_ref().is_ok_and(|sandbox| !sandbox.owners_kept()) {
-        eprintln!("skipped: a_user_owns_its_volumes: only one id can be mapped");
+        skycap_testkit::skipped!("a_user_owns_its_volumes: only one id can be mapped");
         return;
     }
     let make = task("make", "      outputs: [{name: a}]", "echo one > a/one");
@@ -415,8 +415,8 @@ fn watch_until_killed(dir: &str, sandbox: Sandbox) -> ! {
 /// K20
 fn a_killed_watch_runs_the_build_again(world: &World) {
     if world.sandbox.as_ref().as_ref().is_ok_and(|sandbox| sandbox.rung() != Rung::Privileged) {
-        eprintln!(
-            "skipped: a_killed_watch_runs_the_build_again: the other process would begin inside our user namespace"
+        skycap_testkit::skipped!(
+            "a_killed_watch_runs_the_build_again: the other process would begin inside our user namespace"
         );
         return;
     }

@@ -436,7 +436,7 @@ fn this_machines_packages_are_all_listed() {
         .args(["-W", "-f", "${Package} ${Version} ${Architecture} ${db:Status-Status}\n"])
         .output()
     else {
-        eprintln!("skipped: this_machines_packages_are_all_listed: there is no dpkg-query here");
+        skycap_testkit::skipped!("this_machines_packages_are_all_listed: there is no dpkg-query here");
         return;
     };
     let text = String::from_utf8(output.stdout).unwrap();
@@ -470,7 +470,7 @@ fn copyrights<'p>(world: &World, packages: impl Iterator<Item = &'p str>) {
 /// SPDX's own validator.
 fn spdx_tools_find_nothing_wrong() {
     if Command::new("pyspdxtools").arg("--help").output().map_or(true, |output| !output.status.success()) {
-        eprintln!("skipped: spdx_tools_find_nothing_wrong: there is no pyspdxtools here");
+        skycap_testkit::skipped!("spdx_tools_find_nothing_wrong: there is no pyspdxtools here");
         return;
     }
     let world = World::new();
@@ -501,7 +501,7 @@ fn spdx_tools_find_nothing_wrong() {
 /// From a layout into another one, and nothing is lost.
 fn skopeo_carries_attestations_along() {
     if Command::new("skopeo").arg("--version").output().is_err() {
-        eprintln!("skipped: skopeo_carries_attestations_along: there is no skopeo here");
+        skycap_testkit::skipped!("skopeo_carries_attestations_along: there is no skopeo here");
         return;
     }
     let world = World::new();

@@ -82,7 +82,7 @@ fn attributes_of_files_travel_and_count() {
         let value = format!("value {number}");
         let flags = rustix::fs::XattrFlags::empty();
         if rustix::fs::setxattr(world.context().join(name), "user.note", value.as_bytes(), flags).is_err() {
-            eprintln!("skipped: {TEST}: no such attributes in {}", world.path().display());
+            skycap_testkit::skipped!("{TEST}: no such attributes in {}", world.path().display());
             return;
         }
         let built = build();

@@ -81,7 +81,7 @@ fn describe(case: &Path) -> Option<String> {
         with_shell(&mut world, &name)?;
     }
     if has("ids") && !matches!(access(), SandboxAccess::Available(sandbox) if sandbox.owners_kept()) {
-        eprintln!("skipped: {name}: this sandbox has a single id");
+        skycap_testkit::skipped!("{name}: this sandbox has a single id");
         return None;
     }
     fill(&mut world, case);

@@ -117,7 +117,7 @@ fn meet(world: &World, sharing: &str) -> String {
 fn a_private_cache_in_use_is_another_directory() {
     let Some(world) = world("a_private_cache_in_use_is_another_directory") else { return };
     if matches!(access(), SandboxAccess::Available(sandbox) if sandbox.territory().is_some()) {
-        eprintln!("skipped: a_private_cache_in_use_is_another_directory: programs run one after the other here");
+        skycap_testkit::skipped!("a_private_cache_in_use_is_another_directory: programs run one after the other here");
         return;
     }
     assert_eq!(meet(&world, "private"), "one / two");
@@ -185,7 +185,7 @@ fn targets_join_the_working_directory() {
 fn a_tmpfs_has_the_size_that_was_asked_for() {
     let Some(world) = world("a_tmpfs_has_the_size_that_was_asked_for") else { return };
     if matches!(access(), SandboxAccess::Available(sandbox) if sandbox.territory().is_some()) {
-        eprintln!("skipped: a_tmpfs_has_the_size_that_was_asked_for: nothing can be mounted here");
+        skycap_testkit::skipped!("a_tmpfs_has_the_size_that_was_asked_for: nothing can be mounted here");
         return;
     }
     world.file("big", &"x".repeat(200_000));
@@ -300,7 +300,7 @@ fn all_rights_are_for_the_caller_to_give() {
 fn networks_of_one_run_and_of_all() {
     let Some(world) = world("networks_of_one_run_and_of_all") else { return };
     if matches!(access(), SandboxAccess::Available(sandbox) if sandbox.territory().is_some()) {
-        eprintln!("skipped: networks_of_one_run_and_of_all: there are no namespaces here");
+        skycap_testkit::skipped!("networks_of_one_run_and_of_all: there are no namespaces here");
         return;
     }
     let mut request = world.request(
@@ -325,7 +325,7 @@ fn networks_of_one_run_and_of_all() {
 fn a_run_is_told_the_name_of_its_machine() {
     let Some(world) = world("a_run_is_told_the_name_of_its_machine") else { return };
     if matches!(access(), SandboxAccess::Available(sandbox) if sandbox.territory().is_some()) {
-        eprintln!("skipped: a_run_is_told_the_name_of_its_machine: there are no namespaces here");
+        skycap_testkit::skipped!("a_run_is_told_the_name_of_its_machine: there are no namespaces here");
         return;
     }
     let mut request = world.request("FROM shell\nRUN cat /proc/sys/kernel/hostname\n");

@@ -21,7 +21,7 @@ const DOCKERFILES: &[&str] = &[
 
 fn buildah_makes_the_same() {
     if !Path::new("/usr/bin/buildah").exists() {
-        eprintln!("skipped: buildah_makes_the_same_files_and_configuration: buildah is not installed");
+        skycap_testkit::skipped!("buildah_makes_the_same_files_and_configuration: buildah is not installed");
         return;
     }
     let mut world = World::new();
@@ -80,7 +80,7 @@ fn succeeds(command: &mut Command) -> bool {
     let output = command.output().unwrap();
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        eprintln!("skipped: buildah_makes_the_same_files_and_configuration: buildah failed: {}", text.trim());
+        skycap_testkit::skipped!("buildah_makes_the_same_files_and_configuration: buildah failed: {}", text.trim());
     }
     output.status.success()
 }

@@ -148,7 +148,7 @@ fn the_environment_of_a_run() {
 fn a_run_is_who_user_says() {
     let Some(world) = world("a_run_is_who_user_says") else { return };
     if !matches!(crate::world::access(), SandboxAccess::Available(sandbox) if sandbox.owners_kept()) {
-        eprintln!("skipped: a_run_is_who_user_says: this sandbox has a single id");
+        skycap_testkit::skipped!("a_run_is_who_user_says: this sandbox has a single id");
         return;
     }
     for (user, expected) in
@@ -347,7 +347,7 @@ fn without_a_sandbox_only_what_is_cached_runs() {
 fn owners_survive_a_run() {
     let Some(world) = world("owners_survive_a_run") else { return };
     if !matches!(crate::world::access(), SandboxAccess::Available(sandbox) if sandbox.owners_kept()) {
-        eprintln!("skipped: owners_survive_a_run: this sandbox has a single id");
+        skycap_testkit::skipped!("owners_survive_a_run: this sandbox has a single id");
         return;
     }
     world.file("a", "a");

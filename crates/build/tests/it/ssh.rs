@@ -42,7 +42,7 @@ fn generate(directory: &Path, name: &str, arguments: &[&str], passphrase: &str) 
 fn has(test: &str, programs: &[&str]) -> bool {
     let missing = programs.iter().find(|program| !Path::new("/usr/bin").join(program).exists());
     if let Some(program) = missing {
-        eprintln!("skipped: {test}: {program} is missing (Debian: openssh-client)");
+        skycap_testkit::skipped!("{test}: {program} is missing (Debian: openssh-client)");
     }
     missing.is_none()
 }

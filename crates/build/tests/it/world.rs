@@ -202,11 +202,11 @@ pub fn access() -> SandboxAccess<'static> {
 /// A base with a shell, or why there is none: RUN needs one, and a sandbox.
 pub fn with_shell(world: &mut World, test: &str) -> Option<&'static Sandbox> {
     let SandboxAccess::Available(sandbox) = access() else {
-        eprintln!("skipped: {test}: there is no sandbox here");
+        skycap_testkit::skipped!("{test}: there is no sandbox here");
         return None;
     };
     let Ok(busybox) = fs::read("/bin/busybox") else {
-        eprintln!("skipped: {test}: /bin/busybox is missing (Debian: busybox-static)");
+        skycap_testkit::skipped!("{test}: /bin/busybox is missing (Debian: busybox-static)");
         return None;
     };
     let artifact = shell_image(&busybox);

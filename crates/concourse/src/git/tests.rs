@@ -28,7 +28,7 @@ const URI: &str = "https://git.example/tlwr/my-repo.git";
 impl World {
     fn new(test: &str) -> Result<Option<Self>, Box<dyn std::error::Error>> {
         if Command::new("git").arg("--version").output().is_err() {
-            eprintln!("skipped: {test}: there is no program git");
+            skycap_testkit::skipped!("{test}: there is no program git");
             return Ok(None);
         }
         let root = tempfile::tempdir()?;

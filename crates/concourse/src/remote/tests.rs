@@ -199,7 +199,7 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
 fn has_git(test: &str) -> bool {
     let found = Command::new("git").arg("--version").output().is_ok();
     if !found {
-        eprintln!("skipped: {test}: there is no program git");
+        skycap_testkit::skipped!("{test}: there is no program git");
     }
     found
 }

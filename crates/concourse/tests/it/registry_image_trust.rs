@@ -76,7 +76,9 @@ fn a_key_that_cannot_be_opened_fails_the_put_before_anything_is_pushed() {
 #[test]
 fn content_trust_is_published_where_debians_notary_finds_it() {
     let Some(notary) = Notary::start() else {
-        return eprintln!("skipped: content_trust_is_published_where_debians_notary_finds_it: notary is not installed");
+        return skycap_testkit::skipped!(
+            "content_trust_is_published_where_debians_notary_finds_it: notary is not installed"
+        );
     };
     let url = notary.url().to_owned();
     let world = World::with_settings(move |_| {

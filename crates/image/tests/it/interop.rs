@@ -19,7 +19,7 @@ fn skopeo(test: &str, arguments: &[&str]) -> bool {
     let outcome = Command::new("skopeo").args(["--insecure-policy", "copy", "-q"]).args(arguments).output();
     match outcome {
         Err(error) => {
-            eprintln!("skipped: {test}: no skopeo: {error}");
+            skycap_testkit::skipped!("{test}: no skopeo: {error}");
             false
         }
         Ok(outcome) => {
@@ -93,7 +93,7 @@ fn gnu_tar(test: &str, arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            eprintln!("skipped: {test}: no tar: {error}");
+            skycap_testkit::skipped!("{test}: no tar: {error}");
             return None;
         }
     };

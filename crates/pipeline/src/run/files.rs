@@ -230,7 +230,9 @@ mod tests {
         let names: Vec<String> = (0..30).map(|number| format!("user.{number:0>240}")).collect();
         for name in &names {
             if lsetxattr(&from, name.as_str(), name.as_bytes(), XattrFlags::empty()).is_err() {
-                eprintln!("skipped: attributes_are_copied_however_many_there_are: no such attributes in /dev/shm");
+                skycap_testkit::skipped!(
+                    "attributes_are_copied_however_many_there_are: no such attributes in /dev/shm"
+                );
                 return;
             }
         }

@@ -196,7 +196,7 @@ fn git(directory: &Path, arguments: &[&str]) {
 pub fn have(test: &str, program: &str) -> bool {
     let found = Command::new(program).arg("--help").output().is_ok();
     if !found {
-        eprintln!("skipped: {test}: there is no program {program}");
+        skycap_testkit::skipped!("{test}: there is no program {program}");
     }
     found
 }

@@ -161,7 +161,7 @@ fn the_signature_is_a_tag_and_a_referrer_in_cosigns_form_and_openssl_verifies_it
     assert_eq!(referrers[0].artifact_type.as_deref(), Some("application/vnd.dev.cosign.artifact.sig.v1+json"));
 
     if Command::new("openssl").arg("version").output().is_err() {
-        return eprintln!("skipped: openssl_verifies_it: openssl is not installed");
+        return skycap_testkit::skipped!("openssl_verifies_it: openssl is not installed");
     }
     let dir = tempfile::tempdir().unwrap();
     let signature = STANDARD.decode(&layer.annotations["dev.cosignproject.cosign/signature"]).unwrap();
@@ -205,7 +205,7 @@ fn a_signature_that_is_only_a_referrer_is_found() {
 #[test]
 fn a_bundle_is_verified() {
     if Command::new("openssl").arg("version").output().is_err() {
-        return eprintln!("skipped: a_bundle_is_verified: openssl is not installed");
+        return skycap_testkit::skipped!("a_bundle_is_verified: openssl is not installed");
     }
     let dir = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {

@@ -262,7 +262,7 @@ fn moved_to_https(host: &str) -> Option<(Tokens, String, u16)> {
 #[test]
 fn a_registry_that_moves_to_https_is_never_again_asked_in_plain_http() {
     let Some((moved, ca, _)) = moved_to_https("127.0.0.1") else {
-        eprintln!("skipped: a_registry_that_moves_to_https_is_never_again_asked_in_plain_http: no openssl");
+        skycap_testkit::skipped!("a_registry_that_moves_to_https_is_never_again_asked_in_plain_http: no openssl");
         return;
     };
     let access = Access { credentials: user("me", PASSWORD), push: true, ca_certs: vec![ca], ..Access::default() };
@@ -277,7 +277,7 @@ fn a_registry_that_moves_to_https_is_never_again_asked_in_plain_http() {
 #[test]
 fn a_plain_registry_that_moves_to_another_host_is_refused() {
     let Some((moved, ca, port)) = moved_to_https("localhost") else {
-        eprintln!("skipped: a_plain_registry_that_moves_to_another_host_is_refused: no openssl");
+        skycap_testkit::skipped!("a_plain_registry_that_moves_to_another_host_is_refused: no openssl");
         return;
     };
     let access = Access { credentials: user("me", PASSWORD), ca_certs: vec![ca], ..Access::default() };

@@ -36,7 +36,7 @@ impl Distribution {
     /// With HTTPS and the user me, or plain and open. Says why if it cannot run here.
     fn start(test: &str, secured: bool) -> Option<Self> {
         let skip = |why: &str| {
-            eprintln!("skipped: {test}: {why}");
+            skycap_testkit::skipped!("{test}: {why}");
             None
         };
         if !Path::new(BINARY).exists() {

@@ -127,7 +127,7 @@ fn a_place_opened_for_reading_does_not_write() {
 #[test]
 fn https_with_an_authority_of_its_own_needs_that_authority() {
     let Some((_files, ca, certificate, key)) = crate::support::certificates() else {
-        eprintln!("skipped: https_with_an_authority_of_its_own_needs_that_authority: no openssl");
+        skycap_testkit::skipped!("https_with_an_authority_of_its_own_needs_that_authority: no openssl");
         return;
     };
     let tls = skycap_registry::server::Tls { certificate, key: skycap_image::Secret::new(key) };
@@ -148,8 +148,8 @@ fn https_with_an_authority_of_its_own_needs_that_authority() {
 #[test]
 fn a_registry_nearby_may_speak_either_protocol_and_a_bad_certificate_does_not_wait() {
     let Some((_files, _, certificate, key)) = crate::support::certificates() else {
-        eprintln!(
-            "skipped: a_registry_nearby_may_speak_either_protocol_and_a_bad_certificate_does_not_wait: no openssl"
+        skycap_testkit::skipped!(
+            "a_registry_nearby_may_speak_either_protocol_and_a_bad_certificate_does_not_wait: no openssl"
         );
         return;
     };

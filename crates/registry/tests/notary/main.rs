@@ -73,7 +73,7 @@ macro_rules! notary_or_skip {
     ($test:literal) => {
         match Notary::start() {
             Some(notary) => notary,
-            None => return eprintln!("skipped: {}: notary is not installed", $test),
+            None => return skycap_testkit::skipped!("{}: notary is not installed", $test),
         }
     };
 }

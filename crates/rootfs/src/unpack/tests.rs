@@ -232,7 +232,7 @@ fn random_histories_make_the_same_tree_from_the_top_down_and_in_order() {
 #[test]
 fn random_histories_make_the_same_tree_in_two_parts() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: random_histories_make_the_same_tree_in_two_parts: needs root");
+        skycap_testkit::skipped!("random_histories_make_the_same_tree_in_two_parts: needs root");
         return;
     }
     let options = Unpack { owners: Owners::Keep, concurrency: 2, limits: Limits::default(), sync: false };

@@ -94,7 +94,7 @@ pub(crate) fn run_again(test: &str, identity: Identity) {
             text.lines().filter(|line| line.starts_with("hostile:")).fold(String::new(), |all, line| all + line + "\n")
         ),
         Ok(Err(text)) => panic!("as {}:\n{text}", identity.name()),
-        Err(why) => eprintln!("skipped: {test} ({}): {why}", identity.name()),
+        Err(why) => skycap_testkit::skipped!("{test} ({}): {why}", identity.name()),
     }
 }
 

@@ -105,14 +105,14 @@ impl Peers {
         // Nothing of the user who runs the tests is to be read or written.
         command.args(arguments).env("HOME", self.directory.path()).env("XDG_RUNTIME_DIR", self.directory.path());
         match command.output() {
-            Err(error) => eprintln!("skipped: {}: {program}: {error}", self.test),
+            Err(error) => skycap_testkit::skipped!("{}: {program}: {error}", self.test),
             Ok(output) if output.status.success() => return Some(String::from_utf8(output.stdout).unwrap()),
             Ok(output) => {
                 let error = String::from_utf8_lossy(&output.stderr);
                 // umoci and skopeo need no rights, so they have no reason to fail.
                 assert!(program != "umoci" && program != "skopeo", "{program} {arguments:?}: {error}");
-                eprintln!(
-                    "skipped: {}: {program} failed: {}",
+                skycap_testkit::skipped!(
+                    "{}: {program} failed: {}",
                     self.test,
                     error.trim().lines().last().unwrap_or_default()
                 );
@@ -330,7 +330,7 @@ fn layers_that_umoci_makes_are_the_same() {
 fn layers_that_buildah_makes_are_the_same() {
     let peers = Peers::new("layers_that_buildah_makes_are_the_same");
     let Ok(program) = fs::read("/bin/busybox").or_else(|_| fs::read("/usr/bin/busybox")) else {
-        eprintln!("skipped: layers_that_buildah_makes_are_the_same: busybox: not installed");
+        skycap_testkit::skipped!("layers_that_buildah_makes_are_the_same: busybox: not installed");
         return;
     };
     let mut lower = skycap_image::tar::Writer::new(Vec::new());
@@ -440,7 +440,7 @@ fn gnu_tar_makes_the_same_tree_of_a_single_layer() {
     program.args(["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf"]).arg(&archive).arg("-C").arg(&theirs);
     match program.output() {
         Err(error) => {
-            eprintln!("skipped: gnu_tar_makes_the_same_tree_of_a_single_layer: tar: {error}");
+            skycap_testkit::skipped!("gnu_tar_makes_the_same_tree_of_a_single_layer: tar: {error}");
             return;
         }
         // An ordinary user cannot set capabilities, and tar says so.

@@ -47,13 +47,13 @@ pub(crate) fn in_overlay(lowers: &[PathBuf], upper: Option<&Path>, room: &Path, 
     let output = match unshare.output() {
         Ok(output) => output,
         Err(error) => {
-            eprintln!("skipped: part of an overlay test: unshare: {error}");
+            skycap_testkit::skipped!("part of an overlay test: unshare: {error}");
             return None;
         }
     };
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.code() == Some(99) || error.starts_with("unshare:") {
-        eprintln!("skipped: part of an overlay test: {error}");
+        skycap_testkit::skipped!("part of an overlay test: {error}");
         return None;
     }
     assert!(output.status.success(), "{script}\n{error}");

@@ -14,7 +14,7 @@ fn every_test_also_holds_for_an_ordinary_user() {
         return;
     }
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: every_test_also_holds_for_an_ordinary_user: this is one");
+        skycap_testkit::skipped!("every_test_also_holds_for_an_ordinary_user: this is one");
         return;
     }
     let mut again = Command::new(std::env::current_exe().unwrap());
@@ -22,7 +22,7 @@ fn every_test_also_holds_for_an_ordinary_user() {
     let output = match output {
         Ok(output) => output,
         Err(error) => {
-            eprintln!("skipped: every_test_also_holds_for_an_ordinary_user: {error}");
+            skycap_testkit::skipped!("every_test_also_holds_for_an_ordinary_user: {error}");
             return;
         }
     };

@@ -25,7 +25,7 @@ fn through(program: &str, bytes: &[u8]) -> Option<Vec<u8>> {
     use std::process::Stdio;
     let child = Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let Ok(mut child) = child else {
-        eprintln!("skipped: part of a test: no {program}");
+        skycap_testkit::skipped!("part of a test: no {program}");
         return None;
     };
     let mut stdin = child.stdin.take().unwrap();
@@ -513,7 +513,7 @@ fn holes_of_sparse_files_stay_holes() {
     for format in ["gnu", "posix"] {
         let archive = Command::new("tar").args(["--sparse", "--format", format, "-cC"]).arg(&from).arg(".").output();
         let Ok(archive) = archive else {
-            eprintln!("skipped: holes_of_sparse_files_stay_holes: no tar");
+            skycap_testkit::skipped!("holes_of_sparse_files_stay_holes: no tar");
             return;
         };
         assert!(archive.stdout.len() < 1 << 20, "tar has found no holes");

@@ -49,7 +49,7 @@ pub fn all(filters: &[&str]) -> ExitCode {
     let grounds: Vec<&str> = filters.iter().copied().filter(|filter| named(filter)).collect();
     let cases: Vec<&str> = filters.iter().copied().filter(|filter| !named(filter)).collect();
     let Some(busybox) = find("busybox") else {
-        eprintln!("skipped: it: there is no static busybox");
+        skycap_testkit::skipped!("it: there is no static busybox");
         return ExitCode::SUCCESS;
     };
     let temporary = tempfile::tempdir().unwrap();
@@ -82,7 +82,7 @@ fn ground(name: &str, command: Result<Command, String>) -> bool {
     let mut command = match command {
         Ok(command) => command,
         Err(why) => {
-            eprintln!("skipped: {name}: {why}");
+            skycap_testkit::skipped!("{name}: {why}");
             return true;
         }
     };

@@ -48,7 +48,7 @@ impl Bases {
     /// Builds and pushes everything; nothing if it cannot be done here.
     pub fn make(test: &str) -> Option<Self> {
         let Ok(busybox) = fs::read("/bin/busybox") else {
-            eprintln!("skipped: {test}: /bin/busybox is missing (Debian: busybox-static)");
+            skycap_testkit::skipped!("{test}: /bin/busybox is missing (Debian: busybox-static)");
             return None;
         };
         let directory = tempfile::Builder::new().prefix("bases").tempdir().unwrap();
@@ -86,7 +86,7 @@ impl Bases {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let refused = ["no sandbox", "cannot be run here", "single id"].iter().any(|sign| text.contains(sign));
         if refused {
-            eprintln!("skipped: {test}: this sandbox has a single id");
+            skycap_testkit::skipped!("{test}: this sandbox has a single id");
         }
         !refused
     }

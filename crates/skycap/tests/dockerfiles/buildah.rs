@@ -13,13 +13,13 @@ use crate::case::Case;
 /// Whether buildah can be used here; says why not.
 pub fn works(test: &str) -> bool {
     if !Path::new("/usr/bin/buildah").exists() {
-        eprintln!("skipped: {test}: there is no buildah here");
+        skycap_testkit::skipped!("{test}: there is no buildah here");
         return false;
     }
     let room = tempfile::tempdir().unwrap();
     let output = buildah(room.path(), &["from", "scratch"]);
     if !output.status.success() {
-        eprintln!("skipped: {test}: buildah failed: {}", last(&output));
+        skycap_testkit::skipped!("{test}: buildah failed: {}", last(&output));
     }
     output.status.success()
 }
@@ -89,7 +89,7 @@ pub fn build(case: &Case, bases: &Bases, context: &Path, room: &Path) -> Result<
 /// Has skopeo copy what we built; says why not if it is not here.
 pub fn copy(layout: &Path, room: &Path, test: &str) -> Result<bool, String> {
     if !Path::new("/usr/bin/skopeo").exists() {
-        eprintln!("skipped: {test}: there is no skopeo here");
+        skycap_testkit::skipped!("{test}: there is no skopeo here");
         return Ok(false);
     }
     let mut skopeo = Command::new("skopeo");

@@ -30,7 +30,7 @@ fn debians_own_compiler_and_apt_work_in_stages() {
         return;
     }
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: {TEST}: needs root");
+        skycap_testkit::skipped!("{TEST}: needs root");
         return;
     }
     let room = tempfile::Builder::new().prefix("toolchain").tempdir().unwrap();

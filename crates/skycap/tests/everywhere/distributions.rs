@@ -32,7 +32,7 @@ fn every_rung_builds_upon_a_debian() {
         return;
     }
     if let Some(why) = grounds::missing() {
-        eprintln!("skipped: {TEST}: {why}");
+        skycap_testkit::skipped!("{TEST}: {why}");
         return;
     }
     let site = Site::make(bases);

@@ -55,7 +55,7 @@ struct Stand {
 #[test]
 fn every_rung_builds_the_same_images() {
     if let Some(why) = grounds::missing() {
-        eprintln!("skipped: {TEST}: {why}");
+        skycap_testkit::skipped!("{TEST}: {why}");
         return;
     }
     let Some(bases) = Bases::make(TEST) else { return };

@@ -29,7 +29,7 @@ const TEST: &str = "every_probe_holds_on_every_rung";
 #[test]
 fn every_probe_holds_on_every_rung() {
     if let Some(why) = workers::missing(&[]) {
-        eprintln!("skipped: {TEST}: {why}");
+        skycap_testkit::skipped!("{TEST}: {why}");
         return;
     }
     let everything = skycap_testkit::wants_everything();

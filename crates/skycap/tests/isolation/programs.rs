@@ -22,15 +22,15 @@ fn calls<'t>(trace: &'t str, name: &str) -> Vec<&'t str> {
 fn s15_nothing_of_the_image_is_executed_but_run() {
     const TEST: &str = "s15_nothing_of_the_image_is_executed_but_run";
     if let Some(why) = missing(&[]) {
-        eprintln!("skipped: {TEST}: {why}");
+        skycap_testkit::skipped!("{TEST}: {why}");
         return;
     }
     if find("strace").is_none() {
-        eprintln!("skipped: {TEST}: there is no strace here");
+        skycap_testkit::skipped!("{TEST}: there is no strace here");
         return;
     }
     if !command("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: {TEST}: strace may not trace here");
+        skycap_testkit::skipped!("{TEST}: strace may not trace here");
         return;
     }
     for starter in [

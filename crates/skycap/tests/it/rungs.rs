@@ -511,7 +511,7 @@ fn a_takeover_that_cannot_begin_leaves_the_container_as_it_was() {
         chattr.output().is_ok_and(|ended| ended.status.success())
     };
     if !set("+i") {
-        println!("skipped: {test}: no file can be made immutable here");
+        skycap_testkit::skipped!("{test}: no file can be made immutable here");
         return;
     }
     let before = own_files(&world);

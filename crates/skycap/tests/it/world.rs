@@ -146,7 +146,7 @@ pub fn root(test: &str) -> bool {
 
 /// Says that a test did not run. CI fails on reasons that must not occur there.
 pub fn skip(test: &str, why: &str) {
-    eprintln!("skipped: {test}: {why}");
+    skycap_testkit::skipped!("{test}: {why}");
 }
 
 /// An embedded registry below a directory.

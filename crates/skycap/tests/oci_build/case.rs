@@ -112,7 +112,7 @@ impl Case {
     pub fn run(&self, installed: &Installed) -> Vec<String> {
         let needs_run = !self.lines("busybox").is_empty();
         if let Some(why) = installed.no_run.as_ref().filter(|_| needs_run) {
-            eprintln!("skipped: {}: {why}", self.folder.file_name().unwrap().display());
+            skycap_testkit::skipped!("{}: {why}", self.folder.file_name().unwrap().display());
             return Vec::new();
         }
         let mut names = Names::default();

@@ -25,7 +25,7 @@ fn peers() -> Vec<Peer> {
     let open = |(name, open): (&str, Open)| match open() {
         Ok(peer) => Some(peer),
         Err(why) => {
-            eprintln!("skipped: copies::{name}: {why}");
+            skycap_testkit::skipped!("copies::{name}: {why}");
             None
         }
     };

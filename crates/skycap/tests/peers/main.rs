@@ -80,6 +80,6 @@ every! {
 fn run(test: &str, open: Open, body: fn(&Peer)) {
     match open() {
         Ok(peer) => body(&peer),
-        Err(why) => eprintln!("skipped: {test}: {why}"),
+        Err(why) => skycap_testkit::skipped!("{test}: {why}"),
     }
 }

@@ -25,7 +25,7 @@ fn large(layers: u64, each: u64) -> Image {
 fn has_room(room: &Room, test: &str, bytes: u64) -> bool {
     let free = room.free();
     if free < bytes + bytes / 10 {
-        eprintln!("skipped: {test}: needs {} MiB of disk, and {} are free", bytes >> 20, free >> 20);
+        skycap_testkit::skipped!("{test}: needs {} MiB of disk, and {} are free", bytes >> 20, free >> 20);
         return false;
     }
     true

@@ -72,7 +72,7 @@ fn tampered(child: &str, calls: &str, test: &str, dir: &Path, what: &str, call: 
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
-            eprintln!("skipped: {test}: no strace: {error}");
+            skycap_testkit::skipped!("{test}: no strace: {error}");
             return None;
         }
     };
@@ -91,7 +91,7 @@ fn tamper_everywhere(test: &str, what: &str) {
     // The largest number that strace takes.
     match tampered_child(test, dir.path(), what, 65_535) {
         None => return,
-        Some(false) => return eprintln!("skipped: {test}: strace may not trace here"),
+        Some(false) => return skycap_testkit::skipped!("{test}: strace may not trace here"),
         Some(true) => {}
     }
     let mut points = 0;

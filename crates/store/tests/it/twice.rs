@@ -7,7 +7,7 @@ const NOBODY: u32 = 65_534;
 
 #[test]
 fn every_test_also_holds_for_an_ordinary_user() {
-    let skipped = |why: &str| eprintln!("skipped: every_test_also_holds_for_an_ordinary_user: {why}");
+    let skipped = |why: &str| skycap_testkit::skipped!("every_test_also_holds_for_an_ordinary_user: {why}");
     if !rustix::process::geteuid().is_root() {
         return skipped("this is one");
     }

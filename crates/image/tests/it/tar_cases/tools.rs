@@ -84,7 +84,7 @@ fn agrees(test: &str, name: &str, tool: &[&str]) {
         std::fs::create_dir(&into).unwrap();
         match unpacked(tool, &file, &into) {
             Err(why) => {
-                eprintln!("skipped: {test}: {why}");
+                skycap_testkit::skipped!("{test}: {why}");
                 return;
             }
             Ok(None) => {}

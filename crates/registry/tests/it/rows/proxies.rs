@@ -60,7 +60,7 @@ fn tunnel(behaviour: &'static str, to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec
 fn r84_https_goes_through_a_tunnel_and_the_proxy_never_sees_the_registrys_password() {
     let test = "r84_https_goes_through_a_tunnel_and_the_proxy_never_sees_the_registrys_password";
     let Some((_files, ca, certificate, key)) = crate::support::certificates() else {
-        eprintln!("skipped: {test}: no openssl");
+        skycap_testkit::skipped!("{test}: no openssl");
         return;
     };
     let tls = skycap_registry::server::Tls { certificate, key: skycap_image::Secret::new(key) };

@@ -50,7 +50,7 @@ impl Papers {
             Ok(output) if output.status.success() => Some(Self(dir)),
             Ok(output) => panic!("openssl: {}", String::from_utf8_lossy(&output.stderr)),
             Err(_) => {
-                eprintln!("skipped: {test}: no openssl");
+                skycap_testkit::skipped!("{test}: no openssl");
                 None
             }
         }

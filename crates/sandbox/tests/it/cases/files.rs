@@ -344,7 +344,9 @@ fn an_upper_directory_on_an_overlay_is_refused_with_advice(world: &World) {
     let exe = std::env::current_exe().unwrap();
     let output =
         std::process::Command::new("unshare").args(["-m", "sh", "-c", script]).arg(exe).current_dir(&place).output();
-    let Ok(output) = output else { return eprintln!("skipped: an_upper_directory_on_an_overlay: there is no unshare") };
+    let Ok(output) = output else {
+        return skycap_testkit::skipped!("an_upper_directory_on_an_overlay: there is no unshare");
+    };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("lies on an overlay file system itself") && text.contains("/scratch"), "{text}");
