@@ -6,6 +6,7 @@ mod build;
 mod build_errors;
 mod build_output;
 mod build_progress;
+mod container;
 mod copy;
 mod demo;
 mod docs;
@@ -19,4 +20,8 @@ mod progress;
 mod resources;
 mod rungs;
 mod store;
+mod takeover;
+#[path = "../shared/workers.rs"]
+#[allow(dead_code, reason = "shared with tests that stand on every rung")]
+mod workers;
 mod world;
