@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use skycap_image::{Algorithm, Digest, Hasher};
 use skycap_rootfs::{Device, Entry, Kind, Metadata, Time, TreePath};
 
+use crate::changes::FIXED_TIME;
 use crate::error::Fault;
 use crate::files::{Files, outside};
 use crate::graph::ContextId;
@@ -147,6 +148,12 @@ impl Context {
         }
     }
 
+    /// The directory itself. Whoever made it for the build, perhaps for nobody else to see, its files are for all users of a
+    /// RUN, as in BuildKit, which has a directory of its own for them.
+    fn top() -> Entry {
+        Entry { kind: Kind::Directory, metadata: Metadata { mtime: FIXED_TIME, ..Metadata::implied() } }
+    }
+
     /// A file as the build sees it. The attributes of regular files come with their content ([`Self::digests`]): asking by
     /// descriptor is much quicker than by path.
     fn entry(&self, path: &TreePath, stat: &Stat) -> Result<Option<Entry>, Fault> {
@@ -197,6 +204,9 @@ impl Context {
 
 impl Files for Context {
     fn find(&self, path: &TreePath) -> Result<Option<Entry>, Fault> {
+        if path.is_root() {
+            return Ok(Some(Self::top()));
+        }
         let opened = match self.open_beneath(path, OFlags::PATH | OFlags::NOFOLLOW) {
             Ok(opened) => opened,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
