@@ -292,10 +292,10 @@ impl Run {
         };
         let only = super::heredoc::word(line).ok().flatten().and(self.heredocs.first());
         match only {
-            Some(heredoc) if heredoc.content.starts_with("#!") => {
-                Script::File { name: heredoc.name.clone(), content: heredoc.text() }
-            }
-            Some(heredoc) => Script::Shell(heredoc.text()),
+            Some(heredoc) => match heredoc.text() {
+                content if content.starts_with("#!") => Script::File { name: heredoc.name.clone(), content },
+                content => Script::Shell(content),
+            },
             None => Script::Shell(
                 self.heredocs.iter().fold(line.clone(), |line, heredoc| line + "\n" + &heredoc.content + &heredoc.name),
             ),

@@ -143,7 +143,9 @@ fn from(s: &Statement<'_>) -> Result<From, ParseError> {
     };
     let name = name.map(|name| stage_name(s, &name)).transpose()?;
     let mut flags = s.flags(&[("platform", Takes::Value)])?;
-    Ok(From { image, platform: flags.value("platform"), name })
+    // As in BuildKit, one that is empty says nothing.
+    let platform = flags.value("platform").filter(|platform| !platform.value.is_empty());
+    Ok(From { image, platform, name })
 }
 
 fn stage_name(s: &Statement<'_>, written: &str) -> Result<String, ParseError> {

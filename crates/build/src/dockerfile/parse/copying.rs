@@ -16,7 +16,8 @@ pub(super) fn copy(s: &Statement<'_>) -> Result<Instruction, ParseError> {
         ("parents", Takes::Switch),
         ("exclude", Takes::Values),
     ])?;
-    let from = flags.value("from");
+    // As in BuildKit, one that is empty says nothing.
+    let from = flags.value("from").filter(|from| !from.value.is_empty());
     if let Some(from) = from.as_ref().filter(|from| !is_plain(&from.value, s.escape)) {
         let what = "variable expansion is not supported for --from";
         let mut error = s.error_in(from, format!("{what}, {WORKAROUND}"));
