@@ -140,7 +140,7 @@ impl Planner<'_> {
                 (None, None) => self.globals.get(&name).map(str::to_owned),
             };
             told.push(value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")));
-            if let Some(value) = &value {
+            if let Some(value) = value.as_ref().filter(|_| !scope::means_something(&name)) {
                 stage.variables.set(&name, value)?;
             }
             stage.build_args.push((name.clone(), value));

@@ -78,7 +78,7 @@ pub(super) fn is_built_in(name: &str) -> bool {
     is_proxy(name) || arguments::is_built_in(name)
 }
 
-/// Names that a stage may use without anybody having set them: they are the builder's.
+/// Names that a stage may use without anybody having set them: they are the builder's. No program gets them as variables.
 pub(super) fn means_something(name: &str) -> bool {
     matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE")
 }
