@@ -23,12 +23,14 @@ use crate::inputs::Inputs;
 /// Opens what is at `path` in the inputs. Layers that have to be compressed first are kept in files without a name in
 /// `scratch`: nothing is left of them, whatever happens to us.
 pub(super) fn load(inputs: &Inputs, path: &Path, scratch: &Path) -> Result<Artifact, Failure> {
-    let path = &inputs.find("params.image", path)?;
+    let (named, path) = (path, &inputs.find("params.image", path)?);
     if path.is_dir() {
         inputs.check_below("params.image", path)?;
         let context = format!("loading {} as OCI layout", path.display());
-        return open_layout(inputs, path)
-            .map_err(|failure| failure.during(context).during("new index image from path"));
+        return open_layout(inputs, path).map_err(|failure| {
+            let failure = failure.during(context).during("new index image from path");
+            no_layout(inputs, named).into_iter().fold(failure, Failure::with_hint)
+        });
     }
     open_archive(path, scratch).map_err(|failure| failure.during(format_args!("loading {} as tarball", path.display())))
 }
@@ -57,6 +59,21 @@ fn open_layout(inputs: &Inputs, path: &Path) -> Result<Artifact, Failure> {
     };
     let digest = String::from_utf8_lossy(&marker).trim().parse();
     single_image(&artifact, &layout, digest.map_err(|error| Failure::new(format!("new hash: {error}")))?)
+}
+
+/// What helps where a directory is no layout: most often the archive in it was meant.
+fn no_layout(inputs: &Inputs, directory: &Path) -> Option<String> {
+    let holds =
+        |name: &str| inputs.find_if_there("params.image", &directory.join(name)).is_ok_and(|found| found.is_some());
+    if holds("index.json") {
+        return None;
+    }
+    let archive = directory.strip_prefix(inputs.directory()).unwrap_or(directory).join("image.tar");
+    Some(if holds("image.tar") {
+        format!("params.image: {} is the archive in that directory", archive.display())
+    } else {
+        "params.image names an archive, such as image/image.tar, or a directory that is an OCI layout".to_owned()
+    })
 }
 
 fn single_image(artifact: &Artifact, layout: &Layout, digest: Digest) -> Result<Artifact, Failure> {
