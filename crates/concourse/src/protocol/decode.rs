@@ -18,7 +18,9 @@ impl DecodeError {
 
 impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Self {
-        Self::new(format!("invalid payload: {error}"))
+        let is_unquoted = error.0.starts_with("json: cannot unmarshal number") && error.0.ends_with("of type string");
+        let failure = Self::new(format!("invalid payload: {error}"));
+        if is_unquoted { failure.with_hint("put it in quotes: to YAML it is a number") } else { failure }
     }
 }
 
