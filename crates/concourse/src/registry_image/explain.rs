@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use skycap_image::{Descriptor, Name, Platform, SourceError};
+use skycap_registry::Credentials;
 
 use super::candidates::{Candidates, Refusal};
 use super::check::{Selection, Tags, Versions, look};
-use super::identity::{Kind, logged_in};
+use super::identity::{HALF_A_KEY, Kind, logged_in};
 use super::source::Source;
+use super::trust::{CosignSource, Signers};
 use crate::protocol::{Value, request};
 use crate::version::Version;
 use crate::{Failure, Host};
@@ -106,27 +108,28 @@ impl Page {
     }
 
     fn describe(&mut self, source: &Source) {
-        let repository = source.parse_repository();
-        if let Ok(repository) = &repository {
+        if source.gets_its_registry_from_amazon() {
+            self.fact("repository", format!("{} in the registry that Amazon ECR names", source.repository));
+        } else if let Ok(repository) = source.parse_repository() {
             self.fact("repository", format!("{} in the registry {}", repository.path(), repository.registry()));
         }
         self.fact("check", mode(source));
         self.fact(
             "user",
             match (source.identity.kind(), source.user()) {
-                (Some(Kind::Amazon), _) => "whom Amazon ECR gives a token to; it also decides the registry".to_owned(),
+                (Some(Kind::Amazon), _) => "whom Amazon ECR gives a token to".to_owned(),
                 (Some(Kind::Azure), _) => "an identity of Azure's".to_owned(),
                 (Some(Kind::Google), _) => "an identity of Google's".to_owned(),
                 (None, (Some(name), true)) => format!("{name}, with a password"),
                 (None, _) => "nobody, unless a Docker configuration of the process knows the registry".to_owned(),
             },
         );
-        if let (Some((host, has_user)), Ok(repository)) = (source.mirror_host(), &repository) {
+        if let (Some((host, has_user)), Ok(_)) = (source.mirror_host(), source.parse_repository()) {
             let user = if has_user { "with a user of its own" } else { "as nobody" };
             let host = if host.is_empty() { "Docker Hub itself" } else { host };
             self.fact(
                 "mirror",
-                if repository.is_docker_hub() {
+                if source.is_on_docker_hub() {
                     format!("{host} is asked first by check and get, {user}; a put does not go there")
                 } else {
                     format!("{host} is not asked: only repositories of Docker Hub have a mirror")
@@ -156,7 +159,7 @@ impl Page {
                 "a put signs its tags on a Notary server; check and get do not look at those signatures",
             );
         }
-        let (signs, verifies) = source.cosign.as_ref().map(super::trust::CosignSource::does).unwrap_or_default();
+        let (signs, verifies) = source.cosign.as_ref().map(CosignSource::does).unwrap_or_default();
         if signs {
             self.fact("trust", "a put signs with cosign's key");
         }
@@ -182,11 +185,15 @@ impl Page {
         let has_version_fields =
             !source.semver_constraint.is_empty() || source.pre_releases || !source.variant.is_empty();
         let user = source.user();
-        let is_hub = source.parse_repository().is_ok_and(|repository| repository.is_docker_hub());
         self.surprise(
             user.0.is_some() != user.1,
             "username and password only count together: the one that is set is not used",
         );
+        self.surprise(
+            source.identity.kind().is_some() && user.0.is_some() && user.1,
+            "username and password are not used: the login to the cloud gives others",
+        );
+        self.surprise(source.identity.has_half_a_key(), HALF_A_KEY);
         self.surprise(
             has_tag && (has_pattern || !source.semver_constraint.is_empty() || source.pre_releases || source.created_at_sort),
             "with a tag, check follows that tag only: tag_regex, semver_constraint, pre_releases and created_at_sort do nothing",
@@ -238,7 +245,7 @@ impl Page {
             "insecure only allows plain HTTP; a certificate that nobody knows is refused all the same, and ca_certs is for that",
         );
         self.surprise(
-            is_hub && source.mirror_host().is_some() && user.0.is_some(),
+            source.is_on_docker_hub() && source.mirror_host().is_some() && user.0.is_some(),
             "username and password go to Docker Hub only; the mirror has its own in registry_mirror",
         );
         for (name, meant) in ARCHITECTURES {
@@ -254,15 +261,21 @@ impl Page {
             self.mistakes.push(format!("{}{text}", failure.message));
         };
         if let Err(failure) = source.resolve_repository() {
-            let colon = source.repository.rsplit('/').next().is_some_and(|last| last.contains(':'));
-            mistake(if colon { failure.with_hint("a tag goes into source.tag") } else { failure });
+            mistake(failure);
         } else {
-            source.mirror(&host.client).map_or_else(&mut mistake, drop);
+            source.check_login().map_or_else(&mut mistake, drop);
+            if !source.gets_its_registry_from_amazon() {
+                source.mirror(&host.client).map_or_else(&mut mistake, drop);
+            }
             source.origin(&host.client, host, false).map_or_else(&mut mistake, drop);
         }
         for pattern in [("label_regex", &source.label_regex), ("annotation_regex", &source.annotation_regex)] {
             super::get::pattern(pattern.0, pattern.1).map_or_else(&mut mistake, drop);
         }
+        let (nobody, trust, cosign) = (&Credentials::Anonymous, source.content_trust.as_ref(), source.cosign.as_ref());
+        Signers::open(trust, None, nobody).map_or_else(&mut mistake, drop);
+        Signers::open(None, cosign, nobody).map_or_else(&mut mistake, drop);
+        cosign.map(CosignSource::verifier).transpose().map_or_else(&mut mistake, drop);
         let selection = source.parse_repository().ok().map(|_| Selection::of(source));
         match selection? {
             Ok(selection) => Some(selection),

@@ -11,6 +11,9 @@ use super::source::{Source, secret};
 use crate::protocol::{DecodeError, Value};
 use crate::{Failure, Host};
 
+pub(super) const HALF_A_KEY: &str =
+    "aws_access_key_id and aws_secret_access_key only count together: AWS's default chain is asked";
+
 /// The fields of the source that say who we are to a cloud.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Identity {
@@ -86,8 +89,16 @@ impl Identity {
         table.into_iter().filter(|(_, is_idle)| *is_idle).map(|(name, _)| name).collect()
     }
 
-    fn warn(&self, host: &Host) {
+    /// Whether only one of the two halves of Amazon's keys is set, which is then not used.
+    pub(super) fn has_half_a_key(&self) -> bool {
+        !self.aws_region.is_empty() && self.aws_access_key_id.is_empty() != self.aws_secret_access_key.is_empty()
+    }
+
+    pub(super) fn warn(&self, host: &Host) {
         let warning = |text: &str| host.progress.event(Event::Warning(text));
+        if self.has_half_a_key() {
+            warning(HALF_A_KEY);
+        }
         if !self.aws_ecr_registry_id.is_empty() {
             warning("aws_ecr_registry_id is deprecated and not used: aws_account_id names the registry");
         }
@@ -143,9 +154,15 @@ fn is_public(repository: &str) -> bool {
     repository.strip_prefix(ecr::PUBLIC).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// Whether a repository names a registry of Amazon's itself.
+fn names_ecr(repository: &str) -> bool {
+    is_public(repository) || repository.split_once('/').is_some_and(|(first, _)| first.contains(".dkr.ecr."))
+}
+
 /// Logs in where the source asks for it. What comes back names its registry, and has the user and password that the cloud gave.
 pub(super) fn logged_in(source: Source, host: &Host) -> Result<Source, Failure> {
-    source.identity.warn(host);
+    source.warn(host);
+    source.check_login()?;
     let Some(kind) = source.identity.kind() else { return Ok(source) };
     let surroundings = Surroundings {
         environment: host.environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
@@ -155,8 +172,7 @@ pub(super) fn logged_in(source: Source, host: &Host) -> Result<Source, Failure> 
         |whom: &str, error: SourceError| Failure::from(error).during(format_args!("cannot authenticate with {whom}"));
     match kind {
         Kind::Amazon => {
-            let wanted = source.identity.amazon(&source.repository);
-            let wanted = wanted.map_err(|failure| failure.during("cannot authenticate with ECR"))?;
+            let wanted = source.identity.amazon(&source.repository)?;
             let login = wanted.login(&client, &surroundings).map_err(|error| during("ECR", error))?;
             Ok(source.at_ecr(&login))
         }
@@ -180,11 +196,38 @@ pub(super) fn logged_in(source: Source, host: &Host) -> Result<Source, Failure> 
 }
 
 impl Source {
+    /// What is wrong with the fields of a login, found before anybody is asked who we are. What a cloud says of us is no
+    /// business of Docker Hub's, where a repository is that names no registry.
+    pub(super) fn check_login(&self) -> Result<(), Failure> {
+        let (whom, field, example) = match self.identity.kind() {
+            None => return Ok(()),
+            Some(Kind::Amazon) => {
+                return self.identity.roles().map(drop).map_err(|f| f.during("cannot authenticate with ECR"));
+            }
+            Some(Kind::Azure) => ("ACR", "azure_acr", "example.azurecr.io/app"),
+            Some(Kind::Google) => ("Google", "google_auth", "europe-docker.pkg.dev/project/app"),
+        };
+        if !self.is_on_docker_hub() {
+            return Ok(());
+        }
+        let what = format!("cannot authenticate with {whom}: the repository {} is on Docker Hub", self.repository);
+        let hint = format!("{field} needs source.repository with its registry, such as {example}");
+        Err(Failure::new(what).with_hint(hint))
+    }
+
+    /// Whether the login decides in which registry the repository is.
+    pub(super) fn gets_its_registry_from_amazon(&self) -> bool {
+        self.identity.kind() == Some(Kind::Amazon) && !names_ecr(&self.repository)
+    }
+
+    /// Whether the repository is on Docker Hub, where mirrors are asked for it.
+    pub(super) fn is_on_docker_hub(&self) -> bool {
+        !self.gets_its_registry_from_amazon() && self.parse_repository().is_ok_and(|name| name.is_docker_hub())
+    }
+
     /// The repository at the registry of a login. One that names a registry of Amazon's already stays as it is.
     fn at_ecr(mut self, login: &Login) -> Self {
-        let named = self.repository.split_once('/').map_or("", |(first, _)| first);
-        let is_whole = is_public(&self.repository) || named.contains(".dkr.ecr.");
-        if !is_whole {
+        if !names_ecr(&self.repository) {
             self.repository = format!("{}/{}", login.registry, self.repository);
         }
         self.with_credentials(&login.credentials)

@@ -96,7 +96,8 @@ fn additional_tags(request: &PutRequest, inputs: &Inputs) -> Result<String, Fail
     if request.additional_tags.is_empty() {
         return Ok(String::new());
     }
-    let path = Path::new(&request.additional_tags);
+    // As `params.image`: a path from the root is one below the put's directory.
+    let path = Path::new(request.additional_tags.trim_start_matches('/'));
     inputs.text("params.additional_tags", path).map_err(|failure| {
         let shown = inputs.directory().join(path).display().to_string();
         failure.during(format_args!("failed to read file at {shown:?}")).during("could not parse additional tags")

@@ -98,7 +98,10 @@ impl Source {
 
     /// The repository by its full name. The error is only the name's; who asks says what it was needed for.
     pub(crate) fn parse_repository(&self) -> Result<Repository, Failure> {
-        let invalid = |error: InvalidReference| Failure::new(error.to_string());
+        let invalid = |error: InvalidReference| {
+            let failure = Failure::new(error.to_string());
+            way_out(&self.repository).into_iter().fold(failure, Failure::with_hint)
+        };
         let repository: Repository = self.repository.parse().map_err(invalid)?;
         // The original refuses names of one letter, which are names elsewhere.
         let official = repository.path().strip_prefix("library/").filter(|_| !self.repository.contains("library/"));
@@ -120,14 +123,19 @@ impl Source {
     /// Who we are to the repository's registry.
     pub(crate) fn credentials(&self, host: &Host) -> Result<Credentials, Failure> {
         let repository = self.parse_repository()?;
-        if self.username.is_empty() != self.password.is_empty() {
-            let warning = "username and password only count together: the one that is set is not used";
-            host.progress.event(Event::Warning(warning));
-        }
         if self.username.is_empty() || self.password.is_empty() {
             return Ok(host.keychain.credentials(repository.registry())?);
         }
         Ok(Credentials::Basic { username: self.username.clone(), password: self.password.clone() })
+    }
+
+    /// Says what is set and does nothing; once in a step.
+    pub(super) fn warn(&self, host: &Host) {
+        if self.username.is_empty() != self.password.is_empty() {
+            let warning = "username and password only count together: the one that is set is not used";
+            host.progress.event(Event::Warning(warning));
+        }
+        self.identity.warn(host);
     }
 
     /// Which of user name and password say something.
@@ -240,6 +248,21 @@ fn decode_mirror(value: &Value<'_>, target: &mut Option<MirrorSource>) -> Result
         "username" => value.string(&mut mirror.username),
         "password" => secret(value, &mut mirror.password),
         _ => Err(value.unknown()),
+    })
+}
+
+/// What helps with a repository's name that is none, where it is something that people write.
+fn way_out(name: &str) -> Option<&'static str> {
+    let last = name.rsplit('/').next().unwrap_or_default();
+    Some(match () {
+        () if name.contains("://") => "source.repository is written without a scheme, as registry.example/app",
+        () if name.contains('@') => {
+            "source.repository holds no digest: follow a tag with source.tag, and pin the version"
+        }
+        () if last.contains(':') => "a tag goes into source.tag",
+        () if name.contains(char::is_whitespace) => "there is white space in source.repository",
+        () if name.contains(char::is_uppercase) => "names of repositories are written in lower case",
+        () => return None,
     })
 }
 

@@ -206,8 +206,13 @@ impl Case {
             (None, None, None) => {}
         }
         for line in self.read("stderr.txt").unwrap_or_default().lines() {
-            let (wanted, text) = line.strip_prefix("not: ").map_or((true, line), |text| (false, text));
-            if outcome.stderr.contains(text) != wanted {
+            let (count, text) = match (line.strip_prefix("not: "), line.strip_prefix("once: ")) {
+                (Some(text), _) => (Some(0), text),
+                (None, Some(text)) => (Some(1), text),
+                (None, None) => (None, line),
+            };
+            let found = outcome.stderr.matches(text).count();
+            if count.map_or(found == 0, |count| found != count) {
                 differs("standard error", line, &outcome.stderr);
             }
         }

@@ -9,7 +9,7 @@
 //! | `sources.txt` | the inputs of a put (see [`sources`]) |
 //! | `answer.json` | standard output, but for white space |
 //! | `error.txt` | the failure: exit code 1, nothing on standard output, this text as the last line on standard error |
-//! | `stderr.txt` | lines that standard error must hold; behind `not: ` one that it must not |
+//! | `stderr.txt` | lines that standard error must hold; behind `not: ` one that it must not, behind `once: ` not twice |
 //! | `files.txt` | every file of a get, with mode and content |
 //! | `requests.txt` | every request; a first line `in any order` where many are made at once |
 //! | `pushed.txt` | what a put changed in the registry |
