@@ -10,6 +10,9 @@ pub struct InvalidDuration {
     text: String,
 }
 
+/// Go counts nanoseconds in 63 bits, for some 292 years. What is longer cannot be added to a time either.
+const LONGEST: Duration = Duration::from_nanos(i64::MAX.cast_unsigned());
+
 /// `time.ParseDuration`, for durations that are not negative: Concourse waits for these, and a negative wait is none.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     let fail = |what: &str| InvalidDuration { what: what.to_owned(), text: text.to_owned() };
@@ -47,6 +50,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
         total += number * seconds;
         rest = after;
     }
+    if total > LONGEST.as_secs_f64() {
+        return Err(invalid());
+    }
     if negative {
         return Ok(Duration::ZERO);
     }
@@ -72,6 +78,10 @@ mod tests {
             ("5d", Err("time: unknown unit \"d\" in duration \"5d\"")),
             ("1.2.3s", Err("time: invalid duration \"1.2.3s\"")),
             (".s", Err("time: invalid duration \".s\"")),
+            ("2562047h", Ok(Duration::from_hours(2_562_047))),
+            ("2562048h", Err("time: invalid duration \"2562048h\"")),
+            ("-2562048h", Err("time: invalid duration \"-2562048h\"")),
+            ("5000000000000000h", Err("time: invalid duration \"5000000000000000h\"")),
         ] {
             let found = parse_duration(text).map_err(|error| error.to_string());
             assert_eq!(found, expected.map_err(str::to_owned), "{text}");
