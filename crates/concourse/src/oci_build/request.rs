@@ -14,11 +14,14 @@ use crate::failure::chain;
 use crate::inputs::Inputs;
 use crate::{Failure, Workshop};
 
+/// What a Dockerfile is called if nothing is said.
+const DOCKERFILE: &str = "Dockerfile";
+
 /// Reads every file that the parameters name.
 pub(super) fn read(params: &Params, inputs: &Inputs, workshop: &Workshop<'_>) -> Result<Request, Failure> {
     let files = Files(inputs);
     let context = files.context(&params.context)?;
-    let dockerfile = params.dockerfile.clone().unwrap_or_else(|| context.join("Dockerfile"));
+    let dockerfile = files.dockerfile(params.dockerfile.clone().unwrap_or_else(|| context.join(DOCKERFILE)))?;
     let text = inputs.read("DOCKERFILE", &dockerfile)?;
     let ignore = files.ignore(&context, &dockerfile)?;
     let at_hand = AtHand::open(&params.image_args, inputs)?;
@@ -63,6 +66,17 @@ impl Files<'_> {
             Failure::new(format!("the build context {} is no directory", path.display()))
                 .with_hint("CONTEXT is relative to the task's working directory; is the input there?")
         })
+    }
+
+    /// What is called `dockerfile` counts where there is no `Dockerfile`, as in `BuildKit`.
+    fn dockerfile(&self, path: PathBuf) -> Result<PathBuf, Failure> {
+        if path.file_name().is_none_or(|name| name != DOCKERFILE)
+            || self.0.find_if_there("DOCKERFILE", &path)?.is_some()
+        {
+            return Ok(path);
+        }
+        let lower = path.with_file_name(DOCKERFILE.to_lowercase());
+        Ok(if self.0.find_if_there("DOCKERFILE", &lower)?.is_some() { lower } else { path })
     }
 
     /// `<dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the context.
