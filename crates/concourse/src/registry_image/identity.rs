@@ -199,6 +199,10 @@ impl Source {
     /// What is wrong with the fields of a login, found before anybody is asked who we are. What a cloud says of us is no
     /// business of Docker Hub's, where a repository is that names no registry.
     pub(super) fn check_login(&self) -> Result<(), Failure> {
+        let asked = [!self.identity.aws_region.is_empty(), self.identity.azure_acr, self.identity.google_auth];
+        if asked.iter().filter(|is_asked| **is_asked).count() > 1 {
+            return Err(Failure::new("of aws_region, azure_acr and google_auth only one can be set"));
+        }
         let (whom, field, example) = match self.identity.kind() {
             None => return Ok(()),
             Some(Kind::Amazon) => {
