@@ -54,8 +54,11 @@ pub(crate) fn explained<T>(
     })
 }
 
-/// Other faults than that nothing is there need another hint.
+/// Other faults than that nothing is there need another hint. A pattern may match nothing, so its faults are others.
 fn is_missing(files: &dyn Files, source: &str) -> bool {
+    if glob::has_wildcard(source.as_bytes()) {
+        return false;
+    }
     let found = pick::clean(source).and_then(|path| files.find(&files.resolve(&path)?));
     matches!(found, Ok(None))
 }

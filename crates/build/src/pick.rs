@@ -42,7 +42,13 @@ pub(crate) fn pick(files: &dyn Files, copy: &Copy, source: &Source) -> Result<Ve
     }
     let mut picked = Vec::new();
     for found in matches(files, path)? {
-        picked.extend(one(files, tree, files.resolve(&found)?, &exclude, path)?.map(|one| one.called(&found)));
+        let leads_to = files.resolve(&found)?;
+        // As in BuildKit, a match that is a link to nowhere is an error.
+        if glob::has_wildcard(path.as_bytes()) && leads_to != found && files.find(&leads_to)?.is_none() {
+            let why = format!("{found} matches {path}, but is a link to {leads_to}, and there is nothing to copy");
+            return Err(not_found(&found.to_string()).with_hint(why));
+        }
+        picked.extend(one(files, tree, leads_to, &exclude, path)?.map(|one| one.called(&found)));
     }
     Ok(picked)
 }
