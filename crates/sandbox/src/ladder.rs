@@ -66,8 +66,8 @@ pub fn enter(want: Option<Rung>) -> Result<Sandbox, Refused> {
         }
     }
     if want.is_none() && territory::check().is_ok() {
-        let call = "works, but has to be asked for".to_owned();
-        attempts.push((Rung::Takeover, Attempt { call, errno: 0, hint: hints::TAKEOVER.to_owned() }));
+        let on_request = |()| Failure::new("works, but has to be asked for", 0).hint(hints::TAKEOVER);
+        attempts.push((Rung::Takeover, territory::check_alone(None).map_or_else(|taken| taken, on_request).into()));
     }
     Err(Refused { attempts })
 }
@@ -75,7 +75,7 @@ pub fn enter(want: Option<Rung>) -> Result<Sandbox, Refused> {
 /// What each rung says here, for a report; this process stays as it is.
 pub fn probe() -> Vec<(Rung, Result<(), Attempt>)> {
     let own = Rung::ALL.into_iter().map(|rung| (rung, try_rung(rung).map(drop)));
-    let takeover = territory::check().map_err(with_hint);
+    let takeover = territory::check().and_then(|()| territory::check_alone(None)).map_err(with_hint);
     own.chain([(Rung::Takeover, takeover)]).collect()
 }
 

@@ -2,10 +2,12 @@
 //! (`docs/decisions/0022-takeover-of-a-throw-away-container.md`).
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
 
@@ -34,19 +36,29 @@ const NEEDED: [(CapabilitySet, &str); 6] = [
 pub(crate) struct Territory {
     path: PathBuf,
     turn: Mutex<()>,
+    /// The directory itself, locked: others see that somebody lives here.
+    _lock: OwnedFd,
 }
 
 impl Territory {
     /// Makes one, if this is a container that can be taken over, and hides this process's memory and descriptors.
     pub(crate) fn create() -> Result<Self, Failure> {
         check()?;
+        // Also before anything is made: while roots are exchanged, it would become part of the other's image.
+        check_alone(None)?;
         // Whoever lacks CAP_SYS_PTRACE reads nothing of ours in /proc.
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Failure::at("prctl"))?;
         let path = PathBuf::from(format!("/{PREFIX}{}", std::process::id()));
         let made = mkdir(&path).and_then(|()| mkdir(&path.join(OWN))).and_then(|()| mkdir(&path.join(ASIDE)));
         let hint = "the root file system must be writable";
         made.map_err(|errno| Failure::at(format!("mkdir {}", path.display()))(errno).hint(hint))?;
-        Ok(Self { path, turn: Mutex::new(()) })
+        let lock = open(&path).map_err(Failure::at(format!("open {}", path.display())))?;
+        if !try_lock(&lock) {
+            return Err(taken(&path));
+        }
+        let territory = Self { path, turn: Mutex::new(()), _lock: lock };
+        // One that came at the same moment may have looked before this was locked.
+        check_alone(Some(&territory.path)).map(|()| territory)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -72,14 +84,42 @@ impl Drop for Territory {
 
 fn mkdir(path: &Path) -> rustix::io::Result<()> {
     match rustix::fs::mkdir(path, Mode::from_raw_mode(0o700)) {
-        Err(rustix::io::Errno::EXIST) => {
+        Err(Errno::EXIST) => {
             // Of a process of this number that was killed.
             let stat = rustix::fs::lstat(path)?;
             let is_ours = stat.st_uid == 0 && FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            if is_ours { Ok(()) } else { Err(rustix::io::Errno::EXIST) }
+            if is_ours { Ok(()) } else { Err(Errno::EXIST) }
         }
         other => other,
     }
+}
+
+/// Refuses to take over what another process has taken over: two would exchange the same root. A territory that nobody has
+/// locked is that of a dead process.
+pub(crate) fn check_alone(own: Option<&Path>) -> Result<(), Failure> {
+    let entries = std::fs::read_dir("/").map_err(Failure::at("open /"))?.flatten();
+    let others = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+    let mut others = others.map(|entry| entry.path()).filter(|path| own != Some(path));
+    match others.find(|path| open(path).is_ok_and(|directory| !try_lock(&directory))) {
+        Some(other) => Err(taken(&other)),
+        None => Ok(()),
+    }
+}
+
+fn taken(territory: &Path) -> Failure {
+    let what = format!("another build has taken this container over ({})", territory.display());
+    Failure::new(what, 0)
+        .hint("one build at a time in a container: start this one when the other has ended, or in a task of its own")
+}
+
+fn open(directory: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(directory, flags, Mode::empty())
+}
+
+/// False if somebody else holds it. Where there are no locks nobody is seen.
+fn try_lock(directory: &OwnedFd) -> bool {
+    !matches!(rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive), Err(Errno::WOULDBLOCK))
 }
 
 /// Why this container cannot, or must not, be taken over.

@@ -30,7 +30,7 @@ use args::{
     StoreLs, StoreVerify,
 };
 use commands::Context;
-use commands::doctor::{against_takeover, on_request};
+use commands::doctor::{ON_REQUEST, against_takeover, on_request};
 use commands::resource::Script;
 use environment::World;
 use failure::Failure;
@@ -215,9 +215,13 @@ fn climb(isolation: &Isolation) -> Result<Sandbox, Refused> {
         return Err(refused);
     }
     match against_takeover() {
-        Ok(()) => enter(Some(Rung::Takeover)).map_err(|_| refused),
+        Ok(()) => enter(Some(Rung::Takeover)).map_err(|taken| {
+            refused.attempts.retain(|(rung, _)| *rung != Rung::Takeover);
+            refused.attempts.extend(taken.attempts);
+            refused
+        }),
         Err(against) => {
-            for (_, attempt) in refused.attempts.iter_mut().filter(|(rung, _)| *rung == Rung::Takeover) {
+            for (_, attempt) in refused.attempts.iter_mut().filter(|(_, attempt)| attempt.call == ON_REQUEST) {
                 attempt.call = on_request(against);
             }
             Err(refused)

@@ -18,7 +18,7 @@ const OVERLAY: rustix::fs::FsWord = 0x794c_7630;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What is said of a takeover that works and is not taken by itself.
-const ON_REQUEST: &str = "works, but has to be asked for";
+pub const ON_REQUEST: &str = "works, but has to be asked for";
 
 /// Looks at the store and for git, tries every rung of the sandbox, and says what it found.
 pub fn run(context: &Context) -> Result<(), Failure> {

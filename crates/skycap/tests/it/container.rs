@@ -56,12 +56,17 @@ pub struct Container<'a> {
     pub directory: &'a str,
     pub variables: &'a [&'a str],
     pub umask: u32,
-    pub command: &'a str,
+    pub arguments: &'a [&'a str],
 }
 
 /// On a default worker, with nothing that tells to take over: the directory is none of Concourse's.
-pub const DEFAULT: Container<'static> =
-    Container { configuration: "unprivileged", directory: "/task", variables: &[], umask: 0o022, command: "oci-build" };
+pub const DEFAULT: Container<'static> = Container {
+    configuration: "unprivileged",
+    directory: "/task",
+    variables: &[],
+    umask: 0o022,
+    arguments: &["/bin/skycap", "oci-build"],
+};
 
 pub const BY_TAKEOVER: Container<'static> =
     Container { directory: TASK, variables: &["SKYCAP_SANDBOX=takeover"], ..DEFAULT };
@@ -78,7 +83,7 @@ impl Container<'_> {
         let name = above.file_name().unwrap().to_string_lossy().trim_start_matches('.').to_owned();
         workers::in_a_container(&above, (self.configuration, &name), Path::new(SKYCAP), |config| {
             let process = &mut config["process"];
-            process["args"] = json!(["/bin/skycap", self.command]);
+            process["args"] = json!(self.arguments);
             process["user"]["umask"] = json!(self.umask);
             process["cwd"] = json!(self.directory);
             process["env"] =

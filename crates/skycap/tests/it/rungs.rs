@@ -266,7 +266,7 @@ fn doctor_judges_a_takeover_as_a_build_would() {
         return;
     }
     let doctor = |directory, variables| {
-        run(Container { directory, variables, command: "doctor", ..BY_TAKEOVER }.command(&world))
+        run(Container { directory, variables, arguments: &["/bin/skycap", "doctor"], ..BY_TAKEOVER }.command(&world))
     };
     let says = |ran: &Ran, text: &str| assert!(ran.stdout.contains(text), "{text}:\n{}\n{}", ran.stdout, ran.stderr);
     says(&doctor(TASK, &[]).ok(), "takeover: works; the oci-build task takes it by itself");

@@ -64,7 +64,7 @@ fn a_takeover_builds_the_image_that_other_rungs_build() {
         }
         let variables = [sandbox, SECRET, EPOCH];
         let variables = if sandbox.is_empty() { &variables[1..] } else { &variables[..] };
-        let container = Container { configuration, directory: TASK, variables, umask: 0o022, command: "oci-build" };
+        let container = Container { configuration, variables, ..BY_TAKEOVER };
         let ran = run(container.command(&world)).ok();
         assert!(ran.stderr.contains(rung), "{rung} is not named:\n{}", ran.stderr);
         digests.push(digest(&world.path("task")));
@@ -224,6 +224,30 @@ fn a_takeover_loses_nothing_that_is_written_to_a_volume() {
         let ran = ran.fails(1, named);
         assert!(named.contains('7') || ran.stderr.contains("privileged"), "{line}: no way out:\n{}", ran.stderr);
         assert!(!world.path("task/image/image.tar").exists(), "{line}");
+    }
+}
+
+/// Two would exchange the same root. The second is told so, and the first goes on.
+#[test]
+fn of_two_takeovers_of_one_container_the_second_is_refused() {
+    let test = "of_two_takeovers_of_one_container_the_second_is_refused";
+    let script = "skycap oci-build & first=$!
+        until test -e /dev/shm/begun; do kill -0 $first || exit 9; busybox sleep 0.1; done
+        /.skycap-*/own/bin/skycap oci-build; echo second $?
+        : > /dev/shm/go; wait $first; echo first $?; skycap oci-build; echo third $?";
+    let dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
+        RUN : > /dev/shm/begun; until test -e /dev/shm/go; do sleep 0.1; done\n";
+    for variables in [BY_TAKEOVER.variables, &[]] {
+        let world = World::new();
+        if !for_container(&world, test, dockerfile) {
+            return;
+        }
+        let arguments = &["/bin/busybox", "sh", "-c", script];
+        let ran = run(Container { variables, arguments, ..BY_TAKEOVER }.command(&world)).ok();
+        assert_eq!(ran.stdout, "second 1\nfirst 0\nthird 0\n", "{}", ran.stderr);
+        for text in ["another build has taken this container over (/.skycap-", "hint: one build at a time"] {
+            assert!(ran.stderr.contains(text), "{text} is missing:\n{}", ran.stderr);
+        }
     }
 }
 
