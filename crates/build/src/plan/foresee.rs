@@ -26,7 +26,9 @@ impl Planner<'_> {
     pub fn foresee(&self, target: Option<&str>) -> BTreeSet<Wanted> {
         let mut foreseen = Foreseen::default();
         if let Ok(number) = self.find_target(target) {
-            self.look_at(number, &mut foreseen);
+            for stage in self.in_order(number) {
+                self.look_at(stage, &mut foreseen);
+            }
         }
         foreseen.images
     }
@@ -68,7 +70,7 @@ impl Planner<'_> {
 }
 
 /// The stages and images that an instruction reads.
-fn sources(instruction: &Instruction) -> Vec<&str> {
+pub(super) fn sources(instruction: &Instruction) -> Vec<&str> {
     match instruction {
         Instruction::Copy(copy) => copy.from.iter().map(|from| from.value.as_str()).collect(),
         Instruction::Run(run) => run.mounts.iter().filter_map(|mount| mount.value.from()).collect(),

@@ -4,6 +4,7 @@
 //! images of other stages are never looked up. Nothing runs here; the only thing that is asked of the world is what
 //! [`Images`] answers.
 
+mod chain;
 mod contexts;
 mod copy;
 pub(crate) mod epoch;
@@ -160,6 +161,9 @@ impl<'a> Planner<'a> {
     pub fn plan(mut self, target: Option<&str>) -> Result<(Target, BTreeSet<String>), BuildError> {
         self.lint_from_lines(target);
         let number = self.find_target(target)?;
+        for first in self.in_order(number) {
+            self.stage(first)?;
+        }
         let stage = self.stage(number)?;
         let mut config = stage.config.clone();
         config.config.labels.extend(self.request.labels.clone());
@@ -180,7 +184,7 @@ impl<'a> Planner<'a> {
     pub fn check(mut self, target: Option<&str>) -> Result<(), BuildError> {
         self.lint_from_lines(target);
         let stages = match target {
-            Some(_) => vec![self.find_target(target)?],
+            Some(_) => self.in_order(self.find_target(target)?),
             None => (0..self.dockerfile.stages.len()).collect(),
         };
         stages.into_iter().try_for_each(|number| self.stage(number).map(drop))

@@ -16,6 +16,7 @@ pub const TESTS: &[crate::Test] = &[
         images_are_looked_up_together_and_the_first_error_is_told,
     ),
     ("variables_cannot_take_all_memory", variables_cannot_take_all_memory),
+    ("a_chain_of_a_thousand_stages_is_no_matter", a_chain_of_a_thousand_stages_is_no_matter),
     ("a_cancelled_build_says_so", a_cancelled_build_says_so),
 ];
 
@@ -274,6 +275,26 @@ fn variables_cannot_take_all_memory() {
         (&with(&"RUN x\n".repeat(1000)), "up to here, the variables of the Dockerfile expand to more than"),
         (&with(&"COPY <<D /\n$B\nD\n".repeat(1000)), "up to here, the variables of the Dockerfile expand to more than"),
     ]);
+}
+
+/// On a thread, where there is less room for calls within calls than in a program's first one.
+fn a_chain_of_a_thousand_stages_is_no_matter() {
+    let chain = |of: &dyn Fn(usize) -> String| (1..1000).fold("FROM scratch AS s0\n".to_owned(), |all, i| all + &of(i));
+    let by_base = chain(&|i| format!("FROM s{} AS s{i}\n", i - 1));
+    let by_copy = chain(&|i| format!("FROM scratch AS s{i}\nCOPY --from=s{} none /\n", i - 1));
+    let by_trigger =
+        chain(&|i| format!("FROM scratch AS t{i}\nONBUILD COPY --from=s{} none /\nFROM t{i} AS s{i}\n", i - 1));
+    let world = World::new();
+    let build = |dockerfile: &str| {
+        let ended =
+            std::thread::scope(|scope| scope.spawn(|| world.build(&world.request(dockerfile)).map(drop)).join());
+        ended.unwrap().map_err(|error| error.to_string())
+    };
+    assert_eq!(build(&by_base), Ok(()));
+    for dockerfile in [by_copy, by_trigger] {
+        let nothing = build(&dockerfile).unwrap_err();
+        assert!(nothing.contains("\"/none\": not found"), "{nothing}");
+    }
 }
 
 fn a_cancelled_build_says_so() {
