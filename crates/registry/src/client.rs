@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
 use crate::mounts::Mounts;
+use crate::names::{Names, System};
 use crate::origin::{Hosts, Origin, origin};
 use crate::remote::Remote;
 use crate::session::Session;
@@ -35,6 +36,7 @@ pub(crate) struct Inner {
     pub settings: Settings,
     pub hosts: Hosts,
     pub mounts: Mounts,
+    names: Arc<dyn Names>,
     /// Room for parts of large blobs.
     pub parts: Arc<Semaphore>,
     /// What registries warned of.
@@ -60,6 +62,15 @@ struct Key {
 impl Client {
     /// Checks the settings; opens no connection.
     pub fn new(settings: Settings, progress: Arc<dyn Progress>) -> Result<Self, SourceError> {
+        Self::with_names(settings, progress, Arc::new(System))
+    }
+
+    /// With another way to find the addresses of names.
+    pub(crate) fn with_names(
+        settings: Settings,
+        progress: Arc<dyn Progress>,
+        names: Arc<dyn Names>,
+    ) -> Result<Self, SourceError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .thread_name("registry")
@@ -71,6 +82,7 @@ impl Client {
         let parts = Arc::new(Semaphore::new(settings.ranges.min(Semaphore::MAX_PERMITS)));
         let inner = Inner {
             parts,
+            names,
             warned: Mutex::default(),
             settings,
             hosts,
@@ -154,7 +166,7 @@ impl Inner {
             return Ok(Arc::clone(transport));
         }
         let roots = crate::trust::system_roots().clone();
-        let transport = Arc::new(Transport::new(&self.settings, roots, &key.0, trust)?);
+        let transport = Arc::new(Transport::new(&self.settings, roots, &key.0, trust, &self.names)?);
         transports.insert(key, Arc::clone(&transport));
         Ok(transport)
     }

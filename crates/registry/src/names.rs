@@ -69,15 +69,10 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
 
-    use reqwest::{Method, Request};
-    use url::Url;
+    use skycap_image::{Kind, Silent, SourceError};
 
     use super::*;
-    use crate::Settings;
-    use crate::error::Failure;
-    use crate::guard::Route;
-    use crate::transport::{Lane, Transport};
-    use crate::trust::Trust;
+    use crate::{Access, Client, Retries, Settings};
 
     /// R36.
     #[test]
@@ -93,8 +88,8 @@ mod tests {
         assert!(resolve(&["localhost"]).is_ok());
     }
 
-    /// What names come to, in turn; the last for ever.
-    struct Book(Mutex<Vec<Entry>>);
+    /// What names come to, in turn; the last for ever. It counts who asks.
+    struct Book(Mutex<(Vec<Entry>, usize)>);
 
     #[derive(Clone)]
     enum Entry {
@@ -105,7 +100,8 @@ mod tests {
 
     impl Names for Book {
         fn find(&self, _: String) -> Found {
-            let mut entries = self.0.lock().unwrap();
+            let (entries, asked) = &mut *self.0.lock().unwrap();
+            *asked += 1;
             let entry = if entries.len() > 1 { entries.remove(0) } else { entries[0].clone() };
             Box::pin(async move {
                 match entry {
@@ -122,28 +118,20 @@ mod tests {
         }
     }
 
-    /// Asks a registry whose name is looked up in the book, up to three times; how often, and how it ended.
-    fn asked(book: Vec<Entry>) -> (u32, Result<u16, Failure>) {
-        let settings = Settings { stall: Duration::from_millis(700), ..Settings::default() };
-        let names: Arc<dyn Names> = Arc::new(Book(Mutex::new(book)));
-        let roots = rustls::RootCertStore::empty();
-        let transport = Transport::with_names(&settings, roots, &[], Trust::Certificates, &names).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut tries = 0;
-            loop {
-                tries += 1;
-                let request = Request::new(Method::GET, Url::parse("http://registry.example/v2/").unwrap());
-                match transport.send(Route::Home, Lane::Small, request).await {
-                    Ok(response) => return (tries, Ok(response.status().as_u16())),
-                    Err(failure) if failure.passing && tries < 3 => {}
-                    Err(failure) => return (tries, Err(failure)),
-                }
-            }
-        })
+    /// The tags of a registry whose name is looked up in the book, and how often it was.
+    fn tags(book: Vec<Entry>) -> (usize, Result<Vec<String>, SourceError>) {
+        let retries = Retries { first: Duration::from_millis(1), attempts: 3, ..Retries::default() };
+        let hosts = [("registry.example".to_owned(), "http://registry.example".to_owned())].into();
+        let settings = Settings { hosts, stall: Duration::from_millis(700), retries, ..Settings::default() };
+        let book = Arc::new(Book(Mutex::new((book, 0))));
+        let client = Client::with_names(settings, Arc::new(Silent), Arc::clone(&book) as Arc<dyn Names>).unwrap();
+        let place = client.place("registry.example/app".parse().unwrap(), Access::default()).unwrap();
+        let tags = place.tags();
+        let asked = book.0.lock().unwrap().1;
+        (asked, tags)
     }
 
-    /// A server that says 200 to everybody, and an address at which nobody listens.
+    /// A registry, and an address at which nobody listens.
     fn good_and_dead() -> (SocketAddr, SocketAddr) {
         use std::io::{Read, Write};
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -151,7 +139,8 @@ mod tests {
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let _ = stream.read(&mut [0; 1000]);
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let head = "HTTP/1.1 200 OK\r\ncontent-length: 14\r\nconnection: close\r\n\r\n";
+                let _ = stream.write_all(format!("{head}{{\"tags\":[\"1\"]}}").as_bytes());
             }
         });
         let dead = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
@@ -166,20 +155,25 @@ mod tests {
         let dead_v6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, dead.port()));
         let unknown = ["Name or service not known", "Name does not resolve", "No address associated with hostname"];
         for text in unknown {
-            let (tries, answer) = asked(vec![Error(text)]);
-            let failure = answer.unwrap_err();
-            assert!(tries == 1 && failure.what.contains("no such host"), "{tries}: {}", failure.what);
+            let (asked, tags) = tags(vec![Error(text)]);
+            let text = tags.unwrap_err().to_string();
+            assert!(asked == 1 && text.contains("no such host") && !text.contains("tried"), "{asked}: {text}");
         }
         for text in ["Temporary failure in name resolution", "Try again"] {
-            let (tries, answer) = asked(vec![Error(text), Addresses(vec![good])]);
-            assert_eq!((tries, answer.unwrap()), (2, 200), "{text}");
-            assert!(asked(vec![Error(text)]).1.unwrap_err().passing);
+            // One for the ping, which fails once, and one for the list.
+            let (asked, found) = tags(vec![Error(text), Addresses(vec![good])]);
+            assert_eq!((asked, found.unwrap()), (3, vec!["1".to_owned()]), "{text}");
+            let (asked, found) = tags(vec![Error(text)]);
+            let error = found.unwrap_err();
+            assert!(error.kind == Kind::Transient && error.to_string().contains("(tried 3 times)"), "{error}");
+            assert_eq!(asked, 3);
         }
-        assert_eq!(asked(vec![Addresses(vec![dead, good])]).1.unwrap(), 200);
-        assert_eq!(asked(vec![Addresses(vec![dead_v6, good])]).1.unwrap(), 200);
-        assert_eq!(asked(vec![Slow(Duration::from_millis(300), vec![good])]).1.unwrap(), 200);
-        let (tries, answer) = asked(vec![Slow(Duration::from_secs(30), vec![good])]);
-        let failure = answer.unwrap_err();
-        assert!(tries == 3 && failure.passing, "{}", failure.what);
+        let slow = |time| Slow(Duration::from_millis(time), vec![good]);
+        for entry in [Addresses(vec![dead, good]), Addresses(vec![dead_v6, good]), slow(300)] {
+            assert_eq!(tags(vec![entry]).1.unwrap(), ["1"]);
+        }
+        let (asked, found) = tags(vec![slow(30_000)]);
+        let error = found.unwrap_err();
+        assert!(asked == 3 && error.kind == Kind::Transient, "{asked}: {error}");
     }
 }

@@ -292,9 +292,8 @@ impl Session {
                 if let Some(address) = literal(home) {
                     return is_private(address);
                 }
-                let name = (home.host_str().unwrap_or_default(), home.port_or_known_default().unwrap_or(443));
-                let found = tokio::net::lookup_host(name).await;
-                found.is_ok_and(|mut addresses| addresses.any(|address| is_private(address.ip())))
+                let found = self.transport.names.find(home.host_str().unwrap_or_default().to_owned()).await;
+                found.is_ok_and(|addresses| addresses.iter().any(|address| is_private(address.ip())))
             })
             .await
     }

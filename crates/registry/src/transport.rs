@@ -15,7 +15,7 @@ use crate::Settings;
 use crate::client::lock;
 use crate::error::{Failure, shown};
 use crate::guard::Route;
-use crate::names::{self, AnyNames, Names, PublicNames};
+use crate::names::{AnyNames, Names, PublicNames};
 use crate::proxies::proxies;
 use crate::trust::Trust;
 
@@ -37,6 +37,8 @@ pub(crate) struct Transport {
     small: Clients,
     blobs: Clients,
     pub stall: Duration,
+    /// How addresses are found.
+    pub names: Arc<dyn Names>,
     /// Hosts with ports that have answered.
     heard: Mutex<HashSet<String>>,
 }
@@ -48,12 +50,7 @@ struct Clients {
 
 impl Transport {
     /// Opens nothing yet.
-    pub fn new(settings: &Settings, roots: RootCertStore, extra: &[String], trust: Trust) -> Result<Self, SourceError> {
-        Self::with_names(settings, roots, extra, trust, &(Arc::new(names::System) as Arc<dyn Names>))
-    }
-
-    /// With another way to find the addresses of names.
-    pub fn with_names(
+    pub fn new(
         settings: &Settings,
         roots: RootCertStore,
         extra: &[String],
@@ -94,7 +91,7 @@ impl Transport {
         let small = clients(&|| builder(&tls))?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let blobs = clients(&|| builder(&tls).http1_only())?;
-        Ok(Self { small, blobs, stall: settings.stall, heard: Mutex::default() })
+        Ok(Self { small, blobs, stall: settings.stall, names: Arc::clone(names), heard: Mutex::default() })
     }
 
     fn client(&self, route: Route, lane: Lane, url: &Url) -> &reqwest::Client {

@@ -6,7 +6,7 @@ use skycap_image::{Artifact, BlobSource, ImageSink, ImageSource, Secret};
 use skycap_registry::{Access, Client, Mirror, Settings};
 use skycap_testkit::registry::{Reply, Scripted};
 
-use crate::support::{Kept, client, image, noise, place, place_as, read, server, settings, tag, user};
+use crate::support::{Kept, client, image, no_secret, noise, place, place_as, read, server, settings, tag, user};
 
 #[test]
 fn r30_r31_a_blob_on_another_host_is_fetched_without_credentials() {
@@ -68,6 +68,67 @@ fn r35_other_schemes_and_users_in_urls_are_refused() {
         let error = place(&client(), scripted.address(), "aa").tags().unwrap_err().to_string();
         assert!(error.contains("refused") && !error.contains("hunter2"), "{error}");
     }
+}
+
+/// The registry has a public address, and the proxy speaks for it: nothing leaves this machine.
+#[test]
+fn r36_r37_a_public_registry_leads_to_nobody_on_our_side() {
+    const HOME: &str = "http://203.0.113.7:5000";
+    let neighbour = Scripted::start(|_| Reply::status(200).body(r#"{"tags":["1"],"token":"stolen"}"#)).unwrap();
+    let port = neighbour.address().port();
+    let hosts = [
+        "169.254.169.254",
+        "127.0.0.1",
+        "[::1]",
+        "[fd00::1]",
+        "10.1.2.3",
+        "2130706433",
+        "0x7f.0.0.1",
+        "0177.0.0.1",
+        "[::ffff:127.0.0.1]",
+        // A name of such an address.
+        "localhost",
+    ];
+    for host in hosts {
+        for way in ["list", "blob", "realm", "upload"] {
+            let there = format!("http://{host}:{port}/x");
+            let proxy = Scripted::start(move |request| {
+                let path = request.path.strip_prefix(HOME).unwrap_or_default();
+                match (request.method.as_str(), path) {
+                    ("GET", "/v2/") if way == "realm" => {
+                        Reply::status(401).header("www-authenticate", format!("Bearer realm=\"{there}\""))
+                    }
+                    ("GET", "/v2/") => Reply::status(200),
+                    ("POST", _) => Reply::status(202).header("location", there.clone()),
+                    ("HEAD", _) => Reply::status(404),
+                    ("GET", _) => Reply::status(307).header("location", there.clone()),
+                    _ => Reply::status(502),
+                }
+            })
+            .unwrap();
+            let url = format!("http://{}", proxy.address());
+            let proxies =
+                skycap_registry::Proxies { http: Some(url.clone()), https: Some(url), no: Some("localhost".into()) };
+            let kept = Arc::new(Kept::default());
+            let client = Client::new(Settings { proxies, ..settings() }, kept.clone()).unwrap();
+            let credentials = user("me", "hunter2-password");
+            let access = Access { credentials, push: true, insecure_plain_http: true, ..Access::default() };
+            let place = client.place("203.0.113.7:5000/aa".parse().unwrap(), access).unwrap();
+            let image = image("amd64", &[noise(1, 1000)]);
+            let error = match way {
+                "blob" => read(&place, &image.layers()[0].descriptor).unwrap_err(),
+                "upload" => place.put(&Artifact::Image(image), &[tag("1")]).unwrap_err(),
+                _ => place.tags().unwrap_err(),
+            };
+            let text = error.to_string();
+            assert!(text.contains("refused") && text.contains("private address"), "{way} {host}: {text}");
+            let asked_for = |request: &skycap_testkit::registry::Request| request.path.clone();
+            let asked: Vec<String> = proxy.requests().iter().map(asked_for).collect();
+            assert!(asked.iter().all(|path| path.contains("203.0.113.7:5000")), "{way} {host}: {asked:?}");
+            no_secret(Some(&error), &kept, &[]);
+        }
+    }
+    assert!(neighbour.requests().is_empty(), "{:?}", neighbour.lines());
 }
 
 #[test]

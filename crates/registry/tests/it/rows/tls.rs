@@ -1,21 +1,22 @@
 //! TLS that is not as it should be, and HTTP/2 that breaks (R34, R37, R80, R83).
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use skycap_image::{Kind, Secret, SourceError};
+use skycap_image::{Artifact, ImageSink, ImageSource, Kind, Secret, SourceError};
 use skycap_registry::{Access, Client, ClientCertificate, Place, Settings};
 use skycap_testkit::registry::{Reply, Scripted};
 use tempfile::TempDir;
 
-use crate::support::{Kept, no_secret, settings, user};
+use crate::support::{Kept, image, no_secret, noise, read, server, settings, tag, user};
 
 /// An authority and what it signed, and others.
 struct Papers(TempDir);
@@ -326,6 +327,108 @@ fn http2(config: ServerConfig, trouble: Trouble) -> SocketAddr {
         });
     });
     address
+}
+
+/// The embedded registry behind HTTP/2, for what is small; blobs have connections of their own, in HTTP/1.1. The first time
+/// that anything is asked for, there is trouble.
+fn http2_in_front_of(mut config: ServerConfig, trouble: Trouble, server: SocketAddr) -> SocketAddr {
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+            let seen = Arc::new(Mutex::new(HashSet::new()));
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                        let Ok(mut registry) = tokio::net::TcpStream::connect(server).await else { return };
+                        let _ = tokio::io::copy_bidirectional(&mut stream, &mut registry).await;
+                        return;
+                    }
+                    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                    while let Some(Ok((request, respond))) = connection.accept().await {
+                        let path = request.uri().path();
+                        let is_new =
+                            path != "/v2/" && seen.lock().unwrap().insert(format!("{} {path}", request.method()));
+                        if is_new && matches!(trouble, Trouble::GoAway) {
+                            connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                            continue;
+                        }
+                        let silent = is_new && matches!(trouble, Trouble::NoWindow) && path.contains("/manifests/");
+                        let reset = is_new && matches!(trouble, Trouble::Reset);
+                        tokio::spawn(passed_on(request, respond, server, reset, silent));
+                    }
+                });
+            }
+        });
+    });
+    address
+}
+
+/// Asks the registry in HTTP/1.1; the answer may break off after its head.
+async fn passed_on(
+    request: hyper::http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<bytes::Bytes>,
+    server: SocketAddr,
+    reset: bool,
+    silent: bool,
+) {
+    let (head, mut body) = request.into_parts();
+    let mut sent = Vec::new();
+    while let Some(Ok(bytes)) = body.data().await {
+        let _ = body.flow_control().release_capacity(bytes.len());
+        sent.extend_from_slice(&bytes);
+    }
+    if reset {
+        respond.send_reset(h2::Reason::REFUSED_STREAM);
+        return;
+    }
+    let raw = tokio::task::spawn_blocking(move || {
+        let target = head.uri.path_and_query().unwrap().to_string();
+        let kind = head.headers.get("content-type").map_or("", |value| value.to_str().unwrap()).to_owned();
+        crate::support::ask(server, head.method.as_str(), &target, &[("content-type", &kind), ("accept", "*/*")], &sent)
+    });
+    let raw = raw.await.unwrap();
+    let mut response = hyper::http::Response::builder().status(raw.status);
+    for (name, value) in raw.headers.iter().filter(|(name, _)| name != "connection" && name != "transfer-encoding") {
+        response = response.header(name, value);
+    }
+    let Ok(mut body) = respond.send_response(response.body(()).unwrap(), false) else { return };
+    if silent {
+        tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+        return;
+    }
+    let _ = body.send_data(raw.body.into(), true);
+}
+
+#[test]
+fn r80_a_push_and_a_pull_get_through_http2_that_breaks() {
+    let Some(papers) = Papers::new("r80_a_push_and_a_pull_get_through_http2_that_breaks") else { return };
+    let image = image("amd64", &[noise(1, 300_000), noise(2, 1000)]);
+    for trouble in [Trouble::GoAway, Trouble::Reset, Trouble::NoWindow] {
+        let (_dir, registry) = server();
+        let address = http2_in_front_of(papers.server("good", false), trouble, registry.address());
+        let kept = Arc::new(Kept::default());
+        let mut settings = settings();
+        settings.stall = std::time::Duration::from_millis(1500);
+        // A connection that goes away takes along what others asked on it.
+        settings.retries.attempts = 12;
+        let place = place_with(address, settings, Access { push: true, ..trusting(&papers) }, &kept);
+        let pushed = place.put(&Artifact::Image(image.clone()), &[tag("1")]);
+        assert_eq!(pushed.unwrap_or_else(|error| panic!("{trouble:?}: {error}")), *image.descriptor());
+        let Ok(Artifact::Image(pulled)) = place.get(&tag("1")) else { panic!("{trouble:?}: no image") };
+        assert_eq!(pulled.raw(), image.raw(), "{trouble:?}");
+        for (layer, (seed, length)) in pulled.layers().iter().zip([(1, 300_000), (2, 1000)]) {
+            assert!(read(&place, &layer.descriptor).unwrap() == noise(seed, length), "{trouble:?}");
+        }
+        no_secret(None, &kept, &[]);
+    }
 }
 
 fn http_response() -> hyper::http::Response<()> {
