@@ -128,7 +128,9 @@ fn no_further() -> io::Error {
 }
 
 fn write_chunks(file: File, full: &Receiver<Chunk>, empty: &SyncSender<Chunk>) -> io::Result<()> {
-    let mut way = Way { is_direct: set_direct(&file, true).is_ok(), file };
+    // Pipes and devices have another meaning for it.
+    let is_file = file.metadata().is_ok_and(|file| file.is_file());
+    let mut way = Way { is_direct: is_file && set_direct(&file, true).is_ok(), file };
     let written = full.iter().try_for_each(|mut chunk| {
         way.write_all(chunk.bytes())?;
         chunk.filled = 0;

@@ -52,7 +52,7 @@ pub use reference::{InvalidReference, Reference, Repository};
 pub use repack::{Repack, repack};
 pub use secret::{Secret, SecretBytes};
 pub use source::{BlobReader, BlobSource, ImageSink, ImageSource, Kind, Name, Resolver, SourceError};
-pub use staged::Staged;
+pub use staged::{Placed, Staged};
 pub use verify::Verified;
 pub use version_order::by_version;
 pub use watched::Watched;

@@ -1,16 +1,14 @@
 //! Reading and writing the places that are files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Transport;
 use crate::archive::{self, Archive, Format};
 use crate::direct::Direct;
 use crate::directory::Directory;
 use crate::layout::Layout;
-use crate::staged::{Staged, sync_directory};
+use crate::staged::{Placed, parent};
 use crate::{Artifact, Descriptor, Image, ImageSink, ImageSource, Kind, Name, SourceError};
-
-const STAGED: &str = ".skycap-";
 
 /// What a place holds: names, and what each stands for.
 pub type Listed = Vec<(Vec<String>, Descriptor)>;
@@ -141,19 +139,12 @@ fn find_repository_tag(archive: &Archive, name: &str) -> Result<Artifact, Source
     }
 }
 
-/// Writes a file under another name and renames it.
+/// Writes a file that appears whole.
 fn whole(path: &Path, write: impl FnOnce(Direct) -> Result<Direct, SourceError>) -> Result<(), SourceError> {
     let failed = |error| SourceError::io(format!("cannot write {}", path.display()), error);
-    let parent = parent(path);
-    crate::staged::sweep(&parent, STAGED).map_err(failed)?;
-    let staged = Staged::create(&parent, STAGED).map_err(failed)?;
-    write(Direct::new(staged.file()).map_err(failed)?)?.finish().map_err(failed)?;
-    staged.commit(path, 0o644).and_then(|()| sync_directory(&parent)).map_err(failed)
-}
-
-/// The directory that a path lies in.
-fn parent(path: &Path) -> PathBuf {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+    let placed = Placed::open(path).map_err(failed)?;
+    write(Direct::new(placed.file()).map_err(failed)?)?.finish().map_err(failed)?;
+    placed.commit(0o644).map_err(failed)
 }
 
 /// Whether a directory is empty, or holds only what a writer that was interrupted leaves.

@@ -13,7 +13,8 @@ pub mod store;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,6 +202,15 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
+}
+
+/// Whether what is written to this path ends in standard output.
+pub fn is_stdout(path: &Path) -> bool {
+    let ours = rustix::fs::fstat(std::io::stdout());
+    let same = |ours: rustix::fs::Stat| {
+        path.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (ours.st_dev, ours.st_ino))
+    };
+    ours.is_ok_and(same)
 }
 
 /// How many things may be computed at once.

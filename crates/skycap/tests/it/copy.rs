@@ -229,6 +229,65 @@ fn a_pull_makes_files_and_reuses_layers() {
     assert_eq!(raw(&world, "oci-archive:app.tar"), raw(&world, &app));
 }
 
+/// As `skopeo copy … docker-archive:/dev/stdout | docker load` has it: nothing else may stand in the archive, and what is no
+/// file stays what it is.
+#[test]
+fn an_archive_goes_through_a_pipe() {
+    let world = World::new();
+    let expected = layout(&world, "source", "layer\n file a 0644 0:0 \"x\"\n", "1");
+    // A link of our own, of which nothing is lost but a test.
+    let link = world.path("stdout");
+    std::os::unix::fs::symlink("/proc/self/fd/1", &link).unwrap();
+    for (format, place) in [("docker-archive", "stdout:app:1"), ("oci-archive", "stdout:1")] {
+        let mut copy = world.skycap(["copy", "oci:source:1", &format!("{format}:{place}")]);
+        let output = skycap_testkit::process::run(&mut copy);
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&expected), "{output:?}");
+        std::fs::write(world.path("through.tar"), &output.stdout).unwrap();
+        let through = run(world.skycap(["inspect", &format!("{format}:through.tar")])).ok();
+        assert!(through.stdout.contains("linux/amd64"), "{}", through.stdout);
+        assert_eq!(output.stdout.len() % 512, 0, "{format}: something stands behind the archive");
+    }
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+}
+
+/// It was killed while it unpacked.
+#[test]
+fn what_a_killed_pull_left_is_in_no_archive_s_way() {
+    let world = World::new();
+    layout(&world, "source", "layer\n file a 0644 0:0 \"x\"\n", "1");
+    std::fs::create_dir(world.path(".skycap-unpacking-1-0")).unwrap();
+    for place in ["docker-archive:a.tar", "oci-archive:b.tar"] {
+        run(world.skycap(["copy", "oci:source:1", place])).ok();
+    }
+}
+
+/// R42: every digest is right, and the layer is another than the one that the image says it has.
+#[test]
+fn a_layer_that_is_not_the_one_of_the_configuration_is_never_unpacked() {
+    let world = World::new();
+    let server = registry(&world.dir("registry"));
+    let app = format!("{}/app:1", server.address());
+    let memory = Memory::default();
+    let text = "layer\n file a 0644 0:0 \"x\"\n";
+    let Artifact::Image(image) = listing::artifact(&memory, text, Style::default()) else { panic!("an image") };
+    let mut config: Value = serde_json::from_slice(image.config_bytes()).unwrap();
+    config["rootfs"]["diff_ids"][0] = json!(Digest::sha256(b"another").to_string());
+    let mut manifest = image.manifest().clone();
+    manifest.config = memory.add(MediaType::OciConfig, serde_json::to_vec(&config).unwrap());
+    let raw = RawManifest::new(MediaType::OciManifest, serde_json::to_vec(&manifest).unwrap());
+    let wrong = Artifact::open(raw, std::sync::Arc::new(memory)).unwrap();
+    Layout::create(world.path("wrong")).unwrap().put(&wrong, &[Name::Tag("1".to_owned())]).unwrap();
+    run(world.skycap(["copy", "oci:wrong:1", &app])).ok();
+    for arguments in [&["pull", &app][..], &["pull", "--no-cache", &app]] {
+        let ran = run(world.skycap(arguments)).fails(1, "config says");
+        assert_eq!(ran.stdout, "");
+        let names = std::fs::read_dir(world.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = names.filter(|name| name == "app" || name.to_string_lossy().starts_with('.')).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
 #[test]
 fn what_cannot_be_done_is_said_with_a_way_out() {
     let world = World::new();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use skycap_image::{Artifact, Digest, Reference, Staged};
+use skycap_image::{Artifact, Digest, Placed, Reference};
 
 use super::write::in_full;
 use crate::failure::Failure;
@@ -36,8 +36,7 @@ pub fn document(artifact: &Artifact, names: &[Reference]) -> Value {
 /// A file that appears whole.
 pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::because(format!("cannot write {}", path.display()), &error);
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut staged = Staged::create(parent, ".skycap-").map_err(failed)?;
-    std::io::Write::write_all(&mut staged, text.as_bytes()).map_err(failed)?;
-    staged.commit(path, 0o644).map_err(failed)
+    let mut placed = Placed::open(path).map_err(failed)?;
+    std::io::Write::write_all(&mut placed, text.as_bytes()).map_err(failed)?;
+    placed.commit(0o644).map_err(failed)
 }

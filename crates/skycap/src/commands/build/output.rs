@@ -68,7 +68,14 @@ pub struct Packing {
 impl Output {
     /// Whether the result is written to standard output.
     pub fn is_stdout(&self) -> bool {
-        matches!(self.to, To::Archive(_) | To::FilesTar(None))
+        match &self.to {
+            To::Archive(_) | To::FilesTar(None) => true,
+            To::FilesTar(Some(file))
+            | To::Place(Transport::DockerArchive { file, .. } | Transport::OciArchive { file, .. }) => {
+                crate::commands::is_stdout(file)
+            }
+            _ => false,
+        }
     }
 
     /// Whether it holds the image, not just its files.

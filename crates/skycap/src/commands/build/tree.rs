@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skycap_image::{Image, Layer, Staged};
+use skycap_image::{Image, Layer, Placed};
 use skycap_rootfs::{Change, Entry, Kind, Limits, Owners, Pack, TreePath, Unpack, View, unpack_until};
 use skycap_store::{Store, Temporary};
 
@@ -92,10 +92,9 @@ pub fn into_tar(images: &[Rooted<'_>], file: Option<&PathBuf>, store: &Store) ->
         return Ok(());
     };
     let failed = |error: io::Error| Failure::because(format!("cannot write {}", path.display()), &error);
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut staged = Staged::create(parent, ".skycap-").map_err(failed)?;
-    pack(images, BufWriter::with_capacity(BUFFER, &mut staged), store)?.flush().map_err(failed)?;
-    staged.commit(path, 0o644).map_err(failed)
+    let mut placed = Placed::open(path).map_err(failed)?;
+    pack(images, BufWriter::with_capacity(BUFFER, &mut placed), store)?.flush().map_err(failed)?;
+    placed.commit(0o644).map_err(failed)
 }
 
 fn pack<W: Write>(images: &[Rooted<'_>], out: W, store: &Store) -> Result<W, Failure> {

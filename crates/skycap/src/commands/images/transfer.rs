@@ -50,6 +50,12 @@ impl Transfer {
         for destination in &destinations {
             destination.check_writable()?;
         }
+        if let Some(place) = destinations.iter().find(|place| is_stdout(place))
+            && rustix::termios::isatty(std::io::stdout())
+        {
+            return Err(Failure::usage(format!("{place}: standard output is a terminal"))
+                .with_hint("redirect it to a file or a program"));
+        }
         let platforms = platforms(&changes.platform)?;
         if matches!(platforms, Platforms::AsItIs)
             && !changes.platform.is_empty()
@@ -90,6 +96,7 @@ impl Transfer {
         for (repository, references) in self.repositories() {
             push(&artifact, &referring, &repository, &references, places)?;
         }
+        let is_archive_on_stdout = self.destinations.iter().any(is_stdout);
         for place in self.destinations.iter().filter(|place| place.reference().is_none()) {
             place.write(&artifact)?;
             if let Transport::Layout { dir, .. } = place {
@@ -97,7 +104,12 @@ impl Transfer {
             }
         }
         context.summarise(started.elapsed(), None);
-        print(&format!("{}\n", artifact.descriptor().digest))
+        let digest = artifact.descriptor().digest;
+        if is_archive_on_stdout {
+            context.say(&digest.to_string());
+            return Ok(());
+        }
+        print(&format!("{digest}\n"))
     }
 
     /// Says why the digest is another than the source's, or why it is not.
@@ -198,6 +210,14 @@ fn push(
     let more = if referring.is_empty() { String::new() } else { format!(" with {} referrers", referring.len()) };
     say!("pushed {shown}:{}{more}", names.join(", "));
     Ok(())
+}
+
+/// Whether it is an archive on standard output, which has no room for anything else.
+fn is_stdout(place: &Transport) -> bool {
+    match place {
+        Transport::OciArchive { file, .. } | Transport::DockerArchive { file, .. } => crate::commands::is_stdout(file),
+        _ => false,
+    }
 }
 
 fn write_referrers(dir: &std::path::Path, referring: &[Referrer]) -> Result<(), Failure> {
