@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::descriptor::null_as_default;
+use crate::descriptor::{null_as_default, texts};
 use crate::{Digest, Platform};
 
 /// The configuration of an image (OCI image-spec, config.md; moby `image/spec`).
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ImageConfig {
     /// GOARCH of its programs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub architecture: String,
     /// Who made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,7 +26,7 @@ pub struct ImageConfig {
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
     /// GOOS of its programs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub os: String,
     /// The Windows build.
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +73,7 @@ pub struct ContainerConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
     /// Free text for programs.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Instructions for builds that start from this image.
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
@@ -142,7 +142,7 @@ pub struct History {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// Whether it left no layer.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,
 }
 
@@ -209,5 +209,12 @@ mod tests {
             serde_json::from_str::<ImageConfig>(r#"{"config":null,"rootfs":null}"#).unwrap(),
             ImageConfig::default()
         );
+        let text = r#"{"architecture":null,"os":null,"config":{"Labels":{"a":null,"b":"c"}},"history":[{"empty_layer":null}]}"#;
+        let config: ImageConfig = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            config.config.labels,
+            BTreeMap::from([("a", ""), ("b", "c")].map(|(k, v)| (k.to_owned(), v.to_owned())))
+        );
+        assert_eq!(config.history, [History::default()]);
     }
 }

@@ -21,7 +21,7 @@ pub struct Descriptor {
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Free text, sorted by key so that the same annotations are the same bytes.
-    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "texts", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// The bytes themselves in base64, for small blobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,6 +59,12 @@ impl Descriptor {
     pub fn with_platform(self, platform: Platform) -> Self {
         Self { platform: Some(platform), ..self }
     }
+}
+
+/// Texts by name; to Go, a `null` among them is an empty one.
+pub(crate) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let texts = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(texts.into_iter().map(|(name, text)| (name, text.unwrap_or_default())).collect())
 }
 
 /// Go writes an empty list as `null`; reading one must not fail.

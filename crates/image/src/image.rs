@@ -121,9 +121,18 @@ impl Image {
         config_bytes: Vec<u8>,
         blobs: Arc<dyn BlobSource>,
     ) -> Result<Self, SourceError> {
-        let is_image = manifest.config.media_type.is_image_config() || manifest.config.media_type.as_str().is_empty();
-        let config: ImageConfig =
-            if is_image { parse(&config_bytes, &manifest.config)? } else { ImageConfig::default() };
+        let config_type = &manifest.config.media_type;
+        let is_image = config_type.is_image_config() || config_type.as_str().is_empty();
+        let config: ImageConfig = if is_image {
+            parse(&config_bytes, &manifest.config)?
+        } else if config_type.says_nothing() {
+            // An image if it looks like one, and else something that is no image.
+            let layers = manifest.layers.len();
+            let config = serde_json::from_slice::<ImageConfig>(&config_bytes).ok().filter(|_| layers > 0);
+            config.filter(|config| config.rootfs.diff_ids.len() == layers).unwrap_or_default()
+        } else {
+            ImageConfig::default()
+        };
         if is_image && config.rootfs.diff_ids.len() != manifest.layers.len() {
             let what = format!(
                 "manifest {} has {} layers but its config lists {} diff IDs",
@@ -341,6 +350,30 @@ mod tests {
         ] {
             let Err(error) = open(media_type, document) else { panic!("accepted {document}") };
             assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_of_a_type_that_says_nothing_is_an_images_if_it_looks_like_one() {
+        let memory = Memory::default();
+        let layer = memory.add(MediaType::DockerLayerGzip, b"layer".to_vec());
+        let of_image =
+            format!(r#"{{"config":{{"User":"u"}},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#, layer.digest);
+        for (media_type, config, expected) in [
+            ("application/octet-stream", &*of_image, 1),
+            ("application/json", &of_image, 1),
+            ("application/vnd.example+json", &of_image, 0),
+            ("application/json", r#"{"rootfs":{"diff_ids":[]}}"#, 0),
+            ("application/octet-stream", "bytes", 0),
+        ] {
+            let config = memory.add(MediaType::from(media_type), config.as_bytes().to_vec());
+            let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+            let raw = RawManifest::new(MediaType::DockerManifest, serde_json::to_vec(&manifest).unwrap());
+            let Ok(Artifact::Image(image)) = Artifact::open(raw, Arc::new(memory.clone())) else {
+                panic!("{media_type}")
+            };
+            assert_eq!(image.layers().len(), expected, "{media_type}");
+            assert_eq!(image.config().config.user == "u", expected == 1, "{media_type}");
         }
     }
 

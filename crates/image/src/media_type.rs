@@ -88,6 +88,12 @@ impl MediaType {
         matches!(self, Self::OciConfig | Self::DockerConfig)
     }
 
+    /// A type that old registries and proxies made up and that says nothing. There are images whose configuration is called
+    /// so, and Docker reads them.
+    pub(crate) fn says_nothing(&self) -> bool {
+        matches!(self.as_str(), "application/octet-stream" | "application/json" | "text/html")
+    }
+
     /// A layer as a tar, bare or packed in a way that can be read.
     pub fn is_layer(&self) -> bool {
         let is_oci = matches!(self, Self::OciLayer | Self::OciLayerGzip | Self::OciLayerZstd);
