@@ -107,8 +107,11 @@ fn search(
 ) -> Result<(), Fault> {
     for (name, entry) in files.list(&start.below(relative))? {
         let path = relative.join(&name)?;
-        let is_match = glob::matches(pattern, path.as_bytes())
-            .map_err(|error| Fault::new(format!("{}: {error}", String::from_utf8_lossy(pattern))))?;
+        let is_match = glob::matches(pattern, path.as_bytes()).map_err(|error| {
+            let fault = Fault::new(format!("{}: {error}", String::from_utf8_lossy(pattern)));
+            let is_open = pattern.starts_with(b"[");
+            if is_open { fault.with_hint("a JSON array has its strings in double quotes") } else { fault }
+        })?;
         if is_match {
             found.push(start.below(&path));
         } else if entry.is_directory() && depth > 1 {
