@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use skycap_image::{Descriptor, Name, Platform, SourceError};
-use skycap_registry::Credentials;
+use skycap_registry::{Credentials, Place};
 
 use super::candidates::{Candidates, Refusal};
 use super::check::{Selection, Tags, Versions, look};
@@ -340,14 +340,29 @@ impl Page {
         }
     }
 
-    /// What the registry holds of it.
+    /// What the registry holds of it: the mirror's, where it has an answer, as in a check.
     fn ask(&mut self, source: &Source, selection: &Selection, host: &Host) -> Result<(), Failure> {
-        let place = source.origin(&host.checking_client()?, host, false)?;
-        let tags = if let Selection::Tag(_) = selection { Vec::new() } else { Tags::tags(&place)? };
+        let client = host.checking_client()?;
+        if let Some(mirror) = source.mirror(&client)? {
+            let facts = self.facts.len();
+            let problem = match self.ask_at(&mirror, source, selection) {
+                Ok(true) => return Ok(()),
+                Ok(false) => "tag not found".to_owned(),
+                Err(failure) => failure.message,
+            };
+            self.facts.truncate(facts);
+            self.surprise(true, &format!("the mirror has no answer, so that Docker Hub was asked: {problem}"));
+        }
+        self.ask_at(&source.origin(&client, host, false)?, source, selection).map(drop)
+    }
+
+    /// The same of one place; whether there is any version.
+    fn ask_at(&mut self, place: &Place, source: &Source, selection: &Selection) -> Result<bool, Failure> {
+        let tags = if let Selection::Tag(_) = selection { Vec::new() } else { Tags::tags(place)? };
         if let Selection::Versions(versions) = selection {
             self.say_versions(source, versions, &tags, &format!("of {} tags in the registry these count", tags.len()));
         }
-        let versions = look(&Listed { place: &place, tags }, selection, source, None)?;
+        let versions = look(&Listed { place, tags }, selection, source, None)?;
         self.fact(
             "versions",
             match &versions[..] {
@@ -355,7 +370,7 @@ impl Page {
                 [.., last] => format!("{}; the last is {} {}", versions.len(), last.tag, last.digest),
             },
         );
-        Ok(())
+        Ok(!versions.is_empty())
     }
 
     fn finish(self) -> Explanation {
