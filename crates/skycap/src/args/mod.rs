@@ -106,6 +106,12 @@ pub enum RungArg {
     Takeover,
 }
 
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  skycap completions bash > ~/.local/share/bash-completion/completions/skycap
+  skycap completions zsh > ~/.zfunc/_skycap           with `fpath+=~/.zfunc` before `compinit` in ~/.zshrc
+  skycap completions fish > ~/.config/fish/completions/skycap.fish";
+
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run the main job end to end, offline: a new upstream tag becomes a pushed image
@@ -147,6 +153,7 @@ pub enum Command {
     /// Say what this machine can do and what would lift it
     Doctor(Doctor),
     /// Print a completion script
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
@@ -218,7 +225,15 @@ pub struct RunnerArgs {
     pub means: Means,
 }
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  skycap run pipeline.yml my-job -l vars.yml          check the inputs, run the job
+  skycap run pipeline.yml --if-changed                nothing if all versions are those of the last success
+  skycap run pipeline.yml my-job -i src=. --skip-put  a rehearsal: a local directory, nothing is pushed
+  skycap run pipeline.yml -v tag=1.2 --secrets secrets.yml --host docker.io=http://127.0.0.1:5000";
+
 #[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
 pub struct Run {
     /// The pipeline, as given to `fly set-pipeline`
     pub pipeline: PathBuf,
@@ -237,7 +252,14 @@ pub struct Run {
     pub skip_put: bool,
 }
 
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  skycap watch pipeline.yml -l vars.yml               until Ctrl-C; a build that it interrupts is run again
+  skycap watch pipeline.yml --state /var/lib/images   versions, builds and caches in a place of their own
+  skycap watch pipeline.yml --store-limit 20GB        and no more than this for layers";
+
 #[derive(Args, Debug)]
+#[command(after_help = WATCH_EXAMPLES)]
 pub struct Watch {
     /// The pipeline, as given to `fly set-pipeline`
     pub pipeline: PathBuf,

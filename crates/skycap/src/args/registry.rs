@@ -16,7 +16,15 @@ pub enum Registry {
     Gc(RegistryGc),
 }
 
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  skycap registry serve --listen 127.0.0.1:5000 --dir images
+  skycap registry serve --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem
+  skycap registry serve --user robot --password-file password
+  skycap registry gc --dir images   what nothing refers to any more goes, also while it is served";
+
 #[derive(Args, Debug)]
+#[command(after_help = SERVE_EXAMPLES)]
 pub struct Serve {
     /// Address and port; port 0 takes a free one and prints it
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]

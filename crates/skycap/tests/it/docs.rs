@@ -64,6 +64,49 @@ fn every_flag_of_build_is_in_its_page() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// The help of a command and of all below it, each with the command's words.
+fn all_help(world: &World, words: &[String]) -> Vec<(String, String)> {
+    let help = run(world.skycap(words.iter().map(String::as_str).chain(["--help"]))).ok().stdout;
+    let commands = help.split_once("Commands:\n").map_or("", |(_, behind)| behind.split("\n\n").next().unwrap());
+    // What is indented further goes on with what stands above it.
+    let names = commands.lines().filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    let names = names.map(|line| line.split(' ').next().unwrap()).filter(|name| *name != "help");
+    let mut all: Vec<_> = names.flat_map(|name| all_help(world, &[words, &[name.to_owned()]].concat())).collect();
+    all.push((words.join(" "), help));
+    all
+}
+
+/// Whoever looks for a flag in the documentation finds it.
+#[test]
+fn every_flag_of_every_command_is_in_a_page() {
+    let pages = [
+        "../README.md",
+        "pipeline.md",
+        "store.md",
+        "sandbox.md",
+        "commands/build.md",
+        "commands/images.md",
+        "commands/registry.md",
+        "components/registry-image.md",
+    ];
+    let pages: String = pages.into_iter().map(page).collect();
+    let all = all_help(&World::new(), &[]);
+    assert!(all.len() > 20, "{}", all.len());
+    let mut missing = Vec::new();
+    for (command, help) in all {
+        let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+        let flags = lines.flat_map(|line| line.split([' ', ',', ';', '[', '='])).filter(|word| word.starts_with("--"));
+        missing.extend(flags.filter(|flag| !pages.contains(*flag)).map(|flag| format!("{command} {flag}")));
+    }
+    missing.retain(|flag| !flag.ends_with(" --version"));
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_page_on_a_registry_is_true() {
+    try_out(&World::new(), &commands(&page("commands/registry.md")));
+}
+
 #[test]
 fn the_page_on_the_store_is_true() {
     try_out(&World::new(), &commands(&page("store.md")));
@@ -73,7 +116,19 @@ fn the_page_on_the_store_is_true() {
 #[test]
 fn examples_in_help_are_understood() {
     let world = World::new();
-    for command in ["build", "inspect", "tags", "copy", "pull", "push", "store gc"] {
+    for command in [
+        "build",
+        "inspect",
+        "tags",
+        "copy",
+        "pull",
+        "push",
+        "store gc",
+        "run",
+        "watch",
+        "registry serve",
+        "completions",
+    ] {
         let help = run(world.skycap(command.split(' ').chain(["--help"]))).ok().stdout;
         assert!(help.contains("Examples:\n"), "{command}");
         let examples: Vec<&str> = help.lines().filter(|line| line.trim_start().starts_with("skycap ")).collect();
@@ -81,6 +136,7 @@ fn examples_in_help_are_understood() {
         for example in examples {
             // The command, without what stands beside it; nothing is asked of anybody: --help is said too.
             let words = example.trim().split("  ").next().unwrap().split(" | ").next().unwrap();
+            let words = words.split(" > ").next().unwrap();
             let words: Vec<&str> = words.split(' ').skip(1).filter(|word| !word.is_empty()).collect();
             let ran = run(world.skycap(words.into_iter().map(|word| word.trim_matches('\'')).chain(["--help"])));
             assert_eq!(ran.code, Some(0), "{example}: {}", ran.stderr);
