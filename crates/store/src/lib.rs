@@ -115,8 +115,8 @@ impl Store {
     pub fn open(dir: &Path) -> io::Result<Self> {
         for name in [BLOBS, "blobs/sha256", SEALS, RECORDS, LOWERS, MOUNTS, LOCKS, SESSIONS] {
             let path = dir.join(name);
-            DirBuilder::new().recursive(true).mode(PRIVATE).create(&path)?;
-            close(&path)?;
+            let made = DirBuilder::new().recursive(true).mode(PRIVATE).create(&path).and_then(|()| close(&path));
+            made.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         }
         let session = Session::start(dir)?;
         Ok(Self(Arc::new(Inner { dir: dir.to_owned(), session, state: Mutex::default() })))

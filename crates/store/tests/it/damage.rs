@@ -187,6 +187,17 @@ fn directories_that_are_gone_or_something_else_are_made_again() {
     use_all_in_time(dir.path(), "a kind of records is a file");
 }
 
+/// Nothing that may be somebody's file is removed, so it is named.
+#[test]
+fn a_file_where_a_directory_belongs_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("blobs");
+    fs::write(&file, "somebody's").unwrap();
+    let error = Store::open(directory.path()).err().unwrap();
+    assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+    assert_eq!(fs::read(&file).unwrap(), b"somebody's");
+}
+
 /// K13, K16: what stands where locks are, and where cache mounts have their names.
 #[test]
 fn no_lock_and_no_name_is_anything_but_a_file() {
