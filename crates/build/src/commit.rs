@@ -227,6 +227,11 @@ fn add_from_outside(
     let inner = sources.contexts.get(context).file(&source.path)?;
     let mut content = Hashing::new(inner);
     let added = pack.add(path, Change::File(&item.entry.metadata, size, &mut content));
+    // Of what was not read to its end, the digest tells nothing.
+    let added = match added {
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(unwritten(error)),
+        added => added,
+    };
     let grew = content.read(&mut [0; 1]).map_err(unwritten)? != 0;
     if sources.read.get(source).map(|read| read.digest) != Some(content.finish()) || grew {
         return Err(changed());

@@ -7,7 +7,7 @@ use crate::building::{Everything, Grounds, Task};
 use crate::fixture::Fixture;
 use crate::full;
 use crate::operation::{Get, Operation, Site};
-use crate::world::{Ran, root, skip, with_stdin};
+use crate::world::{Ran, noise, root, skip, with_stdin};
 
 /// A file system in memory that goes with its end.
 struct Small<'s> {
@@ -169,5 +169,26 @@ fn a_build_needs_no_room_for_temporary_files() {
         let site = everything.site();
         let Some(_disk) = Small::mount(TEST, &site, "tmp", options) else { return };
         everything.check_done(&site, &everything.run(&site).ok(), options);
+    }
+}
+
+/// K06: a store with no room for a file of the context, however much of it fits.
+#[test]
+fn a_store_that_is_too_small_for_a_file_is_said_to_be_full() {
+    const TEST: &str = "a_store_that_is_too_small_for_a_file_is_said_to_be_full";
+    if !root(TEST) {
+        return;
+    }
+    let fixture = Fixture::new();
+    for kilobytes in [60, 128, 1024] {
+        let site = Get::new(&fixture, "rootfs").site();
+        site.world.file("context/large", noise(2 << 20));
+        site.world.file("context/Dockerfile", "FROM scratch\nCOPY large /\n");
+        let Some(disk) = Small::mount(TEST, &site, "small", &format!("size={kilobytes}k")) else { return };
+        let mut command = site.world.command(crate::binary());
+        command.args(["build", "-o", "oci:layout", "context", "--store", "small"]);
+        let ran = with_stdin(command, b"").fails(1, "the layer cannot be written to the store: ");
+        assert!(ran.stderr.contains("No space left on device"), "{kilobytes}: {}", ran.stderr);
+        drop(disk);
     }
 }
