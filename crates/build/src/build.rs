@@ -218,8 +218,6 @@ fn finish(target: Target, request: &Request, steps: &Steps<'_>, epoch: Option<Ti
     let base_history = target.base_history.len();
     let created = |id: NodeId| executed.made(id).map(|made| made.created.clone());
     let mut config = target.config;
-    // What a base says of its own steps is not passed on.
-    cache::record::remove(&mut config);
     if arguments::wants_inline_cache(request) || request.cache_to.iter().any(|to| matches!(to, CacheTarget::Inline)) {
         cache::record::put(&mut config, steps.inline(&layers, epoch));
     }

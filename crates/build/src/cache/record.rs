@@ -36,8 +36,3 @@ pub(crate) fn put(config: &mut ImageConfig, mut steps: Vec<Step>) {
         config.extra.insert(FIELD.to_owned(), field);
     }
 }
-
-/// Takes the field away.
-pub(crate) fn remove(config: &mut ImageConfig) {
-    config.extra.remove(FIELD);
-}

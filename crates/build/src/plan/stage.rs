@@ -205,6 +205,10 @@ impl Planner<'_> {
         }
         let variables: Variables = env.iter().map(|line| line.split_once('=').unwrap_or((line, ""))).collect();
         config.config.env = Some(env);
+        // What BuildKit has no name for is the base's own affair: how its container was called, or the cache in it.
+        config.extra.clear();
+        config.config.extra.clear();
+        config.config.stop_timeout = None;
         config.created = None;
         config.history = Vec::new();
         config.rootfs.diff_ids = Vec::new();

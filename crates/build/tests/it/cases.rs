@@ -27,6 +27,7 @@ use crate::world::{World, access, chain, list, with_shell};
 pub const TESTS: &[crate::Test] = &[
     ("every_case_gives_what_it_says", every_case_gives_what_it_says),
     ("every_row_of_the_language_has_a_case", every_row_of_the_language_has_a_case),
+    ("what_buildkit_does_not_know_of_a_base_ends_with_it", what_buildkit_does_not_know_of_a_base_ends_with_it),
 ];
 
 /// What a step says of itself in the history, if it does not say something else.
@@ -55,6 +56,28 @@ fn every_case_gives_what_it_says() {
 fn check(case: &Path) -> Option<String> {
     let found = describe(case)?;
     settle(&case.join("expected.txt"), &found)
+}
+
+/// Docker once put the container that an image was made in into its configuration, and builders put caches there.
+fn what_buildkit_does_not_know_of_a_base_ends_with_it() {
+    let mut world = World::new();
+    world.image_of(
+        "old",
+        r#"{"architecture":"amd64","os":"linux","os.version":"1","author":"somebody","container":"c","docker_version":"1.6",
+        "container_config":{"Cmd":["/bin/sh","-c","\u0023(nop) CMD"]},"moby.buildkit.cache.v0":"x","rootfs":{"type":"layers","diff_ids":[]},
+        "config":{"Hostname":"c","Image":"sha256:0","AttachStdin":false,"StopTimeout":3,"StopSignal":"9","Env":["PATH=/bin"]}}"#,
+    );
+    let mut request = world.request("FROM old\nLABEL a=b\n");
+    request.source_date_epoch = Some(EPOCH_SECONDS);
+    let built = world.built_as(&request);
+    let found: serde_json::Value = serde_json::from_slice(built.image.config_bytes()).unwrap();
+    let expected = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "os.version": "1", "author": "somebody", "created": EPOCH,
+        "config": {"Env": ["PATH=/bin"], "Labels": {"a": "b"}, "StopSignal": "9"},
+        "history": [{"created": EPOCH, "created_by": "LABEL a=b", "comment": COMMENT, "empty_layer": true}],
+        "rootfs": {"type": "layers", "diff_ids": []},
+    });
+    assert_eq!(found, expected);
 }
 
 /// Compares with what a file says, or writes it anew.

@@ -101,6 +101,13 @@ impl World {
         self.images.known.insert(format!("library/{name}"), artifact);
     }
 
+    /// Makes an image without layers that FROM can name, from its configuration.
+    pub fn image_of(&mut self, name: &str, config: &str) {
+        let config = serde_json::from_str(config).unwrap();
+        let image = skycap_image::Image::assemble(&config, Vec::new(), false, Arc::new(Memory::default())).unwrap();
+        self.images.known.insert(format!("library/{name}"), Artifact::Image(image));
+    }
+
     /// Writes a file of the context, mode 0644.
     pub fn file(&self, name: &str, content: &str) {
         let path = self.context().join(name);
