@@ -32,11 +32,23 @@ fn quoted(text: &str) -> String {
             c if (c as u32) < 0x20 || c == '\u{7f}' => {
                 let _ = write!(out, "\\x{:02x}", c as u32);
             }
-            c => out.push(c),
+            c if is_printable(c) => out.push(c),
+            c if (c as u32) < 0x1_0000 => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => {
+                let _ = write!(out, "\\U{:08x}", c as u32);
+            }
         }
     }
     out.push('"');
     out
+}
+
+/// Go's `unicode.IsPrint`: letters, marks, numbers, punctuation, symbols, and the one blank. The standard library escapes the
+/// same characters, and marks as well where they come first.
+fn is_printable(c: char) -> bool {
+    c.is_ascii_graphic() || c == ' ' || format!(" {c}").escape_debug().count() == 2
 }
 
 /// Go's `%v` of a `time.Duration` in nanoseconds: `1m30s`, `1.5s`, `2ms`, `0s`.
@@ -119,5 +131,19 @@ mod tests {
         let words = ["/bin/sh".to_owned(), "echo \"a\"\n".to_owned()];
         assert_eq!(quoted_list(&words), r#"["/bin/sh" "echo \"a\"\n"]"#);
         assert_eq!(plain_list(&words[..1]), "[/bin/sh]");
+    }
+
+    #[test]
+    fn characters_that_do_not_print_are_escaped_as_go_escapes_them() {
+        for (text, expected) in [
+            ("a\u{a0}b", r#""a\u00a0b""#),
+            ("\u{feff}", r#""\ufeff""#),
+            ("\u{85}\u{200b}\u{2028}", r#""\u0085\u200b\u2028""#),
+            ("\u{e0001}", r#""\U000e0001""#),
+            ("é e\u{301} 한 🐳 '", "\"é e\u{301} 한 🐳 '\""),
+            ("\u{1}\u{7f}", r#""\x01\x7f""#),
+        ] {
+            assert_eq!(quoted(text), expected);
+        }
     }
 }
