@@ -43,6 +43,7 @@ const UNKNOWN: &str =
 const CONTAINER: &str = "in Concourse: `privileged: true` on the task, or a worker with \
                          --containerd-privileged-mode=fuse-only or another --containerd-seccomp-profile; in Docker: \
                          --privileged or --security-opt seccomp=unconfined";
+const AS_ROOT: &str = "a Concourse task that runs as root (`run: {user: root, …}`) needs no namespace";
 const CHROOT: &str = "the kernel refuses this inside a chroot: run it outside of one, or in a container";
 const NO_RUN: &str = "a Dockerfile whose needed stages have no RUN needs nothing of this";
 const PROC: &str = "mount /proc here";
@@ -139,6 +140,9 @@ fn no_user_namespace(facts: &Facts) -> Vec<&'static str> {
     if matches!(advice.last(), Some(&(SECCOMP | UNKNOWN))) {
         advice.push(CONTAINER);
     }
+    if advice.contains(&SECCOMP) && !facts.root {
+        advice.push(AS_ROOT);
+    }
     advice.push(NO_RUN);
     advice
 }
@@ -160,10 +164,11 @@ mod tests {
         let off = Facts { none_allowed: true, ..none.clone() };
         let new_user = "unshare(CLONE_NEWUSER)";
         for (step, errno, facts, advice) in [
-            (new_user, libc::EPERM, &filtered, &[SECCOMP, CONTAINER, NO_RUN] as &[_]),
+            (new_user, libc::EPERM, &filtered, &[SECCOMP, CONTAINER, AS_ROOT, NO_RUN] as &[_]),
+            (new_user, libc::EPERM, &root, &[SECCOMP, CONTAINER, NO_RUN]),
             (new_user, libc::EPERM, &none, &[UNKNOWN, CONTAINER, NO_RUN]),
             (new_user, libc::EPERM, &chroot, &[CHROOT, NO_RUN]),
-            (new_user, libc::EPERM, &both, &[SYSCTL, SECCOMP, CONTAINER, NO_RUN]),
+            (new_user, libc::EPERM, &both, &[SYSCTL, SECCOMP, CONTAINER, AS_ROOT, NO_RUN]),
             (new_user, libc::EPERM, &off, &[LIMIT, NO_RUN]),
             (new_user, libc::EPERM, &ubuntu, &[APPARMOR, NO_RUN]),
             (new_user, libc::ENOSPC, &none, &[LIMIT]),
