@@ -11,8 +11,8 @@ use std::thread;
 use serde_json::{Value, json};
 use skycap_image::layout::Layout;
 use skycap_image::{Artifact, Digest, Event, Image, ImageSource, Kind, Name, Platform, Progress, archive};
-use skycap_registry::Place;
 use skycap_registry::cosign::{self, PublicKey};
+use skycap_registry::{Client, Place, Settings};
 use skycap_rootfs::{Fault, Limits, Unpack, UnpackError, unpack_until};
 
 use super::Restarts;
@@ -25,6 +25,8 @@ use crate::{Failure, Host, encode};
 
 /// What is being done when the manifest is asked for.
 const MANIFEST: &str = "fetch descriptor";
+/// What is said of a layer that the registry lacks.
+const ELSEWHERE: &str = "the layer lies elsewhere";
 /// How many layers are fetched at once.
 const LAYERS_AT_ONCE: usize = 4;
 /// A mirror that is short of breath is not waited for: the origin has the same image.
@@ -97,7 +99,7 @@ pub(super) fn pattern(field: &str, text: &str) -> Result<Option<GoPattern>, Fail
 pub(super) fn get(request: &GetRequest, destination: &Path, host: &Host) -> Result<Value, Failure> {
     let order = Order::of(request)?;
     let progress = request.source.progress(host);
-    let client = &host.restarting_client()?.with_progress(Arc::clone(&progress));
+    let client = &client(request, host)?.with_progress(Arc::clone(&progress));
     std::fs::create_dir_all(destination).map_err(|error| io_failure("make", destination, &error))?;
     let delivery = Delivery { order: &order, destination, host, progress: &*progress };
 
@@ -129,6 +131,15 @@ pub(super) fn get(request: &GetRequest, destination: &Path, host: &Host) -> Resu
         vec![json!({"name": "repository", "value": repository}), json!({"name": "tag", "value": version.tag})];
     metadata.extend(fields);
     Ok(json!({"version": version.to_json(), "metadata": metadata}))
+}
+
+/// The client of gets, or one that goes to strangers as well, where the source wants that.
+fn client(request: &GetRequest, host: &Host) -> Result<Client, Failure> {
+    if !request.source.foreign_layers {
+        return host.restarting_client();
+    }
+    let settings = Settings { foreign_layers: true, ..host.settings().clone() };
+    host.clone().with_settings(settings)?.restarting_client()
 }
 
 struct Delivery<'d> {
@@ -295,8 +306,11 @@ fn limits(place: &Place) -> Vec<Value> {
         .collect()
 }
 
-/// A version that was pinned or remembered may be gone: says what its tag stands for now. One request more, and only then.
+/// A layer may lie elsewhere, which the source may allow. A version that was pinned or remembered may be gone: says what its tag stands for now. One request more, and only then.
 fn explain_loss(failure: Failure, place: &Place, version: &Version) -> Failure {
+    if failure.message.contains(ELSEWHERE) {
+        return failure.with_hint("source.foreign_layers: true fetches it from there, as nobody");
+    }
     if failure.kind() != Some(Kind::NotFound) || !failure.message.starts_with(MANIFEST) || version.tag.is_empty() {
         return failure;
     }

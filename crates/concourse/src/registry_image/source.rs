@@ -34,6 +34,8 @@ pub(crate) struct Source {
     pub(crate) label_regex: String,
     pub(crate) annotation_regex: String,
     pub(crate) debug: bool,
+    /// Layers that the registry lacks are fetched from where the manifest says. Not a field of the original.
+    pub(crate) foreign_layers: bool,
     /// What a put signs with on a Notary server.
     pub(crate) content_trust: Option<ContentTrustSource>,
     /// What a put signs with, and a get verifies with.
@@ -86,6 +88,7 @@ impl Source {
             "label_regex" => value.string(&mut self.label_regex),
             "annotation_regex" => value.string(&mut self.annotation_regex),
             "debug" => value.boolean(&mut self.debug),
+            "foreign_layers" => value.boolean(&mut self.foreign_layers),
             _ => self.identity.field(key, value).unwrap_or_else(|| Err(value.unknown())),
         }
     }
