@@ -11,6 +11,8 @@ use crate::{
 
 /// Indexes inside indexes beyond this are refused.
 pub(crate) const DEEPEST_INDEX: usize = 5;
+/// As many children of indexes are read to find out what they are for: each is a request or two.
+const MOST_UNNAMED: usize = 64;
 
 /// An image of one platform. All of it but the layers' bytes is in memory, so its accessors cannot fail.
 ///
@@ -96,10 +98,10 @@ impl Artifact {
 
     /// The image for a platform. An image that is not in an index is taken whatever it was built for, as every client does.
     pub fn for_platform(&self, platform: &Platform) -> Result<Image, SourceError> {
-        self.for_platform_below(platform, DEEPEST_INDEX)
+        self.for_platform_below(platform, DEEPEST_INDEX, &mut Search { left: MOST_UNNAMED, seen: Vec::new() })
     }
 
-    fn for_platform_below(&self, platform: &Platform, depth: usize) -> Result<Image, SourceError> {
+    fn for_platform_below(&self, platform: &Platform, depth: usize, search: &mut Search) -> Result<Image, SourceError> {
         let index = match self {
             Self::Image(image) => return Ok(image.clone()),
             Self::Index(index) => index,
@@ -108,9 +110,24 @@ impl Artifact {
             let what = format!("index {} is nested more than {DEEPEST_INDEX} deep", index.raw().descriptor.digest);
             return Err(SourceError::new(Kind::Corrupt, what));
         }
-        let child = index.find(platform).ok_or_else(|| index.missing(platform))?;
-        index.child(child)?.for_platform_below(platform, depth - 1)
+        let child = index.find(platform);
+        if let Some(named) = child.filter(|child| child.platform.is_some()) {
+            return index.child(named)?.for_platform_below(platform, depth - 1, search);
+        }
+        match (index.unnamed_for(platform, depth - 1, search)?, child) {
+            (Some(image), _) => Ok(image),
+            (None, Some(child)) => index.child(child)?.for_platform_below(platform, depth - 1, search),
+            (None, None) => Err(index.missing(platform, &search.seen)),
+        }
     }
+}
+
+/// A look at children that do not say what they are for.
+struct Search {
+    /// How many may still be read.
+    left: usize,
+    /// What those were for that were read in vain.
+    seen: Vec<Platform>,
 }
 
 impl Image {
@@ -268,7 +285,8 @@ impl Index {
     }
 
     /// The first child that serves a platform; where no variant was asked for, rather one of the usual variant (`arm/v7`,
-    /// plain `amd64`), as containerd has it. One that names no platform counts as linux/amd64, as go-containerregistry has it.
+    /// plain `amd64`), as containerd has it. One that names no platform counts as linux/amd64, as go-containerregistry has it;
+    /// [`Artifact::for_platform`] looks closer.
     pub fn find(&self, platform: &Platform) -> Option<&Descriptor> {
         let unnamed = Platform::new("linux", "amd64");
         let wanted = platform.normalized();
@@ -277,22 +295,42 @@ impl Index {
         serving().find(|child| offer(child).variant == wanted.variant).or_else(|| serving().next())
     }
 
+    /// Among the children that do not say what they are for, the first image that is itself for the platform, as containerd
+    /// has it. Indexes in indexes seldom say it.
+    fn unnamed_for(
+        &self,
+        platform: &Platform,
+        depth: usize,
+        search: &mut Search,
+    ) -> Result<Option<Image>, SourceError> {
+        for child in self.manifests().iter().filter(|child| child.platform.is_none()) {
+            let Some(left) = search.left.checked_sub(1) else { break };
+            search.left = left;
+            match self.child(child).and_then(|child| child.for_platform_below(platform, depth, search)) {
+                Ok(image) if platform.accepts(&image.config().platform()) => return Ok(Some(image)),
+                Ok(image) => search.seen.push(image.config().platform()),
+                Err(error) if error.kind == Kind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     /// Reads a child.
     pub fn child(&self, descriptor: &Descriptor) -> Result<Artifact, SourceError> {
         Artifact::open(self.0.blobs.manifest(descriptor)?, Arc::clone(&self.0.blobs))
     }
 
-    fn missing(&self, platform: &Platform) -> SourceError {
-        let offered: Vec<String> = self
-            .0
-            .parsed
-            .manifests
-            .iter()
-            .filter_map(|child| child.platform.as_ref())
-            // Attestations.
-            .filter(|platform| platform.os != "unknown")
-            .map(ToString::to_string)
-            .collect();
+    fn missing(&self, platform: &Platform, seen: &[Platform]) -> SourceError {
+        let named = self.0.parsed.manifests.iter().filter_map(|child| child.platform.as_ref());
+        let mut offered: Vec<String> = Vec::new();
+        // Attestations are for nothing that is known.
+        for platform in named.chain(seen).filter(|platform| platform.os != "unknown") {
+            let platform = platform.to_string();
+            if !offered.contains(&platform) {
+                offered.push(platform);
+            }
+        }
         let what = format!(
             "no child with platform {platform} in index {}: it offers {}",
             self.0.raw.descriptor.digest,

@@ -116,6 +116,12 @@ impl Transport {
 
     fn single<'a>(&self, artifact: &'a Artifact) -> Result<&'a Image, SourceError> {
         match artifact {
+            Artifact::Image(image) if image.layers().len() != image.manifest().layers.len() => {
+                let (digest, kind) = (image.descriptor().digest, &image.manifest().config.media_type);
+                let what =
+                    format!("{self} holds images, and {digest} is none: its config is a {kind}; oci-archive: takes it");
+                Err(SourceError::new(Kind::Other, what))
+            }
             Artifact::Image(image) => Ok(image),
             Artifact::Index(index) => {
                 let what = format!("{self} holds images, and {} is an index of several", index.raw().descriptor.digest);

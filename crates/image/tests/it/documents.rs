@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use skycap_image::{
-    Artifact, Descriptor, Digest, ImageSink, ImageSource, Index, Kind, MediaType, Memory, Name, Platform, RawManifest,
-    SourceError,
+    Artifact, BlobSource, Descriptor, Digest, Image, ImageConfig, ImageSink, ImageSource, Index, Kind, MediaType,
+    Memory, Name, Platform, RawManifest, SourceError,
 };
 use skycap_testkit::listing::image;
 
@@ -215,6 +215,42 @@ fn r57_the_child_for_a_platform_is_chosen_as_containerd_does() {
             let Err(error) = Artifact::Index(index).for_platform(&wanted.parse().unwrap()) else { panic!("{wanted}") };
             assert_eq!(error.kind, Kind::NotFound);
             assert!(error.to_string().ends_with("it offers linux/s390x"), "{error}");
+        }
+    }
+}
+
+/// R57: children that do not say what they are for, also indexes, are looked at, and not without end.
+#[test]
+fn r57_a_child_that_does_not_say_what_it_is_for_is_looked_at() {
+    let memory = Arc::new(Memory::default());
+    let single = |architecture: &str| {
+        let config = ImageConfig { architecture: architecture.into(), os: "linux".into(), ..ImageConfig::default() };
+        let image = Image::assemble(&config, vec![], false, Arc::clone(&memory) as Arc<dyn BlobSource>).unwrap();
+        memory.put(&Artifact::Image(image), &[]).unwrap()
+    };
+    let index = |children: &[Descriptor]| {
+        Index::assemble(children.to_vec(), false, Arc::clone(&memory) as Arc<dyn BlobSource>).unwrap()
+    };
+    let nested = |children: &[Descriptor]| memory.put(&Artifact::Index(index(children)), &[]).unwrap();
+    let (arm, amd, s390x) = (single("arm64"), single("amd64"), single("s390x"));
+    let absent = Descriptor::of(MediaType::OciManifest, b"absent");
+    let below = nested(&[nested(std::slice::from_ref(&amd)), nested(std::slice::from_ref(&s390x))]);
+    let many: Vec<Descriptor> = (0..100).map(|_| arm.clone()).chain([s390x.clone()]).collect();
+    for (children, wanted, chosen) in [
+        (vec![arm.clone(), amd.clone()], "linux/amd64", Ok(&amd)),
+        (vec![arm.clone(), amd.clone()], "linux/arm64", Ok(&arm)),
+        (vec![absent, below.clone(), arm.clone()], "linux/s390x", Ok(&s390x)),
+        (vec![arm.clone(), below.clone()], "linux/amd64", Ok(&amd)),
+        // Nothing fits better than the first one.
+        (vec![arm.clone()], "linux/amd64", Ok(&arm)),
+        (vec![arm.clone(), below], "linux/riscv64", Err("it offers linux/arm64, linux/amd64, linux/s390x")),
+        (many, "linux/s390x", Err("it offers linux/arm64")),
+    ] {
+        let found = Artifact::Index(index(&children)).for_platform(&wanted.parse().unwrap());
+        match (found.map(|image| image.descriptor().digest), chosen) {
+            (Ok(found), Ok(chosen)) => assert_eq!(found, chosen.digest, "{wanted}"),
+            (Err(error), Err(text)) => assert!(error.to_string().ends_with(text), "{error}"),
+            (found, chosen) => panic!("{wanted}: {found:?} for {chosen:?}"),
         }
     }
 }

@@ -192,7 +192,7 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = format!("{PLACES}\n\n{PULL_EXAMPLES}"))]
 pub struct Pull {
-    /// The image
+    /// The image; with --rootfs also one in a layout or an archive
     pub image: String,
     /// Where to [default: its files, into a directory of the repository's last name]
     #[arg(conflicts_with = "rootfs")]

@@ -227,6 +227,16 @@ fn a_pull_makes_files_and_reuses_layers() {
     assert!(third.stderr.contains("fetched 2 layers"), "{}", third.stderr);
     run(world.skycap(["pull", &app, "oci-archive:app.tar"])).ok();
     assert_eq!(raw(&world, "oci-archive:app.tar"), raw(&world, &app));
+    let amd = ["--platform", "linux/amd64", "--rootfs"];
+    for (at, place) in ["oci:source:1", "oci-archive:app.tar"].into_iter().enumerate() {
+        let directory = format!("local{at}");
+        run(world.skycap(["pull", place].iter().chain(&amd).copied().chain([directory.as_str()]))).ok();
+        assert_eq!(std::fs::read_to_string(world.path(&directory).join("a")).unwrap(), "amd64");
+    }
+    // A file is what somebody meant who wrote its name.
+    let hub = format!("docker.io=http://{address}");
+    run(world.skycap(["inspect", "app.tar", "--host", &hub]))
+        .fails(1, "hint: app.tar is an archive here: oci-archive:app.tar");
 }
 
 /// As `skopeo copy … docker-archive:/dev/stdout | docker load` has it: nothing else may stand in the archive, and what is no
@@ -299,6 +309,21 @@ fn what_cannot_be_done_is_said_with_a_way_out() {
     for tag in ["1.0", "1.1", "2.0"] {
         run(world.skycap(["copy", "oci:source:1", &format!("{app}:{tag}")])).ok();
     }
+    run(world.skycap(["copy", "oci:source:2", &format!("{address}/one:1")])).ok();
+    let memory = Memory::default();
+    let config = memory.add(MediaType::OciEmpty, &b"{}"[..]);
+    let text = memory.add(MediaType::from("text/plain"), &b"hello"[..]);
+    let manifest = json!({"schemaVersion": 2, "artifactType": "a/b", "config": config, "layers": [text]}).to_string();
+    let raw = RawManifest::new(MediaType::OciManifest, manifest.into_bytes());
+    let artifact = Artifact::open(raw, std::sync::Arc::new(memory)).unwrap();
+    Layout::create(world.path("artifact")).unwrap().put(&artifact, &[]).unwrap();
+    let sparse = Descriptor::of(MediaType::OciManifest, b"absent");
+    let sparse = skycap_image::Index::assemble(vec![sparse], false, std::sync::Arc::new(Memory::default())).unwrap();
+    drop(Layout::create(world.path("sparse")).unwrap());
+    std::fs::write(world.path("sparse/blobs/sha256").join(sparse.raw().descriptor.digest.hex()), &sparse.raw().bytes)
+        .unwrap();
+    let listed = json!({"schemaVersion": 2, "manifests": [sparse.raw().descriptor]}).to_string();
+    std::fs::write(world.path("sparse/index.json"), listed).unwrap();
     for (arguments, code, fact, hint) in [
         (format!("inspect {app}:1.2"), 1, "MANIFEST_UNKNOWN", "has 3 tags: 1.0, 1.1, 2.0"),
         (format!("inspect {address}/nothing"), 1, "NAME_UNKNOWN", "there is no repository"),
@@ -312,7 +337,12 @@ fn what_cannot_be_done_is_said_with_a_way_out() {
         (format!("push nowhere {app}"), 2, "no such file", "`skycap copy`"),
         ("push source oci:x".to_owned(), 2, "push goes to registries", "`skycap copy`"),
         (format!("pull {app}:1.0 {app}:3"), 2, "pull writes files", "--rootfs"),
-        ("pull oci:source".to_owned(), 2, "fetches from registries", "`skycap copy`"),
+        ("pull oci:source".to_owned(), 2, "fetches from registries", "--rootfs DIR unpacks what is here"),
+        (format!("pull {app}:2.0 --platform linux/s390x"), 1, "it offers linux/amd64, linux/arm64", ""),
+        (format!("pull {address}/one:1 --platform linux/s390x"), 1, "is for linux/amd64, not for linux/s390x", ""),
+        ("inspect oci:source:2 --platform linux/s390x".to_owned(), 1, "is for linux/amd64, not for linux/s390x", ""),
+        ("copy oci:artifact docker-archive:x".to_owned(), 1, "is none: its config is a application/vnd.oci.empty", ""),
+        (format!("copy oci:sparse {address}/new:1"), 1, "cannot read sparse/blobs", ""),
         (format!("copy --platform all {app}:1.0 docker-archive:x"), 2, "cannot hold all", "oci-archive:"),
         ("copy oci:source:1 oci:source/no/such/x".to_owned(), 1, "is not a directory", ""),
         (format!("tags {app}:1.0"), 2, "a repository is wanted", "--filter '^1\\.0$'"),

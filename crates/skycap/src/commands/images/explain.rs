@@ -1,5 +1,8 @@
 //! Why an image could not be had, and what the user can do about it.
 
+use std::path::Path;
+
+use skycap_image::archive;
 use skycap_image::suggest::most_like;
 use skycap_image::transport::Transport;
 use skycap_image::{Kind, Reference, SourceError};
@@ -13,7 +16,12 @@ const SHOWN: usize = 6;
 /// An error of a registry. If a tag is missing, the registry is asked for tags like it.
 pub fn registry(error: &SourceError, reference: &Reference, place: &Place) -> Failure {
     let failure = Failure::new(chain(error));
+    if let Some(hint) = lies_here(reference) {
+        return failure.with_hint(hint);
+    }
     let hint = match error.kind {
+        // A part of what was to be pushed.
+        Kind::NotFound if !failure.message.contains("://") => None,
         Kind::NotFound if failure.message.contains("the layer lies elsewhere") => {
             Some("--foreign-layers fetches it from there".to_owned())
         }
@@ -22,6 +30,22 @@ pub fn registry(error: &SourceError, reference: &Reference, place: &Place) -> Fa
         _ => of_text(&failure.message, error.kind, reference),
     };
     if let Some(hint) = hint { failure.with_hint(hint) } else { failure }
+}
+
+/// Whoever writes `image.tar` may mean the file of that name.
+fn lies_here(reference: &Reference) -> Option<String> {
+    let path = Some(reference.repository.path()).filter(|_| reference.repository.is_docker_hub())?;
+    let path = Path::new(path.strip_prefix("library/").unwrap_or(path));
+    let shown = path.display();
+    if path.join("index.json").is_file() {
+        return Some(format!("{shown} is a layout here: oci:{shown}"));
+    }
+    archive_scheme(path).map(|scheme| format!("{shown} is an archive here: {scheme}:{shown}"))
+}
+
+fn archive_scheme(path: &Path) -> Option<&'static str> {
+    let archive = path.is_file().then(|| archive::open(path).ok())??;
+    Some(if archive.format() == archive::Format::Oci { "oci-archive" } else { "docker-archive" })
 }
 
 fn missing(reference: &Reference, place: &Place) -> Option<String> {
@@ -96,11 +120,5 @@ fn unlike(from: &Transport) -> Option<String> {
     if is_archive && path.join("index.json").is_file() {
         return Some(format!("it is a layout: oci:{shown}"));
     }
-    if path.is_file() {
-        let archive = skycap_image::archive::open(path).ok()?;
-        let scheme =
-            if archive.format() == skycap_image::archive::Format::Oci { "oci-archive" } else { "docker-archive" };
-        return Some(format!("it is an archive: {scheme}:{shown}"));
-    }
-    None
+    archive_scheme(path).map(|scheme| format!("it is an archive: {scheme}:{shown}"))
 }

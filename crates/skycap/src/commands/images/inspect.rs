@@ -1,12 +1,15 @@
 //! `skycap inspect`.
 
+use std::sync::Arc;
+
 use skycap_image::attestation;
-use skycap_image::{Artifact, Image, Kind, Platform, SourceError};
+use skycap_image::{Artifact, Image, Kind, Platform, Progress, SourceError};
 
 use super::{Places, json, referrers, table, transport};
 use crate::args::{Ends, Inspect};
 use crate::commands::{Context, print, print_bytes};
 use crate::failure::Failure;
+use crate::report::Notices;
 
 /// What is shown of an artifact.
 pub struct Shown<'s> {
@@ -34,7 +37,12 @@ pub fn run(arguments: &Inspect, context: &Context) -> Result<(), Failure> {
     let from = transport(&arguments.name)?;
     let asked = super::platforms(arguments.platform.as_slice())?.pop();
     let places = Places::new(&arguments.login, &Ends::default(), context)?;
-    let artifact = places.open(&from)?;
+    // What is no image has a configuration that counts as a layer, and nobody waits for it.
+    let quiet: Arc<dyn Progress> = Arc::new(Notices(Arc::clone(&context.progress)));
+    let artifact = places.open_telling(&from, &quiet, None)?;
+    if let Some(platform) = &asked {
+        super::image_for(&artifact, platform, &from)?;
+    }
     if arguments.raw {
         return print_bytes(&match &asked {
             Some(platform) => artifact.for_platform(platform)?.raw().bytes.clone(),

@@ -16,7 +16,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use skycap_image::transport::Transport;
-use skycap_image::{Artifact, BlobSource, Event, Platform, Progress, Reference, Secret, Watched};
+use skycap_image::{Artifact, BlobSource, Event, Image, Platform, Progress, Reference, Secret, Watched};
 use skycap_registry::{Access, Client, Credentials, Keychain, Mirror, Place};
 
 use super::Context;
@@ -167,6 +167,17 @@ fn basic(text: &str) -> Result<Credentials, Failure> {
                 .with_hint("--username NAME --password-stdin is safer"))
         }
     }
+}
+
+/// The image for a platform that somebody asked for; a single one must be for it.
+fn image_for(artifact: &Artifact, platform: &Platform, from: &Transport) -> Result<Image, Failure> {
+    let image = artifact.for_platform(platform)?;
+    let own = image.config().platform();
+    let is_known = !own.os.is_empty() && !own.architecture.is_empty();
+    if matches!(artifact, Artifact::Image(_)) && is_known && !platform.accepts(&own) {
+        return Err(Failure::new(format!("{from} is for {own}, not for {platform}")));
+    }
+    Ok(image)
 }
 
 /// A place as it was written.

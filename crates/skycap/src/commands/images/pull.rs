@@ -1,4 +1,4 @@
-//! `skycap pull`: from a registry to files.
+//! `skycap pull`: from a registry to files; or the files of a layout or an archive.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,8 +21,11 @@ const LAYERS_AT_ONCE: usize = 4;
 pub fn run(arguments: &Pull, context: &Context) -> Result<(), Failure> {
     let source = transport(&arguments.image)?;
     let Some(reference) = source.reference() else {
-        return Err(Failure::usage(format!("{source}: pull fetches from registries"))
-            .with_hint("`skycap copy` reads layouts and archives"));
+        return match &arguments.rootfs {
+            Some(directory) => files(arguments, &source, directory, context),
+            None => Err(Failure::usage(format!("{source}: pull fetches from registries"))
+                .with_hint("--rootfs DIR unpacks what is here; `skycap copy` copies it")),
+        };
     };
     if let Some(text) = &arguments.destination {
         let destination = transport(text)?;
@@ -42,15 +45,18 @@ pub fn run(arguments: &Pull, context: &Context) -> Result<(), Failure> {
 fn files(arguments: &Pull, source: &Transport, directory: &Path, context: &Context) -> Result<(), Failure> {
     let started = Instant::now();
     check_empty(directory)?;
-    let platform = match &super::platforms(&arguments.platform)?[..] {
-        [] => Platform::host(),
-        [one] => one.clone(),
+    let asked = match &super::platforms(&arguments.platform)?[..] {
+        [] => None,
+        [one] => Some(one.clone()),
         _ => return Err(Failure::usage("--platform: a directory holds the files of one platform")),
     };
     let places = Places::new(&arguments.login, &Ends::default(), context)?;
     let artifact = places.open(source)?;
-    let image = artifact.for_platform(&platform)?;
-    let layers = layers(&image, arguments, context)?;
+    let image = match asked {
+        Some(platform) => super::image_for(&artifact, &platform, source)?,
+        None => artifact.for_platform(&Platform::host())?,
+    };
+    let layers = layers(&image, arguments, source.reference().is_some(), context)?;
     let options =
         Unpack { owners: owners(context), concurrency: LAYERS_AT_ONCE, limits: Limits::default(), sync: true };
     // The client already tells every layer.
@@ -86,14 +92,15 @@ fn check_empty(directory: &Path) -> Result<(), Failure> {
 }
 
 /// The layers, through the store unless nobody wants it.
-fn layers(image: &Image, arguments: &Pull, context: &Context) -> Result<Vec<Layer>, Failure> {
+fn layers(image: &Image, arguments: &Pull, from_registry: bool, context: &Context) -> Result<Vec<Layer>, Failure> {
     let layers = image.layers();
     if layers.len() != image.manifest().layers.len() {
         let kind = &image.manifest().config.media_type;
         return Err(Failure::new(format!("{} is no image: its config is a {kind}", image.descriptor().digest))
             .with_hint("`skycap pull IMAGE oci:DIR` fetches it as it is"));
     }
-    if arguments.no_cache {
+    // What is on the disk already need not be there twice.
+    if arguments.no_cache || !from_registry {
         return Ok(layers);
     }
     let store = match context.store() {

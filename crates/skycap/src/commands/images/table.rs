@@ -17,7 +17,8 @@ pub fn text(shown: &Shown<'_>) -> String {
     let mut out = Lines::default();
     out.line("Name", shown.name);
     out.line("Digest", &shown.artifact.descriptor().digest.to_string());
-    out.line("Type", kind(&shown.artifact.descriptor().media_type));
+    let is_image = !matches!(shown.artifact, Artifact::Image(image) if is_other(image));
+    out.line("Type", if is_image { kind(&shown.artifact.descriptor().media_type) } else { "OCI artifact" });
     if let Artifact::Index(index) = shown.artifact {
         platforms(index, &mut out);
         attestations(shown, &mut out);
@@ -35,6 +36,11 @@ pub fn text(shown: &Shown<'_>) -> String {
         image_lines(image, matches!(shown.artifact, Artifact::Image(_)), &mut out);
     }
     out.0
+}
+
+/// Whether something is kept in the form of an image that is none.
+fn is_other(image: &Image) -> bool {
+    image.layers().len() != image.manifest().layers.len()
 }
 
 #[derive(Default)]

@@ -136,12 +136,11 @@ impl Transfer {
                 Err(Failure::usage("a docker-archive holds the image of one platform")
                     .with_hint("oci-archive: holds several"))
             }
-            (Platforms::These(platforms), Artifact::Image(image)) => {
-                let own = image.config().platform();
-                match platforms.iter().find(|platform| !platform.accepts(&own)) {
-                    Some(other) => Err(Failure::new(format!("{} is for {own}, not for {other}", self.source))),
-                    None => Ok(source.clone()),
+            (Platforms::These(platforms), Artifact::Image(_)) => {
+                for platform in platforms {
+                    super::image_for(source, platform, &self.source)?;
                 }
+                Ok(source.clone())
             }
             (Platforms::These(platforms), _) => Ok(source.for_platforms(platforms)?),
             (Platforms::AsItIs, Artifact::Index(_)) if single => {
