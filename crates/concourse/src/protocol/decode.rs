@@ -7,20 +7,28 @@ use crate::Failure;
 
 /// Why a request does not say what it should; the text is Go's.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct DecodeError(String);
+#[error("{text}")]
+pub(crate) struct DecodeError {
+    text: String,
+    /// What the user can do, where there is something.
+    hint: Option<&'static str>,
+}
 
 impl DecodeError {
     pub(super) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), hint: None }
+    }
+
+    /// A copy with a hint, if there is one.
+    pub(crate) fn with_hint(self, hint: Option<&'static str>) -> Self {
+        Self { hint, ..self }
     }
 }
 
 impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Self {
-        let is_unquoted = error.0.starts_with("json: cannot unmarshal number") && error.0.ends_with("of type string");
         let failure = Self::new(format!("invalid payload: {error}"));
-        if is_unquoted { failure.with_hint("put it in quotes: to YAML it is a number") } else { failure }
+        error.hint.into_iter().fold(failure, Self::with_hint)
     }
 }
 
@@ -104,7 +112,7 @@ impl<'j> Value<'j> {
 
     /// The error for a key that has no field.
     pub(crate) fn unknown(&self) -> DecodeError {
-        DecodeError(format!("json: unknown field {:?}", self.key))
+        DecodeError::new(format!("json: unknown field {:?}", self.key))
     }
 
     /// Sets a string; `null` leaves it.
@@ -113,7 +121,9 @@ impl<'j> Value<'j> {
             return Ok(());
         }
         if !self.text.starts_with('"') {
-            return Err(self.mismatch("string"));
+            let is_number = self.text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+            let hint = is_number.then_some("put it in quotes: to YAML it is a number");
+            return Err(self.mismatch("string").with_hint(hint));
         }
         *target = scan::unquote(self.text);
         Ok(())
@@ -165,10 +175,10 @@ impl<'j> Value<'j> {
             if found == "number" && go_type == "int" { format!("number {}", self.text()) } else { found.to_owned() };
         match self.path.parent {
             None if go_type == "object" => {
-                DecodeError(format!("json: cannot unmarshal {found} into Go value of type {}", self.path))
+                DecodeError::new(format!("json: cannot unmarshal {found} into Go value of type {}", self.path))
             }
-            None => DecodeError(format!("json: cannot unmarshal {found} into Go value of type {go_type}")),
-            Some(_) => DecodeError(format!(
+            None => DecodeError::new(format!("json: cannot unmarshal {found} into Go value of type {go_type}")),
+            Some(_) => DecodeError::new(format!(
                 "json: cannot unmarshal {found} into Go struct field {} of type {go_type}",
                 self.path
             )),

@@ -85,7 +85,7 @@ impl GetRequest {
                 "format" => value.string(&mut decoded.format),
                 "platform" => PlatformSource::decode(value, &mut decoded.platform),
                 "skip_download" => value.boolean(&mut decoded.skip_download),
-                _ => Err(value.unknown()),
+                _ => Err(value.unknown().with_hint(meant(key))),
             }),
             _ => Err(value.unknown()),
         })?;
@@ -106,12 +106,26 @@ impl PutRequest {
                 "bump_aliases" => value.boolean(&mut decoded.bump_aliases),
                 "additional_tags" => value.string(&mut decoded.additional_tags),
                 "tag_prefix" => value.string(&mut decoded.tag_prefix),
-                _ => Err(value.unknown()),
+                _ => Err(value.unknown().with_hint(meant(key))),
             }),
             _ => Err(value.unknown()),
         })?;
         Ok(decoded)
     }
+}
+
+/// What is called otherwise here: in the params of docker-image, from which people come.
+fn meant(param: &str) -> Option<&'static str> {
+    Some(match param {
+        "build" | "dockerfile" | "build_args" | "target_name" => {
+            "nothing is built here: a task of oci-build does that, and params.image names what came of it"
+        }
+        "load" | "load_file" | "import_file" => "params.image names what is pushed",
+        "tag" | "tag_file" => "params.version is a version to push as, and params.additional_tags a file with tags",
+        "tag_as_latest" => "params.bump_aliases moves latest; a file of params.additional_tags may name it, too",
+        "save" | "rootfs" => "params.format says what a get writes: rootfs, oci or oci-layout",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl Source {
             "annotation_regex" => value.string(&mut self.annotation_regex),
             "debug" => value.boolean(&mut self.debug),
             "foreign_layers" => value.boolean(&mut self.foreign_layers),
-            _ => self.identity.field(key, value).unwrap_or_else(|| Err(value.unknown())),
+            _ => self.identity.field(key, value).unwrap_or_else(|| Err(value.unknown().with_hint(meant(key)))),
         }
     }
 
@@ -251,6 +251,15 @@ fn decode_mirror(value: &Value<'_>, target: &mut Option<MirrorSource>) -> Result
         "username" => value.string(&mut mirror.username),
         "password" => secret(value, &mut mirror.password),
         _ => Err(value.unknown()),
+    })
+}
+
+/// What is called otherwise here: in the source of docker-image, from which people come.
+fn meant(field: &str) -> Option<&'static str> {
+    Some(match field {
+        "insecure_registries" => "insecure: true allows plain HTTP, and ca_certs trusts certificates",
+        "regex" | "regexp" | "tag_filter" => "tag_regex is the field for that",
+        _ => return None,
     })
 }
 
