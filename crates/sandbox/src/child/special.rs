@@ -22,9 +22,13 @@ const HIDDEN_DIRECTORIES: [&str; 3] = ["acpi", "asound", "scsi"];
 /// What it lets root read only.
 const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
+/// Directories that root cannot list, though it is root: they are those of the first process, which nobody may look into, and
+/// one of the machine's root. With Docker there is none, and `find /` of root ends well.
+const UNLISTED: [&str; 3] = ["1/fdinfo", "1/task/1/fdinfo", "tty/driver"];
+
 /// Mounts `/proc`. Where a part of the outer one is hidden, the kernel refuses a new one; then the outer one is bound: the
 /// numbers in it are those of the outer pid namespace, but `/proc/self` is right. Whether it shows processes of others.
-pub(super) fn proc(inside: &mut Inside, guard: bool) -> Result<bool, Failure> {
+pub(super) fn proc(inside: &mut Inside, capabilities: Capabilities, guard: bool) -> Result<bool, Failure> {
     let target = inside.find(Path::new("/proc"), Missing::MountPoint)?;
     let place = by_descriptor(&target);
     let own = mount("proc", &*place, "proc", PLAIN, None);
@@ -32,6 +36,13 @@ pub(super) fn proc(inside: &mut Inside, guard: bool) -> Result<bool, Failure> {
         mount_bind_recursive("/proc", &*place)
             .map_err(|_| refused)
             .map_err(Failure::at("mount /proc in the root file system"))?;
+    }
+    // What may make namespaces could mount no `/proc` of its own if a part of this one were covered.
+    if own.is_ok() && capabilities == Capabilities::Default14 {
+        let proc = inside.find(Path::new("/proc"), Missing::Error)?;
+        rustix::process::fchdir(&proc).map_err(Failure::at("fchdir"))?;
+        // Where that cannot be done they are just not listed.
+        let _ = UNLISTED.iter().try_for_each(|name| mount("tmpfs", *name, "tmpfs", PLAIN | MountFlags::RDONLY, None));
     }
     if guard {
         let proc = inside.find(Path::new("/proc"), Missing::Error)?;
