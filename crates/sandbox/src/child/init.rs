@@ -107,7 +107,7 @@ impl World {
         let mut stage = Stage::new(Rules { trusted: ground.trusted, no_devices: guard })?;
         let mut inside = Inside::new(root.mount(&mut stage)?);
 
-        let others_are_seen = special::proc(&mut inside, spec.capabilities, guard)?;
+        let others_are_seen = special::proc(&mut inside, spec, guard)?;
         let (_, gids) = userns::own_maps().map_err(Failure::at("read /proc/self/gid_map"))?;
         let dev = special::dev(&mut inside, spec.capabilities, gids.has(5), guard)?;
         special::sys(&mut inside, spec.capabilities, spec.network, guard)?;

@@ -10,7 +10,7 @@ use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
 use super::inside::{Inside, Missing, by_descriptor};
 use super::volumes;
 use crate::error::Failure;
-use crate::spec::{Capabilities, Network};
+use crate::spec::{Capabilities, Filter, Network, RunSpec};
 
 /// Nothing on it gains rights, runs or is a device.
 const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NOEXEC).union(MountFlags::NODEV);
@@ -28,7 +28,7 @@ const UNLISTED: [&str; 3] = ["1/fdinfo", "1/task/1/fdinfo", "tty/driver"];
 
 /// Mounts `/proc`. Where a part of the outer one is hidden, the kernel refuses a new one; then the outer one is bound: the
 /// numbers in it are those of the outer pid namespace, but `/proc/self` is right. Whether it shows processes of others.
-pub(super) fn proc(inside: &mut Inside, capabilities: Capabilities, guard: bool) -> Result<bool, Failure> {
+pub(super) fn proc(inside: &mut Inside, spec: &RunSpec, guard: bool) -> Result<bool, Failure> {
     let target = inside.find(Path::new("/proc"), Missing::MountPoint)?;
     let place = by_descriptor(&target);
     let own = mount("proc", &*place, "proc", PLAIN, None);
@@ -38,7 +38,8 @@ pub(super) fn proc(inside: &mut Inside, capabilities: Capabilities, guard: bool)
             .map_err(Failure::at("mount /proc in the root file system"))?;
     }
     // What may make namespaces could mount no `/proc` of its own if a part of this one were covered.
-    if own.is_ok() && capabilities == Capabilities::Default14 {
+    let nests = spec.filter == Filter::None || spec.capabilities == Capabilities::All;
+    if own.is_ok() && !nests {
         let proc = inside.find(Path::new("/proc"), Missing::Error)?;
         rustix::process::fchdir(&proc).map_err(Failure::at("fchdir"))?;
         // Where that cannot be done they are just not listed.
