@@ -36,6 +36,8 @@ pub(crate) struct Failure {
     pub passing: bool,
     /// Whether the connection was refused by a host that has not answered anything since this client began.
     pub nobody_there: bool,
+    /// Whether the server speaks TLS, and one of us does not trust the other.
+    pub no_trust: bool,
     /// How often it was tried.
     pub tries: u32,
     pub source: Option<Box<dyn Error + Send + Sync>>,
@@ -53,6 +55,7 @@ impl Failure {
             retry_after: None,
             passing: false,
             nobody_there: false,
+            no_trust: false,
             tries: 1,
             source: None,
         }
@@ -74,7 +77,12 @@ impl Failure {
         let request = format!("{method} {}", shown(url));
         let text = chain(&error);
         if let Some(reason) = tls_reason(&error) {
-            return Self::lasting(Kind::Other, format!("{request}: TLS: {reason}"));
+            let no_trust = matches!(
+                find::<rustls::Error>(&error),
+                Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))
+            );
+            let failure = Self::lasting(Kind::Other, format!("{request}: TLS: {reason}"));
+            return Self { no_trust, ..failure };
         }
         if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
             return Self::lasting(Kind::Other, format!("{request}: the answer is not HTTP: {text}"));

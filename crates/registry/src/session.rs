@@ -325,8 +325,12 @@ fn redirect(method: &Method, response: &Response) -> Result<Option<Url>, Failure
     response.url().join(text).map(Some).map_err(|_| unusable())
 }
 
-/// Both ways failed: the texts are joined, and it is worth another try if one of them is.
+/// Both ways failed: the texts are joined, and it is worth another try if one of them is. Where a server speaks TLS and
+/// there is no trust, that does not get better, and what it makes of plain HTTP tells nothing.
 fn both(https: &Failure, http: &Failure) -> Failure {
+    if https.no_trust {
+        return Failure::lasting(https.kind, https.what.clone());
+    }
     let kind = if https.passing { http.kind } else { https.kind };
     Failure {
         passing: https.passing || http.passing,

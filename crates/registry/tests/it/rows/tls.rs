@@ -159,6 +159,12 @@ fn r83_certificates_that_are_not_right_are_refused_with_the_reason() {
         let access = Access { danger_skip_tls_verification: true, ..trusting(&papers) };
         assert_eq!(asked(&place_with(address, settings(), access, &kept), &kept).unwrap(), ["1"], "{name}");
     }
+    // Where plain HTTP is tried as well, the certificate is what is wrong.
+    let address = serve(papers.server("self", false), tags);
+    let client = Client::new(settings(), kept.clone()).unwrap();
+    let name = format!("localhost:{}/aa", address.port()).parse().unwrap();
+    let text = client.place(name, Access::default()).unwrap().tags().unwrap_err().to_string();
+    assert!(text.contains("TLS: ") && !text.contains("tried") && !text.contains("http://"), "{text}");
     // Its own authority works, and one that is not asked for does not.
     let address = serve(papers.server("good", false), tags);
     let text = asked(&place_with(address, settings(), Access::default(), &kept), &kept).unwrap_err().to_string();
