@@ -117,7 +117,10 @@ impl Artifact {
         match (index.unnamed_for(platform, depth - 1, search)?, child) {
             (Some(image), _) => Ok(image),
             (None, Some(child)) => index.child(child)?.for_platform_below(platform, depth - 1, search),
-            (None, None) => Err(index.missing(platform, &search.seen)),
+            (None, None) => {
+                search.seen.extend(index.manifests().iter().filter_map(|child| child.platform.clone()));
+                Err(index.missing(platform, &search.seen))
+            }
         }
     }
 }
@@ -322,10 +325,9 @@ impl Index {
     }
 
     fn missing(&self, platform: &Platform, seen: &[Platform]) -> SourceError {
-        let named = self.0.parsed.manifests.iter().filter_map(|child| child.platform.as_ref());
         let mut offered: Vec<String> = Vec::new();
         // Attestations are for nothing that is known.
-        for platform in named.chain(seen).filter(|platform| platform.os != "unknown") {
+        for platform in seen.iter().filter(|platform| platform.os != "unknown") {
             let platform = platform.to_string();
             if !offered.contains(&platform) {
                 offered.push(platform);

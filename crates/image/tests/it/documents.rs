@@ -235,6 +235,7 @@ fn r57_a_child_that_does_not_say_what_it_is_for_is_looked_at() {
     let (arm, amd, s390x) = (single("arm64"), single("amd64"), single("s390x"));
     let absent = Descriptor::of(MediaType::OciManifest, b"absent");
     let below = nested(&[nested(std::slice::from_ref(&amd)), nested(std::slice::from_ref(&s390x))]);
+    let named = nested(&[amd.clone().with_platform("linux/amd64".parse().unwrap())]);
     let many: Vec<Descriptor> = (0..100).map(|_| arm.clone()).chain([s390x.clone()]).collect();
     for (children, wanted, chosen) in [
         (vec![arm.clone(), amd.clone()], "linux/amd64", Ok(&amd)),
@@ -244,6 +245,7 @@ fn r57_a_child_that_does_not_say_what_it_is_for_is_looked_at() {
         // Nothing fits better than the first one.
         (vec![arm.clone()], "linux/amd64", Ok(&arm)),
         (vec![arm.clone(), below], "linux/riscv64", Err("it offers linux/arm64, linux/amd64, linux/s390x")),
+        (vec![named, arm.clone()], "linux/riscv64", Err("it offers linux/amd64, linux/arm64")),
         (many, "linux/s390x", Err("it offers linux/arm64")),
     ] {
         let found = Artifact::Index(index(&children)).for_platform(&wanted.parse().unwrap());
