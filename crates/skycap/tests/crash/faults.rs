@@ -20,9 +20,13 @@ pub fn kill(operation: &dyn Operation, wanted: usize) {
 }
 
 pub fn fail(operation: &dyn Operation, error: &'static str, at: impl Fn(&Line) -> bool) {
+    fail_some(operation, error, at, ERRORS);
+}
+
+pub fn fail_some(operation: &dyn Operation, error: &'static str, at: impl Fn(&Line) -> bool, wanted: usize) {
     let points = find(operation, at);
     eprintln!("{}: {} points for {error}", operation.name(), points.len());
-    try_all(operation, Fault::Error(error), &sample(points, ERRORS));
+    try_all(operation, Fault::Error(error), &sample(points, wanted));
 }
 
 /// What needs space.
@@ -35,11 +39,11 @@ pub fn takes_space(line: &Line) -> bool {
     }
 }
 
-fn touches_the_disk(line: &Line) -> bool {
+pub fn touches_the_disk(line: &Line) -> bool {
     !matches!(line.call.as_str(), "close" | "flock")
 }
 
-fn opens(line: &Line) -> bool {
+pub fn opens(line: &Line) -> bool {
     matches!(line.call.as_str(), "openat" | "openat2" | "creat")
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use skycap_image::layout::Layout;
 use skycap_store::Store;
 
-use crate::faults::{KILLS, fail, kill, takes_space};
+use crate::faults::{KILLS, fail, fail_some, kill, opens, takes_space, touches_the_disk};
 use crate::fixture::{Fixture, State};
 use crate::operation::{Operation, Site};
 use crate::trace::can_trace;
@@ -147,6 +147,19 @@ fn a_full_disk_at_any_call_of_a_pull_and_a_copy_is_said() {
     let fixture = Fixture::new();
     for to in PLACES {
         fail(&Move::new(&fixture, to), "ENOSPC", takes_space);
+    }
+}
+
+/// The same code as that of gets and builds; two points each show that it is asked here too.
+#[test]
+fn a_failing_disk_and_too_many_open_files_are_no_success_of_a_pull_and_a_copy() {
+    if !can_trace("a_failing_disk_and_too_many_open_files_are_no_success_of_a_pull_and_a_copy") {
+        return;
+    }
+    let fixture = Fixture::new();
+    for to in PLACES {
+        fail_some(&Move::new(&fixture, to), "EIO", touches_the_disk, 2);
+        fail_some(&Move::new(&fixture, to), "EMFILE", opens, 2);
     }
 }
 

@@ -10,7 +10,7 @@ use skycap_testkit::process::{Finished, finish};
 use crate::faults::takes_space;
 use crate::full;
 use crate::operation::{Operation, Site, is_json_or_nothing};
-use crate::trace::{Fault, Line, Point, hit, injected, lines, log_file, logged, points};
+use crate::trace::{Fault, Line, Point, hits, injected, lines, log_file, logged, points};
 use crate::world::{Ran, with_stdin};
 
 /// As many at once as there are processors here.
@@ -82,15 +82,18 @@ fn try_one(operation: &dyn Operation, fault: Fault, point: &Point, tally: &Tally
     operation.dress(&site, &mut command);
     let Finished { output, hung } = finish(&mut command, operation.input(&site).as_bytes(), HANG);
     let ran = Ran::from(output);
-    let hit = hit(&log);
+    let mut hits = hits(&log);
+    // What wakes a program's own threads cannot fail so in earnest: they may then sleep for ever, or give up.
+    let is_own = hits.iter().any(|line| line.text.contains("anon_inode:"));
+    // Where nothing can be said, nothing is.
+    let is_said = hits.iter().any(|line| line.text.starts_with("write(2<"));
+    let hit = hits.pop();
     let text = hit.as_ref().map_or("not reached", |line| &line.text);
     let what = format!("{}, {fault:?} at {} {}: {text}\n{}", operation.name(), point.call, point.when, ran.stderr);
-    // What wakes a program's own threads cannot fail so in earnest: they may then sleep for ever.
-    let is_own = hit.as_ref().is_some_and(|line| line.text.contains("anon_inode:"));
     assert!(!hung || is_own, "it hangs: {what}");
     is_json_or_nothing_of(operation, &ran, &what);
     operation.check_left(&site, &what);
-    let about_us = hit.as_ref().is_some_and(|line| operation.matters(&site, line));
+    let about_us = !is_own && !is_said && hit.as_ref().is_some_and(|line| operation.matters(&site, line));
     match fault {
         Fault::Kill => tally.add(if ran.code.is_none() { "killed" } else { "not reached" }),
         Fault::Error(name) => {

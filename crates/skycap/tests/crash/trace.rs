@@ -117,9 +117,10 @@ pub fn points(lines: &[Line], matters: impl Fn(&Line) -> bool) -> Vec<Point> {
     points.into_iter().collect()
 }
 
-/// The call that a fault was injected into, if it came to it.
-pub fn hit(log: &Path) -> Option<Line> {
-    lines(log).into_iter().rfind(|line| line.text.contains("(INJECTED)") || line.text.ends_with("= ?"))
+/// The calls that a fault was injected into, if it came to it: one of each thread at most.
+pub fn hits(log: &Path) -> Vec<Line> {
+    let is_hit = |line: &Line| line.text.contains("(INJECTED)") || line.text.ends_with("= ?");
+    lines(log).into_iter().filter(is_hit).collect()
 }
 
 /// A file for a log.
