@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use skycap_image::compress;
 use skycap_image::tar;
-use skycap_rootfs::{Device, Entry, Kind, Limits, Metadata, Time, TreePath};
+use skycap_rootfs::{Device, Entry, Kind, LONGEST_PATH, Limits, Metadata, Time, TreePath};
 
 use crate::changes::{Changes, Content, Item};
 use crate::error::Fault;
@@ -85,8 +85,14 @@ pub(crate) fn unpack<W: Write>(
     let (_, decoded) = compress::decoder(archive).map_err(broken)?;
     let mut reader = tar::Reader::new(decoded);
     let mut contents: BTreeMap<TreePath, (u64, u64)> = BTreeMap::new();
+    let most = Limits::default().entries;
+    let mut entries = 0;
     while let Some(header) = reader.next().map_err(broken)? {
-        let relative = TreePath::parse(&header.path)?;
+        entries += 1;
+        if entries > most {
+            return Err(Fault::new(format!("the archive cannot be unpacked: it has more than {most} entries")));
+        }
+        let relative = entry_path(&header.path)?;
         if relative.is_root() {
             continue;
         }
@@ -107,7 +113,7 @@ pub(crate) fn unpack<W: Write>(
                 (Kind::File { size }, Content::Spooled { offset })
             }
             tar::Kind::Hardlink => {
-                let target = place(directory, &TreePath::parse(&header.link)?, changes)?;
+                let target = place(directory, &entry_path(&header.link)?, changes)?;
                 let (entry, offset) = linked(&target, changes, &contents)?;
                 contents.insert(path.clone(), offset);
                 metadata = entry.metadata;
@@ -118,6 +124,17 @@ pub(crate) fn unpack<W: Write>(
         changes.put(&path, Item { entry: Entry { kind, metadata }, content });
     }
     reader.finish().map_err(broken)
+}
+
+/// The path of an entry. One that no layer can hold is refused before it is looked for, component by component.
+fn entry_path(bytes: &[u8]) -> Result<TreePath, Fault> {
+    let path = TreePath::parse(bytes)?;
+    let length = path.as_bytes().len();
+    if length > LONGEST_PATH {
+        let text = format!("the archive cannot be unpacked: it has a path of {length} bytes, more than {LONGEST_PATH}");
+        return Err(Fault::new(text));
+    }
+    Ok(path)
 }
 
 /// Where an entry goes: links on the way are followed and cannot leave the directory; the last component is not followed.
@@ -165,6 +182,27 @@ fn broken(error: io::Error) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use skycap_rootfs::View;
+
+    #[test]
+    fn a_path_that_no_layer_holds_is_refused_before_anybody_looks_for_it() {
+        let unpacked = |header: tar::Header| {
+            let mut archive = tar::Writer::new(Vec::new());
+            archive.append(&header, &mut io::empty()).unwrap();
+            let (below, archive) = (View::new(&[]).unwrap(), archive.finish().unwrap());
+            let (mut changes, mut spool) = (Changes::to(&below), Spool::new(io::sink()));
+            unpack(&archive[..], &TreePath::root(), None, &mut changes, &mut spool)
+                .map_err(|fault| fault.at("Dockerfile", 1).to_string())
+        };
+        let deep = [b"a/".repeat(100_000), b"a".to_vec()].concat();
+        let wanted = "Dockerfile:1: the archive cannot be unpacked: it has a path of 200001 bytes, more than 4095";
+        let file = tar::Header { path: deep.clone(), ..tar::Header::default() };
+        assert_eq!(unpacked(file), Err(wanted.to_owned()));
+        let link = tar::Header { path: b"l".to_vec(), link: deep, kind: tar::Kind::Hardlink, ..tar::Header::default() };
+        assert_eq!(unpacked(link), Err(wanted.to_owned()));
+        let dots = tar::Header { path: [b"./".repeat(3000), b"a".to_vec()].concat(), ..tar::Header::default() };
+        assert_eq!(unpacked(dots), Ok(()));
+    }
 
     #[test]
     fn empty_files_begin_where_no_other_does() {

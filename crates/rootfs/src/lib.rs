@@ -34,7 +34,7 @@ pub use error::{Fault, UnpackError};
 pub use index::{LayerIndex, Record};
 pub use limits::Limits;
 pub use metadata::{Device, Entry, Kind, Metadata, Time};
-pub use pack::{Pack, pack_directory};
+pub use pack::{LONGEST_PATH, Pack, pack_directory};
 pub use path::{InvalidPath, TreePath};
 pub use read::read_layer;
 pub use recorded::Recorded;

@@ -14,8 +14,9 @@ use crate::directory::handle::list;
 use crate::scan::{Content, Scanned, open_directory, scan};
 use crate::{Change, Device, Metadata, Owners, Tree, TreePath};
 
-/// What Linux takes in one piece. Longer paths can be made step by step, but no other program could unpack them.
-const LONGEST_PATH: usize = 4095;
+/// The bytes of the longest path that a layer is written with: what Linux takes in one piece. Longer paths can be made step
+/// by step, but no other program could unpack them.
+pub const LONGEST_PATH: usize = 4095;
 
 /// Writes a layer as a bare tar. The same calls make the same bytes.
 pub struct Pack<W: Write> {
