@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,11 +47,13 @@ pub struct RunSpec {
     /// Not beside other runs of this [`Sandbox`](crate::Sandbox) that would see the arguments of its programs: where parts of
     /// `/proc` are hidden, the kernel gives nobody one of their own. Elsewhere of no effect.
     pub alone: bool,
+    /// How long processes that are [asked to end](crate::Cancel) have for it before they are killed.
+    pub grace: Duration,
 }
 
 impl RunSpec {
     /// `args` as root in `root`, with the defaults of a build step: no environment, `/`, the host's network, the 14
-    /// default capabilities, Docker's filter, no terminal.
+    /// default capabilities, Docker's filter, no terminal, and a second to end in: whoever stops a build waits for no more than two.
     pub fn new(root: Root, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
             root,
@@ -69,6 +72,7 @@ impl RunSpec {
             terminal: None,
             user_namespace: None,
             alone: false,
+            grace: Duration::from_secs(1),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use skycap_image::Digest;
 use skycap_sandbox::{
@@ -21,6 +22,9 @@ use super::users::{self, Account};
 
 /// What tasks see when they ask their terminal.
 const TERMINAL: TerminalSize = TerminalSize { rows: 500, columns: 500 };
+
+/// How long a step has to end in after it was asked to, as on a cluster.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What to run, and where.
 pub(crate) struct Container<'c> {
@@ -95,6 +99,7 @@ impl Container<'_> {
         spec.filter = Filter::None;
         spec.capabilities = if self.privileged { Capabilities::All } else { Capabilities::Default14 };
         spec.terminal = self.terminal.then_some(TERMINAL);
+        spec.grace = GRACE;
         spec.user_namespace =
             Some(if self.privileged { UserNamespace::Identity } else { UserNamespace::RootIsHighest });
         Ok(spec)

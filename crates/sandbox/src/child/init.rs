@@ -20,9 +20,6 @@ use crate::spec::{Capabilities, Network};
 use crate::sys::{self, Fork};
 use crate::userns;
 
-/// How long processes have to end after they were asked to.
-const GRACE: Duration = Duration::from_secs(10);
-
 /// Runs the command to its end and tells the caller.
 pub(super) fn main(order: &RunOrder, fds: Vec<OwnedFd>, channel: &Channel) {
     let report = start_and_wait(order, fds, channel).unwrap_or_else(|failure| Some(Report::Failed(failure)));
@@ -69,7 +66,7 @@ fn start_and_wait(order: &RunOrder, fds: Vec<OwnedFd>, channel: &Channel) -> Res
     let terminal = matches!(standard, Standard::Terminal(_)).then_some(standard);
     // Nobody left to be signalled is no error.
     let signal_all = |signal: Signal| drop(sys::kill_all(signal.as_raw()));
-    let end = wait_for(command, &children, channel, owners.as_ref(), &signal_all);
+    let end = wait_for(command, &children, channel, owners.as_ref(), spec.grace, &signal_all);
     // Whatever the command left running ends here, before its mount points are taken away.
     signal_all(Signal::KILL);
     while let Ok(Some(_)) | Err(rustix::io::Errno::INTR) = rustix::process::wait(WaitOptions::empty()) {}
@@ -145,6 +142,7 @@ pub(super) fn wait_for(
     children: &OwnedFd,
     channel: &Channel,
     owners: Option<&Listener>,
+    grace: Duration,
     signal_all: &dyn Fn(Signal),
 ) -> Option<Report> {
     let mut deadline: Option<Instant> = None;
@@ -176,7 +174,7 @@ pub(super) fn wait_for(
             match rustix::io::read(channel, &mut byte) {
                 Ok(1) if byte == [END] => {
                     signal_all(Signal::TERM);
-                    deadline.get_or_insert_with(|| Instant::now() + GRACE);
+                    deadline.get_or_insert_with(|| Instant::now() + grace);
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 // The caller has gone: this is the end of everything.

@@ -99,7 +99,7 @@ fn run(order: &RunOrder, standard: &command::Standard, channel: &Channel) -> Res
         }
         Fork::Parent(pid) => pid,
     };
-    let end = wait_for(command, &children, channel, None, &herd::signal);
+    let end = wait_for(command, &children, channel, None, order.spec.grace, &herd::signal);
     herd::end();
     Ok(end)
 }

@@ -217,7 +217,8 @@ fn cancel_after(delay: Duration) -> Cancel {
 }
 
 fn a_cancelled_command_is_asked_to_end(world: &World) {
-    let (spec, _) = world.script("trap 'echo asked; exit 3' TERM; sleep 86404 & wait");
+    let (mut spec, _) = world.script("trap 'echo asked; exit 3' TERM; sleep 86404 & wait");
+    spec.grace = Duration::from_mins(1);
     let mut output = Collected::default();
     let start = Instant::now();
     let exit = world.sandbox.run(&spec, Stdin::Empty, &mut output, &cancel_after(Duration::from_millis(300)));
@@ -231,7 +232,7 @@ fn a_command_that_ignores_the_request_is_killed(world: &World) {
     let cancel = cancel_after(Duration::from_millis(300));
     let exit = world.sandbox.run(&spec, Stdin::Empty, &mut Collected::default(), &cancel).unwrap();
     assert_eq!(exit, Exit::Signal(9));
-    assert!((Duration::from_secs(10)..Duration::from_mins(1)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert!((Duration::from_secs(1)..Duration::from_mins(1)).contains(&start.elapsed()), "{:?}", start.elapsed());
 }
 
 fn a_wish_that_came_before_the_run_counts(world: &World) {
