@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use skycap_image::compress;
 use skycap_image::tar;
 use skycap_rootfs::{Device, Entry, Kind, LONGEST_PATH, Limits, Metadata, Time, TreePath};
+use skycap_sandbox::Cancel;
 
 use crate::changes::{Changes, Content, Item};
 use crate::error::Fault;
@@ -38,23 +39,26 @@ fn is_beyond_us(error: &io::Error) -> bool {
 }
 
 /// Bytes of files that come in an order that is not the layer's.
-pub(crate) struct Spool<W> {
+pub(crate) struct Spool<'c, W> {
     out: W,
     length: u64,
+    /// Nobody may want them any more: large files take long.
+    cancel: &'c Cancel,
     /// No more than this: an archive that a server gives may be a bomb.
     most: u64,
 }
 
-impl<W: Write> Spool<W> {
-    /// Writes to the end of an empty file.
-    pub fn new(out: W) -> Self {
-        Self { out, length: 0, most: Limits::default().unpacked_bytes }
+impl<'c, W: Write> Spool<'c, W> {
+    /// Writes to the end of an empty file, until the build is cancelled.
+    pub fn new(out: W, cancel: &'c Cancel) -> Self {
+        Self { out, length: 0, cancel, most: Limits::default().unpacked_bytes }
     }
 
     /// Takes a file and says where it begins. No two files begin at one place, since that is what tells them apart.
     pub fn add(&mut self, mut content: impl Read) -> io::Result<(u64, u64)> {
         let (offset, left) = (self.length, self.most.saturating_sub(self.length));
-        let length = io::copy(&mut content.by_ref().take(left), &mut self.out)?;
+        let mut wanted = Wanted { content: content.by_ref().take(left), cancel: self.cancel };
+        let length = io::copy(&mut wanted, &mut self.out)?;
         if length == left && content.read(&mut [0])? != 0 {
             let text = format!("its files hold more than {} bytes", self.most);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -73,6 +77,21 @@ impl<W: Write> Spool<W> {
     }
 }
 
+/// Content that is read for as long as the build goes on.
+struct Wanted<'c, R> {
+    content: R,
+    cancel: &'c Cancel,
+}
+
+impl<R: Read> Read for Wanted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other("the build was cancelled"));
+        }
+        self.content.read(buffer)
+    }
+}
+
 /// Unpacks an archive into a directory of the layer, which is the root for its links. Modes and times are the archive's own;
 /// so are owners, unless there is one for everything.
 pub(crate) fn unpack<W: Write>(
@@ -80,7 +99,7 @@ pub(crate) fn unpack<W: Write>(
     directory: &TreePath,
     owner: Option<Owner>,
     changes: &mut Changes<'_>,
-    spool: &mut Spool<W>,
+    spool: &mut Spool<'_, W>,
 ) -> Result<(), Fault> {
     let (_, decoded) = compress::decoder(archive).map_err(broken)?;
     let mut reader = tar::Reader::new(decoded);
@@ -88,6 +107,9 @@ pub(crate) fn unpack<W: Write>(
     let most = Limits::default().entries;
     let mut entries = 0;
     while let Some(header) = reader.next().map_err(broken)? {
+        if spool.cancel.is_cancelled() {
+            return Err(Fault::Cancelled);
+        }
         entries += 1;
         if entries > most {
             return Err(Fault::new(format!("the archive cannot be unpacked: it has more than {most} entries")));
@@ -189,8 +211,9 @@ mod tests {
         let unpacked = |header: tar::Header| {
             let mut archive = tar::Writer::new(Vec::new());
             archive.append(&header, &mut io::empty()).unwrap();
+            let cancel = Cancel::new();
             let (below, archive) = (View::new(&[]).unwrap(), archive.finish().unwrap());
-            let (mut changes, mut spool) = (Changes::to(&below), Spool::new(io::sink()));
+            let (mut changes, mut spool) = (Changes::to(&below), Spool::new(io::sink(), &cancel));
             unpack(&archive[..], &TreePath::root(), None, &mut changes, &mut spool)
                 .map_err(|fault| fault.at("Dockerfile", 1).to_string())
         };
@@ -207,7 +230,8 @@ mod tests {
     #[test]
     fn empty_files_begin_where_no_other_does() {
         let mut bytes = Vec::new();
-        let mut spool = Spool::new(&mut bytes);
+        let cancel = Cancel::new();
+        let mut spool = Spool::new(&mut bytes, &cancel);
         let added: Vec<_> = ["", "one", "", "", "two"].iter().map(|text| spool.add(text.as_bytes()).unwrap()).collect();
         spool.finish().unwrap();
         let mut places: Vec<u64> = added.iter().map(|(offset, _)| *offset).collect();
@@ -217,5 +241,27 @@ mod tests {
             let (offset, size) = (usize::try_from(offset).unwrap(), usize::try_from(size).unwrap());
             assert_eq!(&bytes[offset..offset + size], text.as_bytes());
         }
+    }
+
+    /// Content without an end, of a build that is cancelled when some of it was read.
+    struct Endless<'c>(&'c Cancel, u32);
+
+    impl Read for Endless<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 += 1;
+            assert!(self.1 < 100, "it is read on");
+            if self.1 == 3 {
+                self.0.cancel();
+            }
+            Ok(buffer.len())
+        }
+    }
+
+    #[test]
+    fn of_a_cancelled_build_nothing_more_is_unpacked() {
+        let cancel = Cancel::new();
+        let mut spool = Spool::new(io::sink(), &cancel);
+        let added = spool.add(Endless(&cancel, 0));
+        assert_eq!(added.unwrap_err().to_string(), "the build was cancelled");
     }
 }

@@ -106,7 +106,7 @@ fn build_parsed(
     lint.verdict()?;
     let contexts = contexts(request, &graph, store.dir()).map_err(other("the build context"))?;
     resolve::resolve(&mut graph, request, world, file)?;
-    let inputs = Inputs::read(&graph, &contexts, file, request.threads)?;
+    let inputs = Inputs::read(&graph, &contexts, file, request)?;
     for (line, source) in missing::unmatched(&graph, &inputs) {
         progress.event(Event::Warning(&format!("{file}:{line}: nothing in the build context matches {source}")));
     }

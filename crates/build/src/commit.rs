@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use skycap_image::compress::LayerEncoder;
 use skycap_image::{Algorithm, Compression, Descriptor, Digest, Hasher, Layer};
@@ -11,6 +12,7 @@ use skycap_rootfs::{Change, Kind, Pack, TreePath};
 use skycap_sandbox::Cancel;
 use skycap_store::{BlobWriter, Store};
 
+use crate::archive::Spool;
 use crate::changes::{Changes, Content, Item, Place};
 use crate::context::{Contexts, Read as WasRead};
 use crate::error::Fault;
@@ -283,16 +285,16 @@ impl Read for Part<'_> {
 }
 
 /// A spool to write to.
-pub(crate) fn spool(directory: &std::path::Path) -> Result<(File, crate::archive::Spool<BufWriter<File>>), Fault> {
+pub(crate) fn spool<'c>(directory: &Path, cancel: &'c Cancel) -> Result<(File, Spool<'c, BufWriter<File>>), Fault> {
     let path = directory.join("spool");
     let file = File::options().create_new(true).read(true).write(true).open(&path);
     let file = file.map_err(|error| Fault::new(format!("cannot write {}: {error}", path.display())))?;
     let writer = BufWriter::with_capacity(BUFFER, file.try_clone().map_err(unwritten)?);
-    Ok((file, crate::archive::Spool::new(writer)))
+    Ok((file, Spool::new(writer, cancel)))
 }
 
 /// Ends writing to a spool.
-pub(crate) fn end_spool<W: Write>(spool: crate::archive::Spool<W>) -> Result<(), Fault> {
+pub(crate) fn end_spool<W: Write>(spool: Spool<'_, W>) -> Result<(), Fault> {
     spool.finish().map_err(unwritten)
 }
 
@@ -320,7 +322,7 @@ mod tests {
         let entry = Entry { kind, metadata: Metadata { mtime: FIXED_TIME, ..Metadata::default() } };
         changes.put(&path, Item { entry, content: Content::Source(place.clone()) });
         let read = BTreeMap::from([(place, WasRead { digest: Digest::sha256(first.as_bytes()), inode: None })]);
-        let (spool, _) = spool(directory.path())?;
+        let (spool, _) = spool(directory.path(), &Cancel::new())?;
         let sources = Sources { contexts: &contexts, read: &read, copied: &BTreeMap::new(), spool: &spool };
         let packing = Packing { compression: Compression::None, threads: 1, cancel: &Cancel::new() };
         commit(&store, packing, |pack| write(&changes, &sources, pack)).map(|(_, diff_id)| diff_id)

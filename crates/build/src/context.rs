@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use skycap_image::{Algorithm, Digest, Hasher};
 use skycap_rootfs::{Device, Entry, Kind, Metadata, Time, TreePath};
+use skycap_sandbox::Cancel;
 
 use crate::changes::FIXED_TIME;
 use crate::error::Fault;
@@ -97,13 +98,14 @@ impl Context {
         Err(Fault::new(format!("{path} of the build context is no regular file any more")))
     }
 
-    /// What regular files hold, and their attributes, in their order, read by several threads. Sorted ones are found quicker.
-    pub fn digests(&self, paths: &[TreePath], threads: usize) -> Result<Vec<(Read, Xattrs)>, Fault> {
+    /// What regular files hold, and their attributes, in their order, read by several threads until the build is cancelled.
+    /// Sorted ones are found quicker.
+    pub fn digests(&self, paths: &[TreePath], threads: usize, cancel: &Cancel) -> Result<Vec<(Read, Xattrs)>, Fault> {
         let parts: Vec<&[TreePath]> = paths.chunks(AT_ONCE).collect();
         let read = parallel::map(threads, &parts, |_, part| {
             let mut buffer = vec![0; BUFFER];
             let mut directory = None;
-            part.iter().map(|path| self.read(path, &mut directory, &mut buffer)).collect::<Result<Vec<_>, _>>()
+            part.iter().map(|path| self.read(path, &mut directory, &mut buffer, cancel)).collect::<Result<Vec<_>, _>>()
         })?;
         Ok(read.into_iter().flatten().collect())
     }
@@ -114,6 +116,7 @@ impl Context {
         path: &TreePath,
         directory: &mut Option<(TreePath, OwnedFd)>,
         buffer: &mut [u8],
+        cancel: &Cancel,
     ) -> Result<(Read, Xattrs), Fault> {
         let failed = |error| self.failed("open", path, error);
         let (parent, name) = (path.parent().unwrap_or_default(), path.file_name().unwrap_or(b"."));
@@ -128,8 +131,9 @@ impl Context {
         let (file, stat) = self.regular(path, opened)?;
         let inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
         let size = u64::try_from(stat.st_size).unwrap_or_default();
-        let read = hash(&file, size, buffer);
-        let digest = read.map_err(|error| Fault::caused(format!("cannot read {path} of the build context"), error))?;
+        let read = hash(&file, size, buffer, cancel);
+        let read = read.map_err(|error| Fault::caused(format!("cannot read {path} of the build context"), error));
+        let digest = read?.ok_or(Fault::Cancelled)?;
         let list = |names: &mut [u8]| rustix::fs::flistxattr(&file, names);
         let get = |name: &[u8], value: &mut [u8]| rustix::fs::fgetxattr(&file, name, value);
         let xattrs = xattrs(rustix::fs::flistxattr_query(&file), &list, &get);
@@ -257,11 +261,14 @@ fn device(stat: &Stat, block: bool) -> Device {
 }
 
 /// One buffer serves all files: most are smaller than a buffer of their own would be. The end of a file is where there is
-/// less than was asked for and as much as its size says.
-fn hash(mut file: &File, size: u64, buffer: &mut [u8]) -> std::io::Result<Digest> {
+/// less than was asked for and as much as its size says. None if the build was cancelled meanwhile.
+fn hash(mut file: &File, size: u64, buffer: &mut [u8], cancel: &Cancel) -> std::io::Result<Option<Digest>> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     let mut seen = 0;
     loop {
+        if cancel.is_cancelled() {
+            return Ok(None);
+        }
         let count = match file.read(buffer) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             read => read?,
@@ -269,7 +276,7 @@ fn hash(mut file: &File, size: u64, buffer: &mut [u8]) -> std::io::Result<Digest
         hasher.update(&buffer[..count]);
         seen += count as u64;
         if count == 0 || (count < buffer.len() && seen == size) {
-            return Ok(hasher.finish());
+            return Ok(Some(hasher.finish()));
         }
     }
 }

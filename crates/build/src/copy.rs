@@ -67,7 +67,7 @@ pub(crate) struct Putting<'a, 'v, W: Write> {
     /// What the layer is made of.
     pub changes: &'a mut Changes<'v>,
     /// Where files of archives go meanwhile.
-    pub spool: &'a mut Spool<BufWriter<W>>,
+    pub spool: &'a mut Spool<'v, BufWriter<W>>,
 }
 
 impl<W: Write> Putting<'_, '_, W> {

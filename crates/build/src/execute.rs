@@ -211,7 +211,8 @@ impl<'a> Engine<'a> {
             }
             // What fails because another step failed first is not the reason.
             Err(error) if state.failed.is_none() => {
-                state.failed = Some(error);
+                // What fails once the build is cancelled fails for that.
+                state.failed = Some(if self.cancel.is_cancelled() { BuildError::Cancelled } else { error });
                 self.cancel.cancel();
             }
             Err(_) => {}

@@ -13,6 +13,7 @@ use crate::graph::{ContextId, From, Graph, Node, NodeId, Operation, RunMount};
 use crate::key::Encoder;
 use crate::missing;
 use crate::pick::{self, Picked};
+use crate::request::Request;
 
 /// The directories as the steps see them.
 #[derive(Default)]
@@ -26,7 +27,7 @@ pub(crate) struct Inputs {
 
 impl Inputs {
     /// Looks at everything that the graph needs.
-    pub fn read(graph: &Graph, contexts: &Contexts, file: &str, threads: usize) -> Result<Self, BuildError> {
+    pub fn read(graph: &Graph, contexts: &Contexts, file: &str, request: &Request) -> Result<Self, BuildError> {
         let mut inputs = Self::default();
         let mut paths: BTreeMap<ContextId, Vec<TreePath>> = BTreeMap::new();
         for (id, node) in graph.iter() {
@@ -46,7 +47,7 @@ impl Inputs {
         for (context, mut paths) in paths {
             paths.sort_unstable();
             paths.dedup();
-            let read = contexts.get(context).digests(&paths, threads);
+            let read = contexts.get(context).digests(&paths, request.threads, &request.cancel);
             let read = read.map_err(|fault| BuildError::of_request("the build context", fault))?;
             let place = |path| Place { tree: From::Context(context), path };
             for (place, (read, xattrs)) in paths.into_iter().map(place).zip(read) {

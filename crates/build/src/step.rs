@@ -42,7 +42,7 @@ impl Engine<'_> {
         let trees = self.trees(copy)?;
         let sources = self.pick(id, copy, &trees)?;
         let files = Files { contexts: self.tools.contexts, trees: &trees, scratch: scratch.path() };
-        let (spool_file, mut spool) = commit::spool(scratch.path())?;
+        let (spool_file, mut spool) = commit::spool(scratch.path(), &self.cancel)?;
         let mut changes = Changes::to(below);
         let mut putting = Putting {
             copy,

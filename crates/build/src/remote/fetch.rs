@@ -55,7 +55,7 @@ impl Engine<'_> {
     ) -> Result<(Descriptor, Digest), Fault> {
         let scratch = self.tools.store.scratch()?;
         let mut file = blob_file(self.tools.store, blob, scratch.path())?;
-        let (spool_file, mut spool) = commit::spool(scratch.path())?;
+        let (spool_file, mut spool) = commit::spool(scratch.path(), &self.cancel)?;
         let nothing = View::default();
         let mut changes = Changes::to(&nothing);
         let is_archive = unpack && archive::is_archive(&file, name.as_bytes())?;
@@ -99,9 +99,9 @@ impl Engine<'_> {
         let paths: Vec<TreePath> =
             pick::regular_files(std::slice::from_ref(&picked)).into_iter().map(|place| place.path).collect();
         let place = |path| Place { tree: From::Context(ContextId::MAIN), path };
-        let read = context.digests(&paths, self.tools.request.threads)?;
+        let read = context.digests(&paths, self.tools.request.threads, &self.cancel)?;
         let read = paths.into_iter().map(place).zip(read.into_iter().map(|(read, _)| read)).collect();
-        let (spool_file, spool) = commit::spool(scratch.path())?;
+        let (spool_file, spool) = commit::spool(scratch.path(), &self.cancel)?;
         commit::end_spool(spool)?;
         let contexts = Contexts::new(vec![context]);
         let copied = BTreeMap::new();

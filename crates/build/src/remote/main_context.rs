@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use skycap_image::{Compression, Layer};
-use skycap_rootfs::{Entry, Kind, Limits, Metadata, Owners, TreePath, Unpack, View, unpack};
+use skycap_rootfs::{Entry, Kind, Limits, Metadata, Owners, TreePath, Unpack, View, unpack_until};
 use skycap_sandbox::Cancel;
 use skycap_store::Store;
 
@@ -63,8 +63,8 @@ pub fn main_context(
 
 /// Unpacks an archive of a context (tar, packed or not) into a directory that is empty or does not exist. Nothing in it can
 /// lead out of the directory, and owners do not count.
-pub fn unpack_context(archive: &mut File, store: &Store, into: &Path) -> Result<(), BuildError> {
-    unpack_archive(archive, store, into).map_err(|fault| BuildError::of_request("the build context", fault))
+pub fn unpack_context(archive: &mut File, store: &Store, into: &Path, cancel: &Cancel) -> Result<(), BuildError> {
+    unpack_archive(archive, store, into, cancel).map_err(|fault| BuildError::of_request("the build context", fault))
 }
 
 fn from_url(url: &str, request: &Request, world: &World<'_>, into: &Path) -> Result<MainContext, Fault> {
@@ -79,7 +79,7 @@ fn from_url(url: &str, request: &Request, world: &World<'_>, into: &Path) -> Res
     file.rewind()?;
     let directory = into.join("context");
     if is_archive {
-        unpack_archive(&mut file, world.store, &directory)?;
+        unpack_archive(&mut file, world.store, &directory, &request.cancel)?;
         return Ok(MainContext { directory, dockerfile: None, time: modified, material });
     }
     if blob.size > LARGEST_DOCKERFILE {
@@ -167,16 +167,16 @@ fn keep_git_dir(request: &Request) -> Result<bool, Fault> {
 }
 
 /// By way of a layer, so that there is one reader of archives and one writer of trees.
-fn unpack_archive(archive: &mut File, store: &Store, into: &Path) -> Result<(), Fault> {
+fn unpack_archive(archive: &mut File, store: &Store, into: &Path, cancel: &Cancel) -> Result<(), Fault> {
     let scratch = store.scratch()?;
-    let (spool_file, mut spool) = commit::spool(scratch.path())?;
+    let (spool_file, mut spool) = commit::spool(scratch.path(), cancel)?;
     let nothing = View::default();
     let mut changes = Changes::to(&nothing);
     archive::unpack(archive, &TreePath::root(), None, &mut changes, &mut spool)?;
     commit::end_spool(spool)?;
-    let packing = Packing { compression: Compression::None, threads: 1, cancel: &Cancel::new() };
+    let packing = Packing { compression: Compression::None, threads: 1, cancel };
     let (descriptor, diff_id) = commit_spooled(store, packing, &changes, &spool_file)?;
     let layer = Layer { descriptor, diff_id, blobs: std::sync::Arc::new(store.clone()) };
     let options = Unpack { owners: Owners::Squash, concurrency: 1, limits: Limits::default(), sync: false };
-    Ok(unpack(&[layer], into, &options, &skycap_image::Silent)?)
+    Ok(unpack_until(&[layer], into, &options, &skycap_image::Silent, &|| cancel.is_cancelled())?)
 }

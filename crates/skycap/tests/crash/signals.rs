@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,7 +11,7 @@ use crate::building::{Everything, Grounds, Task};
 use crate::fixture::Fixture;
 use crate::full;
 use crate::operation::{Build, Get, Operation, Put, Site, is_json_or_nothing};
-use crate::world::Ran;
+use crate::world::{Ran, World};
 
 /// How long somebody who was asked to stop may take.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -33,10 +33,15 @@ fn start(operation: &dyn Operation, site: &Site) -> std::process::Child {
 }
 
 fn signalled(operation: &dyn Operation, site: &Site, signal: Signal, after: Duration) -> Ended {
-    let child = start(operation, site);
+    end(start(operation, site), signal, after)
+}
+
+/// Its input, if it has one, stays open until it has ended.
+fn end(mut child: Child, signal: Signal, after: Duration) -> Ended {
     std::thread::sleep(after);
     let _ = kill_process(Pid::from_child(&child), signal);
     let since = Instant::now();
+    let _input = child.stdin.take();
     let output = child.wait_with_output().unwrap();
     let status = output.status;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
@@ -97,6 +102,23 @@ fn a_put_that_is_asked_to_stop_stops() {
 fn a_build_that_is_asked_to_stop_stops_and_leaves_nothing() {
     let fixture = Fixture::new();
     signal_often(&Build::new(&fixture));
+}
+
+/// K09: nothing came yet, and files that take long to read.
+#[test]
+fn a_build_that_waits_for_its_context_or_reads_a_large_one_stops() {
+    let world = World::new();
+    world.dir("context");
+    world.file("context/Dockerfile", "FROM scratch\nCOPY large /\n");
+    std::fs::File::create(world.path("context/large")).unwrap().set_len(64 << 30).unwrap();
+    for context in ["-", "context"] {
+        let mut command = world.skycap(["build", "-o", "oci:image", context]);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let ended = end(child, Signal::TERM, Duration::from_secs(1));
+        assert_eq!(ended.code, 143, "{context}: {:?}", ended.ran);
+        assert!(ended.took < PROMPT, "{context}: it took {:?}: {:?}", ended.took, ended.ran);
+        assert!(!world.path("image").exists());
+    }
 }
 
 /// K09, K11: with programs under way, caches being written and outputs staged.

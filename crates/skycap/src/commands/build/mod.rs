@@ -10,6 +10,7 @@ mod metadata;
 mod output;
 mod refused;
 mod source;
+mod stdin;
 mod tree;
 mod write;
 

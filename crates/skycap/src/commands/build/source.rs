@@ -11,9 +11,11 @@ use skycap_build::ignore::Ignore;
 use skycap_build::remote::{LARGEST_DOCKERFILE, main_context, unpack_context};
 use skycap_build::{Request, World};
 use skycap_image::suggest::nearest;
+use skycap_sandbox::Cancel;
 use skycap_store::{Store, Temporary};
 
 use super::flags::{is_git, is_http};
+use super::stdin::Input;
 use crate::commands::Context;
 use crate::failure::Failure;
 
@@ -46,7 +48,7 @@ impl Source {
             return Self::from_stdin(file, world.store, on);
         }
         if Path::new(context).is_dir() || !(is_git(context) || is_http(context)) {
-            return Self::from_directory(Path::new(context), file);
+            return Self::from_directory(Path::new(context), file, &on.cancel);
         }
         let kept = Temporary::create(&on.world.scratch, "skycap-context-")?;
         match main_context(context, request, world, kept.path())? {
@@ -57,10 +59,10 @@ impl Source {
                         Err(Failure::usage(format!("-f with the context {context}: it is a Dockerfile itself")))
                     }
                     Some(dockerfile) => Ok(Self { origin, ..Self::bare(fetched.directory, dockerfile, kept) }),
-                    None => Ok(Self { origin, ..Self::unpacked(fetched.directory, file, kept)? }),
+                    None => Ok(Self { origin, ..Self::unpacked(fetched.directory, file, kept, &on.cancel)? }),
                 }
             }
-            None => Self::from_directory(Path::new(context), file),
+            None => Self::from_directory(Path::new(context), file, &on.cancel),
         }
     }
 
@@ -84,9 +86,9 @@ impl Source {
     }
 
     /// A tree that somebody else made: no ignore file counts, as in `BuildKit`, and its Dockerfile is no link to elsewhere.
-    fn unpacked(context: PathBuf, file: Option<&str>, kept: Temporary) -> Result<Self, Failure> {
+    fn unpacked(context: PathBuf, file: Option<&str>, kept: Temporary, cancel: &Cancel) -> Result<Self, Failure> {
         if file == Some("-") {
-            let dockerfile = read_whole(io::stdin().lock(), "standard input")?;
+            let dockerfile = read_whole(Input(cancel), "standard input")?;
             return Ok(Self::bare(context, dockerfile, kept));
         }
         let path = file.map_or_else(|| default_dockerfile(&context), |file| context.join(file));
@@ -127,7 +129,7 @@ impl Source {
         stages.iter().map(lines).collect()
     }
 
-    fn from_directory(context: &Path, file: Option<&str>) -> Result<Self, Failure> {
+    fn from_directory(context: &Path, file: Option<&str>, cancel: &Cancel) -> Result<Self, Failure> {
         match fs::metadata(context) {
             Ok(found) if found.is_dir() => {}
             Ok(_) => {
@@ -139,7 +141,7 @@ impl Source {
             }
         }
         let (path, dockerfile) = match file {
-            Some("-") => (None, read_whole(io::stdin().lock(), "standard input")?),
+            Some("-") => (None, read_whole(Input(cancel), "standard input")?),
             Some(file) => {
                 let path = PathBuf::from(file);
                 let bytes = open(&path, Some(context))?;
@@ -159,7 +161,7 @@ impl Source {
 
     /// A Dockerfile without a context, or a tar of a context.
     fn from_stdin(file: Option<&str>, store: &Store, on: &Context) -> Result<Self, Failure> {
-        let mut input = io::stdin().lock();
+        let mut input = Input(&on.cancel);
         let mut head = Vec::new();
         (&mut input).take(HEAD as u64).read_to_end(&mut head)?;
         if head.is_empty() {
@@ -171,8 +173,8 @@ impl Source {
             io::copy(&mut io::Cursor::new(head).chain(input), &mut archive)?;
             archive.rewind()?;
             let directory = kept.path().join("context");
-            unpack_context(&mut archive, store, &directory)?;
-            return Self::unpacked(directory, file, kept);
+            unpack_context(&mut archive, store, &directory, &on.cancel)?;
+            return Self::unpacked(directory, file, kept, &on.cancel);
         }
         if let Some(file) = file {
             return Err(Failure::usage(format!(
