@@ -9,7 +9,7 @@ use skycap_rootfs::{Device, Entry, Kind, LONGEST_PATH, Limits, Metadata, Time, T
 use skycap_sandbox::Cancel;
 
 use crate::changes::{Changes, Content, Item};
-use crate::error::Fault;
+use crate::error::{Fault, cancelled};
 use crate::files;
 use crate::owner::Owner;
 
@@ -86,7 +86,7 @@ struct Wanted<'c, R> {
 impl<R: Read> Read for Wanted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.cancel.is_cancelled() {
-            return Err(io::Error::other("the build was cancelled"));
+            return Err(cancelled());
         }
         self.content.read(buffer)
     }
@@ -130,7 +130,9 @@ pub(crate) fn unpack<W: Write>(
             tar::Kind::CharacterDevice => (Kind::Device(device(&header, false)), Content::None),
             tar::Kind::BlockDevice => (Kind::Device(device(&header, true)), Content::None),
             tar::Kind::File => {
-                let (offset, size) = spool.add(&mut reader).map_err(broken)?;
+                let added = spool.add(&mut reader);
+                let given_up = |error| if spool.cancel.is_cancelled() { Fault::Cancelled } else { broken(error) };
+                let (offset, size) = added.map_err(given_up)?;
                 contents.insert(path.clone(), (offset, size));
                 (Kind::File { size }, Content::Spooled { offset })
             }

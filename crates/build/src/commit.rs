@@ -15,7 +15,7 @@ use skycap_store::{BlobWriter, Store};
 use crate::archive::Spool;
 use crate::changes::{Changes, Content, Item, Place};
 use crate::context::{Contexts, Read as WasRead};
-use crate::error::Fault;
+use crate::error::{Fault, cancelled};
 use crate::graph::From;
 use crate::request::Request;
 
@@ -75,7 +75,7 @@ impl<'c> Watched<'c> {
 impl Write for Watched<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.cancel.is_cancelled() {
-            return Err(io::Error::other("the build was cancelled"));
+            return Err(cancelled());
         }
         self.encoder.write(bytes)
     }

@@ -56,6 +56,11 @@ pub enum BuildError {
     Cancelled,
 }
 
+/// What reading and writing end with once the build is cancelled; whoever sees it asks whether it is.
+pub(crate) fn cancelled() -> std::io::Error {
+    std::io::Error::other("the build was cancelled")
+}
+
 impl BuildError {
     /// A fault of no instruction.
     pub(crate) fn of_request(doing: impl Into<String>, fault: Fault) -> Self {

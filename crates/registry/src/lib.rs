@@ -53,7 +53,7 @@ mod upload;
 pub use client::Client;
 pub use credentials::Keychain;
 pub use download::{Download, Downloaded};
-pub use place::Place;
+pub use place::{ELSEWHERE, Place};
 pub use registries::Registries;
 pub use session::RateLimit;
 pub use settings::{Access, ClientCertificate, Credentials, Mirror, Proxies, Retries, Settings};

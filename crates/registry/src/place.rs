@@ -276,12 +276,14 @@ fn stream(remote: &Remote, blob: &Descriptor) -> Result<BlobReader, SourceError>
     Ok(unpacked)
 }
 
+/// What an error says of a layer that the registry lacks and may not be asked for where it is.
+pub const ELSEWHERE: &str = "the layer lies elsewhere";
+
 /// A layer that lies elsewhere, if that is allowed: the first of its addresses that answers.
 fn foreign(remote: &Remote, blob: &Descriptor, missing: SourceError) -> Result<BlobStream, SourceError> {
     if !remote.inner.settings.foreign_layers {
-        let hint =
-            "the layer lies elsewhere, at an address that the manifest names; fetching it from there is not allowed";
-        return Err(SourceError { what: format!("{} ({hint})", missing.what), ..missing });
+        let why = "at an address that the manifest names; fetching it from there is not allowed";
+        return Err(SourceError { what: format!("{} ({ELSEWHERE}, {why})", missing.what), ..missing });
     }
     let mut first_error = None;
     for url in blob.urls.iter().take(MOST_ADDRESSES) {

@@ -18,6 +18,9 @@ use crate::spawn::{self, Ground, Order};
 use crate::territory::{self, Territory};
 use crate::userns::{self, NewIds, Writer};
 
+/// What is told of a takeover that works and is not taken by itself.
+pub const ON_REQUEST: &str = "works, but has to be asked for";
+
 /// A way to get a world of one's own, strongest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Rung {
@@ -66,7 +69,7 @@ pub fn enter(want: Option<Rung>) -> Result<Sandbox, Refused> {
         }
     }
     if want.is_none() && territory::check().is_ok() {
-        let on_request = |()| Failure::new("works, but has to be asked for", 0).hint(hints::TAKEOVER);
+        let on_request = |()| Failure::new(ON_REQUEST, 0).hint(hints::TAKEOVER);
         attempts.push((Rung::Takeover, territory::check_alone(None).map_or_else(|taken| taken, on_request).into()));
     }
     Err(Refused { attempts })

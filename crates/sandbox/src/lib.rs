@@ -28,7 +28,7 @@ pub use cancel::Cancel;
 pub use child::child_main;
 pub use emulator::{Emulator, emulator};
 pub use error::{Attempt, Refused, RunError};
-pub use ladder::{Rung, enter, probe};
+pub use ladder::{ON_REQUEST, Rung, enter, probe};
 pub use sandbox::{Exit, Output, Sandbox, Stdin};
 pub use spec::{
     Capabilities, Filter, Mount, Network, NetworkFiles, Root, RunSpec, TerminalSize, Upper, User, UserNamespace,

@@ -53,7 +53,8 @@ pub struct RunSpec {
 
 impl RunSpec {
     /// `args` as root in `root`, with the defaults of a build step: no environment, `/`, the host's network, the 14
-    /// default capabilities, Docker's filter, no terminal, and a second to end in: whoever stops a build waits for no more than two.
+    /// default capabilities, Docker's filter, no terminal, and a second to end in: whoever stops a build waits for no more
+    /// than two.
     pub fn new(root: Root, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
             root,

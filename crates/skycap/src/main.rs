@@ -23,14 +23,14 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches};
 use skycap_concourse::Kind;
-use skycap_sandbox::{Refused, Rung, Sandbox, enter};
+use skycap_sandbox::{ON_REQUEST, Refused, Rung, Sandbox, enter};
 
 use args::{
     Bounds, Cli, Command, Isolation, Kept, Login, Means, ProgressArg, Registry, RegistryImage, RungArg, Store, StoreGc,
     StoreLs, StoreVerify,
 };
 use commands::Context;
-use commands::doctor::{ON_REQUEST, against_takeover, on_request};
+use commands::doctor::{against_takeover, on_request};
 use commands::resource::Script;
 use environment::World;
 use failure::Failure;

@@ -11,7 +11,7 @@ use skycap_registry::{Credentials, Place};
 use super::candidates::{Candidates, Refusal};
 use super::check::{Selection, Tags, Versions, look};
 use super::identity::{HALF_A_KEY, Kind, logged_in};
-use super::source::Source;
+use super::source::{HALF_A_LOGIN, Source};
 use super::trust::{CosignSource, Signers};
 use crate::protocol::{Value, request};
 use crate::version::Version;
@@ -185,10 +185,7 @@ impl Page {
         let has_version_fields =
             !source.semver_constraint.is_empty() || source.pre_releases || !source.variant.is_empty();
         let user = source.user();
-        self.surprise(
-            user.0.is_some() != user.1,
-            "username and password only count together: the one that is set is not used",
-        );
+        self.surprise(user.0.is_some() != user.1, HALF_A_LOGIN);
         self.surprise(
             source.identity.kind().is_some() && user.0.is_some() && user.1,
             "username and password are not used: the login to the cloud gives others",

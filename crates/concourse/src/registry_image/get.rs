@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use skycap_image::layout::Layout;
 use skycap_image::{Artifact, Digest, Event, Image, ImageSource, Kind, Name, Platform, Progress, archive};
 use skycap_registry::cosign::{self, PublicKey};
-use skycap_registry::{Client, Place, Settings};
+use skycap_registry::{Client, ELSEWHERE, Place, Settings};
 use skycap_rootfs::{Fault, Limits, Unpack, UnpackError, unpack_until};
 
 use super::Restarts;
@@ -25,8 +25,6 @@ use crate::{Failure, Host, encode};
 
 /// What is being done when the manifest is asked for.
 const MANIFEST: &str = "fetch descriptor";
-/// What is said of a layer that the registry lacks.
-const ELSEWHERE: &str = "the layer lies elsewhere";
 /// How many layers are fetched at once.
 const LAYERS_AT_ONCE: usize = 4;
 /// A mirror that is short of breath is not waited for: the origin has the same image.
@@ -306,7 +304,8 @@ fn limits(place: &Place) -> Vec<Value> {
         .collect()
 }
 
-/// A layer may lie elsewhere, which the source may allow. A version that was pinned or remembered may be gone: says what its tag stands for now. One request more, and only then.
+/// A layer may lie elsewhere, which the source may allow. A version that was pinned or remembered may be gone: says what its
+/// tag stands for now. One request more, and only then.
 fn explain_loss(failure: Failure, place: &Place, version: &Version) -> Failure {
     if failure.message.contains(ELSEWHERE) {
         return failure.with_hint("source.foreign_layers: true fetches it from there, as nobody");

@@ -11,6 +11,8 @@ use crate::progress::Talkative;
 use crate::protocol::{DecodeError, Value};
 use crate::{Failure, Host};
 
+pub(super) const HALF_A_LOGIN: &str = "username and password only count together: the one that is set is not used";
+
 /// The fields of `source` that are honoured, as they were written.
 #[allow(clippy::struct_excessive_bools, reason = "they are the resource's own switches")]
 #[derive(Clone, Debug, Default)]
@@ -135,8 +137,7 @@ impl Source {
     /// Says what is set and does nothing; once in a step.
     pub(super) fn warn(&self, host: &Host) {
         if self.username.is_empty() != self.password.is_empty() {
-            let warning = "username and password only count together: the one that is set is not used";
-            host.progress.event(Event::Warning(warning));
+            host.progress.event(Event::Warning(HALF_A_LOGIN));
         }
         self.identity.warn(host);
     }

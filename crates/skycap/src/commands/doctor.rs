@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use skycap_image::Platform;
-use skycap_sandbox::{Attempt, Refused, Rung, container_is_disposable, probe};
+use skycap_sandbox::{Attempt, ON_REQUEST, Refused, Rung, container_is_disposable, probe};
 
 use super::{Context, print_bytes};
 use crate::failure::Failure;
@@ -16,9 +16,6 @@ const OVERLAY: rustix::fs::FsWord = 0x794c_7630;
 
 /// Where programs are looked for when nothing says where.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// What is said of a takeover that works and is not taken by itself.
-pub const ON_REQUEST: &str = "works, but has to be asked for";
 
 /// Looks at the store and for git, tries every rung of the sandbox, and says what it found.
 pub fn run(context: &Context) -> Result<(), Failure> {

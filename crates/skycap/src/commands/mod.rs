@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use skycap_build::SandboxAccess;
 use skycap_concourse::{Environment, Host, Workshop};
+use skycap_image::transport::Transport;
 use skycap_image::{Event, Progress};
 use skycap_registry::{Keychain, Settings, Stop};
 use skycap_sandbox::{Cancel, Refused, Sandbox};
@@ -211,6 +212,14 @@ pub fn is_stdout(path: &Path) -> bool {
         path.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (ours.st_dev, ours.st_ino))
     };
     ours.is_ok_and(same)
+}
+
+/// Whether it is an archive on standard output, which has no room for anything else.
+pub fn is_archive_on_stdout(place: &Transport) -> bool {
+    match place {
+        Transport::OciArchive { file, .. } | Transport::DockerArchive { file, .. } => is_stdout(file),
+        _ => false,
+    }
 }
 
 /// How many things may be computed at once.

@@ -11,6 +11,7 @@ use super::flags::argument;
 use super::keys::{Field, Fields};
 use super::refused::no_daemon;
 use crate::args::Build;
+use crate::commands::{is_archive_on_stdout, is_stdout};
 use crate::failure::Failure;
 
 /// The transports that are files.
@@ -70,10 +71,8 @@ impl Output {
     pub fn is_stdout(&self) -> bool {
         match &self.to {
             To::Archive(_) | To::FilesTar(None) => true,
-            To::FilesTar(Some(file))
-            | To::Place(Transport::DockerArchive { file, .. } | Transport::OciArchive { file, .. }) => {
-                crate::commands::is_stdout(file)
-            }
+            To::FilesTar(Some(file)) => is_stdout(file),
+            To::Place(place) => is_archive_on_stdout(place),
             _ => false,
         }
     }

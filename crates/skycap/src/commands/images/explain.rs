@@ -6,7 +6,7 @@ use skycap_image::archive;
 use skycap_image::suggest::most_like;
 use skycap_image::transport::Transport;
 use skycap_image::{Kind, Reference, SourceError};
-use skycap_registry::Place;
+use skycap_registry::{ELSEWHERE, Place};
 
 use crate::failure::{Failure, chain};
 
@@ -22,7 +22,7 @@ pub fn registry(error: &SourceError, reference: &Reference, place: &Place) -> Fa
     let hint = match error.kind {
         // A part of what was to be pushed.
         Kind::NotFound if !failure.message.contains("://") => None,
-        Kind::NotFound if failure.message.contains("the layer lies elsewhere") => {
+        Kind::NotFound if failure.message.contains(ELSEWHERE) => {
             Some("--foreign-layers fetches it from there".to_owned())
         }
         Kind::NotFound if reference.digest.is_none() => missing(reference, place),

@@ -12,7 +12,7 @@ use skycap_store::Temporary;
 use super::referrers::Referrer;
 use super::{End, Places, explain, referrers};
 use crate::args::{Changes, Compress};
-use crate::commands::{Context, print, threads};
+use crate::commands::{Context, is_archive_on_stdout, print, threads};
 use crate::failure::Failure;
 use crate::report::Notices;
 
@@ -50,7 +50,7 @@ impl Transfer {
         for destination in &destinations {
             destination.check_writable()?;
         }
-        if let Some(place) = destinations.iter().find(|place| is_stdout(place))
+        if let Some(place) = destinations.iter().find(|place| is_archive_on_stdout(place))
             && rustix::termios::isatty(std::io::stdout())
         {
             return Err(Failure::usage(format!("{place}: standard output is a terminal"))
@@ -96,7 +96,7 @@ impl Transfer {
         for (repository, references) in self.repositories() {
             push(&artifact, &referring, &repository, &references, places)?;
         }
-        let is_archive_on_stdout = self.destinations.iter().any(is_stdout);
+        let stdout_is_taken = self.destinations.iter().any(is_archive_on_stdout);
         for place in self.destinations.iter().filter(|place| place.reference().is_none()) {
             place.write(&artifact)?;
             if let Transport::Layout { dir, .. } = place {
@@ -105,7 +105,7 @@ impl Transfer {
         }
         context.summarise(started.elapsed(), None);
         let digest = artifact.descriptor().digest;
-        if is_archive_on_stdout {
+        if stdout_is_taken {
             context.say(&digest.to_string());
             return Ok(());
         }
@@ -209,14 +209,6 @@ fn push(
     let more = if referring.is_empty() { String::new() } else { format!(" with {} referrers", referring.len()) };
     say!("pushed {shown}:{}{more}", names.join(", "));
     Ok(())
-}
-
-/// Whether it is an archive on standard output, which has no room for anything else.
-fn is_stdout(place: &Transport) -> bool {
-    match place {
-        Transport::OciArchive { file, .. } | Transport::DockerArchive { file, .. } => crate::commands::is_stdout(file),
-        _ => false,
-    }
 }
 
 fn write_referrers(dir: &std::path::Path, referring: &[Referrer]) -> Result<(), Failure> {
